@@ -1,0 +1,21 @@
+import type { Query } from '../database/query.ts'
+
+interface Row { id: number, nickname: string, password_hash: string }
+
+/** Adds a user. @returns the new id, or undefined when the nickname is taken: the unique constraint decides, not a look before */
+export async function insertUser (query: Query, nickname: string, passwordHash: string): Promise<number | undefined> {
+  const [row] = await query<Row>(`insert into chat_user (nickname, password_hash, created_at) values ($1, $2, now())
+    on conflict do nothing returning id`, [nickname, passwordHash])
+  return row?.id
+}
+
+/** Takes back a user who was added but could not be told. */
+export const deleteUser = (query: Query, id: number) => query('delete from chat_user where id = $1', [id])
+
+/** Finds a user by nickname, exactly as typed or as this service writes it: the Go service and Django store nicknames as they come. */
+export async function findUser (query: Query, nickname: string) {
+  const typed = nickname.toWellFormed().replaceAll('\0', '\ufffd')
+  const [row] = await query<Row>(`select id, nickname, password_hash from chat_user
+    where nickname = any($1) order by nickname = $2 desc limit 1`, [[typed, typed.trim().normalize('NFC')], typed])
+  return row && { id: row.id, nickname: row.nickname, passwordHash: row.password_hash }
+}

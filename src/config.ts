@@ -1,0 +1,43 @@
+import { type Static, type TSchema, Type } from '@sinclair/typebox'
+import { Value } from '@sinclair/typebox/value'
+import { StartError } from './start.ts'
+
+const Whole = (minimum: number, maximum: number, value: number) => Type.Integer({ minimum, maximum, default: value })
+const OneOf = <Choice extends string>(value: Choice, ...others: Choice[]) =>
+  Type.Unsafe<Choice>(Type.String({ enum: [value, ...others], default: value }))
+
+/** The environment: each variable with its legal values and its default. An empty variable counts as unset. */
+export const Config = Type.Object({
+  HTTP_HOST: Type.String({ default: '0.0.0.0' }), HTTP_PORT: Whole(0, 65535, 8080), // port 0: a free one
+  POSTGRES_HOST: Type.Optional(Type.String()), // unset: the embedded PostgreSQL
+  POSTGRES_PORT: Whole(1, 65535, 5432),
+  POSTGRES_DB: Type.String({ default: 'chat' }), POSTGRES_USER: Type.String({ default: 'chat' }), POSTGRES_PASSWORD: Type.String({ default: 'chat' }),
+  POSTGRES_POOL: Whole(1, 1000, 10), // connections, per process
+  REDIS_HOST: Type.Optional(Type.String()), // unset: the embedded session store
+  REDIS_PORT: Whole(1, 65535, 6379), REDIS_PASSWORD: Type.Optional(Type.String()), REDIS_DB: Whole(0, 1_000_000, 0),
+  LOG_LEVEL: OneOf('info', 'trace', 'debug', 'warn', 'error', 'fatal', 'silent'),
+  MIGRATE: OneOf('on', 'off', 'only'), // only: and then end
+  BOOT_TIMEOUT: Whole(1, 3600, 30), // seconds, for each engine
+  BCRYPT_COST: Whole(4, 16, 10),
+  PASSWORD_MIN_LENGTH: Whole(1, 72, 8), // code points
+  DATA_DIR: Type.String({ default: '.data' })
+})
+export type Config = Static<typeof Config>
+
+/**
+ * Reads the configuration from an environment.
+ * @throws {StartError} for the first variable with an illegal value, naming it and its legal values
+ */
+export function loadConfig (env: NodeJS.ProcessEnv): Config {
+  const config: Record<string, unknown> = {}
+  for (const [name, schema] of Object.entries<TSchema>(Config.properties)) {
+    const text = env[name]
+    const value = schema.type === 'integer' && /^\d{1,15}$/.test(text ?? '') ? Number(text) : text || schema.default
+    if (text && (!Value.Check(schema, value) || (schema.enum && !schema.enum.includes(value)))) {
+      const legal = schema.enum ? `one of ${schema.enum.join(', ')}` : `a whole number from ${schema.minimum} to ${schema.maximum}`
+      throw new StartError(`${name} must be ${legal}, not ${JSON.stringify(text.slice(0, 80))}`)
+    }
+    if (value !== undefined) config[name] = value
+  }
+  return Value.Decode(Config, config)
+}

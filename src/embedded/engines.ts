@@ -1,0 +1,37 @@
+import { createHash, randomBytes } from 'node:crypto'
+import { once } from 'node:events'
+import { existsSync, mkdirSync, realpathSync, writeFileSync } from 'node:fs'
+import { createServer } from 'node:net'
+import { join } from 'node:path'
+import type { Config } from '../config.ts'
+import { type Log, StartError } from '../start.ts'
+import { startPostgres } from './postgres.ts'
+import type { Engine } from './process.ts'
+import { startRedis } from './redis.ts'
+
+/** Starts the engines that the configuration names no host for, on loopback, with data and a random password in `DATA_DIR`. @throws {StartError} */
+export async function startEngines ({ POSTGRES_HOST, REDIS_HOST, DATA_DIR }: Config, log: Log): Promise<Engine> {
+  if (POSTGRES_HOST && REDIS_HOST) return { settings: {}, stop: async () => {} }
+  mkdirSync(DATA_DIR, { recursive: true, mode: 0o700 })
+  const dataDir = realpathSync(DATA_DIR)
+  await lock(dataDir)
+  const passwordFile = join(dataDir, 'password')
+  if (!existsSync(passwordFile)) writeFileSync(passwordFile, randomBytes(16).toString('hex'), { mode: 0o600 })
+  const engines = await Promise.all([
+    ...(POSTGRES_HOST ? [] : [startPostgres(dataDir, passwordFile, log)]),
+    ...(REDIS_HOST ? [] : [startRedis(dataDir, passwordFile, log)])
+  ])
+  return {
+    settings: Object.assign({}, ...engines.map((engine) => engine.settings)),
+    stop: async () => { await Promise.all(engines.map((engine) => engine.stop())) }
+  }
+}
+
+/** Holds a folder until this process ends, however it ends: by an abstract socket (Linux alone has them) that is named after it. */
+async function lock (folder: string): Promise<void> {
+  if (process.platform !== 'linux') return
+  const name = `\0chat-backend-${createHash('sha256').update(folder).digest('hex').slice(0, 32)}`
+  await once(createServer().listen(name).unref(), 'listening').catch((cause) => {
+    throw new StartError(`another chat-backend is using the data in ${folder}: stop it, or set DATA_DIR to another folder`, { cause })
+  })
+}

@@ -1,0 +1,64 @@
+import { once } from 'node:events'
+import { appendFileSync, existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
+import type { Server } from 'node:net'
+import { join } from 'node:path'
+import { deserialize, serialize } from 'node:v8'
+import { Redis } from 'ioredis'
+import { type Log, StartError } from '../start.ts'
+import { endedWithUs, type Engine, freePort, runs, startProgram } from './process.ts'
+
+/** Starts a session store on a free loopback port, with its data below `dataDir`: a real server where one is on the PATH, else one in this process. */
+export async function startRedis (dataDir: string, passwordFile: string, log: Log): Promise<Engine> {
+  const address = { host: '127.0.0.1', port: await freePort(), password: readFileSync(passwordFile, 'utf8') }
+  const program = ['redis-server', 'valkey-server'].find((name) => runs(name, '--version'))
+  const stop = program ? await startServer(program, dataDir, address, log) : await startStore(dataDir, address, log)
+  return { settings: { REDIS_HOST: address.host, REDIS_PORT: address.port, REDIS_PASSWORD: address.password, REDIS_DB: 0 }, stop }
+}
+
+interface Address { host: string, port: number, password: string }
+
+async function startServer (program: string, dataDir: string, { host, port, password }: Address, log: Log) {
+  const dir = join(dataDir, 'redis')
+  mkdirSync(dir, { recursive: true, mode: 0o700 })
+  const input = `bind ${host}\nport ${port}\nrequirepass ${password}\ndir "${dir}"\nappendonly yes\nsave ""\n`
+  const probe = new Redis({ host, port, password, retryStrategy: () => 20 }).on('error', () => {})
+  const stop = await startProgram([...endedWithUs(), program, '-'],
+    { name: program, logFile: join(dataDir, 'redis.log'), input, ready: () => probe.ping() }, log)
+  probe.disconnect()
+  log.info(`${program} runs on ${host}:${port}, its data in ${dir}`)
+  return stop
+}
+
+/** A re-implementation of Redis, in this process. Each change is in a journal before its answer is sent, so a crash logs nobody out. */
+async function startStore (dataDir: string, { host, port, password }: Address, log: Log) {
+  const { createRedisCommandExecutor, RedisServerState, Resp2Server } = await import('js-redis-server/core').catch((cause) => {
+    throw new StartError('REDIS_HOST is not set, and the embedded session store (js-redis-server) is not installed', { cause })
+  })
+  const state = new RedisServerState({ databaseCount: 1, requirepass: password })
+  const database = state.getDatabase(0)
+  const journal = join(dataDir, 'sessions.journal')
+
+  const keys = new Map<string, Buffer>()
+  for (const line of existsSync(journal) ? readFileSync(journal, 'utf8').split('\n').slice(0, -1) : []) {
+    const [key, value, expiration] = deserialize(Buffer.from(line, 'base64'))
+    keys.set(key.toString('base64'), key)
+    if (value === null) database.delete(key)
+    else database.set(key, value, { expiresAt: expiration.expiresAt })
+  }
+  const entry = (key: Buffer) => `${serialize([key, database.get(key), database.getExpiration(key)]).toString('base64')}\n`
+  const live = [...keys.values()].filter((key) => database.get(key) !== null)
+  writeFileSync(`${journal}.new`, live.map(entry).join(''), { mode: 0o600 })
+  renameSync(`${journal}.new`, journal)
+  database.mutations.subscribe((change) => {
+    if (change.type === 'flush') writeFileSync(journal, '')
+    else appendFileSync(journal, entry(change.key))
+  })
+
+  const resp = new Resp2Server({ server: state, executor: createRedisCommandExecutor() })
+  // Its own `listen` takes no address, and would listen on all of them.
+  const server: Server = resp['server']
+  await once(server.listen(port, host), 'listening')
+  log.warn(`sessions are kept by js-redis-server, a re-implementation of Redis for development, on ${host}:${port}, its data in ${journal}; ` +
+    'for the real one install redis-server, or set REDIS_HOST')
+  return () => resp.close()
+}

@@ -1,0 +1,33 @@
+/** An error that a client may see: an HTTP status, a code for programs, a sentence for people. */
+export abstract class ClientError extends Error {
+  abstract readonly statusCode: number
+  abstract readonly code: string
+}
+
+const define = (status: number, code: string, sentence: string) => class extends ClientError {
+  readonly statusCode = status
+  readonly code = code
+  constructor (options?: ErrorOptions) {
+    super(sentence, options)
+  }
+}
+
+export const InvalidJson = define(400, 'invalid_json', 'request body is not valid JSON')
+export const InvalidUrl = define(400, 'invalid_url', 'request URL is not valid')
+export const InvalidHttp = define(400, 'invalid_http', 'request is not valid HTTP')
+export const AuthorizationMissing = define(401, 'authorization_missing', 'authorization header is missing')
+export const AuthorizationMalformed = define(401, 'authorization_malformed', "authorization header must be in the format 'Bearer <token>'")
+export const SessionNotFound = define(401, 'session_not_found', 'session not found')
+export const UserNotFound = define(401, 'user_not_found', 'user not found')
+export const InvalidCredentials = define(401, 'invalid_credentials', 'invalid credentials')
+export const RouteNotFound = define(404, 'not_found', 'there is nothing at this address')
+export const MethodNotAllowed = define(405, 'method_not_allowed', 'this address does not know that method')
+export const RequestTimeout = define(408, 'request_timeout', 'request took too long to arrive')
+export const NicknameTaken = define(409, 'nickname_taken', 'nickname is already taken')
+export const BodyTooLarge = define(413, 'body_too_large', 'request body is larger than 64 KiB')
+export const NotJson = define(415, 'not_json', 'request body must be sent as application/json')
+export const HeadersTooLarge = define(431, 'headers_too_large', 'request headers are too large')
+export const InternalError = define(500, 'internal_error', 'something went wrong on our side')
+export const DatabaseUnavailable = define(503, 'database_unavailable', 'database is not ready')
+export const RedisUnavailable = define(503, 'redis_unavailable', 'redis is not ready')
+export const ShuttingDown = define(503, 'shutting_down', 'shutting down')

@@ -1,0 +1,54 @@
+import { STATUS_CODES } from 'node:http'
+import type { Socket } from 'node:net'
+import type { FastifyError, FastifyReply, FastifyRequest } from 'fastify'
+import fp from 'fastify-plugin'
+import { ErrorAnswer } from '../../schemas/errors.ts'
+import * as errors from '../errors.ts'
+import { requestId } from '../requests.ts'
+
+const RETRY_AFTER_SECONDS = 1
+
+// What Fastify and Node refuse before a handler sees it, by their codes.
+const refusals: Record<string, new () => errors.ClientError> = {
+  FST_ERR_BAD_URL: errors.InvalidUrl, FST_ERR_CTP_INVALID_CONTENT_LENGTH: errors.InvalidHttp,
+  FST_ERR_CTP_BODY_TOO_LARGE: errors.BodyTooLarge, FST_ERR_CTP_INVALID_MEDIA_TYPE: errors.NotJson, FST_ERR_CTP_INVALID_JSON_BODY: errors.InvalidJson,
+  HPE_HEADER_OVERFLOW: errors.HeadersTooLarge, ERR_HTTP_REQUEST_TIMEOUT: errors.RequestTimeout
+}
+
+function visible (error: FastifyError): Pick<errors.ClientError, 'statusCode' | 'code' | 'message'> {
+  if (error instanceof errors.ClientError) return error
+  if (error.validation) return { statusCode: 400, code: 'invalid_request', message: error.message }
+  const isTheirs = error.statusCode !== undefined && error.statusCode < 500
+  return new (refusals[error.code] ?? (isTheirs ? errors.InvalidHttp : errors.InternalError))()
+}
+
+/** An error as the log may hold it: no more, because the detail of a database error quotes rows, and with them password hashes. */
+const loggable = ({ name, code, message, stack, cause }: FastifyError): object =>
+  ({ type: name, code, message, stack, ...(cause instanceof Error && { cause: loggable(cause as FastifyError) }) })
+
+/** Answers every error in one shape; what no client should see becomes `internal_error`, and the log says what it was. */
+export function answerError (error: FastifyError, request: FastifyRequest, reply: FastifyReply): void {
+  const { statusCode, code, message } = visible(error)
+  if (statusCode >= 500) request.log.error({ error: loggable(error) }, message)
+  if (statusCode === 401) reply.header('www-authenticate', 'Bearer')
+  if (statusCode === 503) reply.header('retry-after', RETRY_AFTER_SECONDS)
+  const answer: ErrorAnswer = { error: message, code, requestId: request.id }
+  reply.code(statusCode).headers({ 'x-request-id': request.id, 'content-type': 'application/json; charset=utf-8' })
+    .send(reply.serializeInput(answer, ErrorAnswer))
+}
+
+/** Answers bytes that never became a request, because they are no HTTP, too many, or too late. */
+export function answerClientError ({ code: reason }: NodeJS.ErrnoException, socket: Socket): void {
+  if (!socket.writable) return
+  const { statusCode, code, message } = new (refusals[reason ?? ''] ?? errors.InvalidHttp)()
+  const answer: ErrorAnswer = { error: message, code, requestId: requestId() }
+  const body = JSON.stringify(answer)
+  socket.end(`HTTP/1.1 ${statusCode} ${STATUS_CODES[statusCode]}\r\nconnection: close\r\nx-request-id: ${answer.requestId}\r\n` +
+    `content-type: application/json; charset=utf-8\r\ncontent-length: ${Buffer.byteLength(body)}\r\n\r\n${body}`)
+}
+
+/** Maps thrown errors to answers, and unknown addresses to 404. */
+export default fp(async (app) => {
+  app.setErrorHandler(answerError)
+  app.setNotFoundHandler(() => { throw new errors.RouteNotFound() })
+}, { name: 'errors' })

@@ -1,0 +1,58 @@
+import type { TSchema } from '@sinclair/typebox'
+import { Ajv, type ErrorObject } from 'ajv'
+import type { DataValidationCxt } from 'ajv/dist/types/index.js'
+import fp from 'fastify-plugin'
+
+// Cleans a string in place before its length is judged; lone surrogates become U+FFFD, as in Go's encoding/json.
+function normalize (form: 'trim' | 'nfc', text: string, _schema: unknown, at?: DataValidationCxt): boolean {
+  const trimmed = text.toWellFormed().trim()
+  if (at) at.parentData[at.parentDataProperty] = form === 'nfc' ? trimmed.normalize('NFC') : trimmed
+  return true
+}
+
+const ajv = new Ajv({ useDefaults: true, verbose: true }).addVocabulary(['sentences'])
+  .addKeyword({ keyword: 'normalize', type: 'string', before: 'maxLength', modifying: true, errors: false, validate: normalize })
+  .addKeyword({ keyword: 'maxBytes', type: 'string', validate: (limit: number, text: string) => Buffer.byteLength(text) <= limit })
+
+/** Queries and parameters arrive as text: whole decimal numbers become integers; anything else stays as it is and fails. */
+function coerceIntegers (schema: TSchema, data: Record<string, unknown>): void {
+  for (const [name, property] of Object.entries<TSchema>(schema.properties)) {
+    const text = data[name]
+    if (property.type === 'integer' && typeof text === 'string' && /^-?\d+$/.test(text)) {
+      data[name] = Math.max(-Number.MAX_SAFE_INTEGER, Math.min(Number(text), Number.MAX_SAFE_INTEGER))
+    }
+  }
+}
+
+/** The sentence for a value that fails: the schema's own (`sentences`, by keyword), else the rule that it breaks. `null` counts as missing. */
+function sentence ({ keyword, params, instancePath, parentSchema, data, message }: ErrorObject, part: string): string {
+  const missing: TSchema | undefined = keyword === 'required' ? parentSchema?.properties[params.missingProperty] : undefined
+  const schema = missing ?? parentSchema
+  const field = missing ? params.missingProperty : instancePath.slice(1)
+  const own: string | undefined = schema?.sentences?.[data === null ? 'required' : keyword]
+  if (own) return own
+  if (field === '') return `request ${part} must be a JSON object`
+  return `${field} ${keyword === 'type' ? `must be ${params.type === 'integer' ? 'a whole number' : `a ${params.type}`}` : message}`
+}
+
+/**
+ * What comes in: JSON and nothing else, judged by the routes' schemas. An empty body counts as none, so that the usual
+ * headers do no harm to a request without a body; `__proto__` and `constructor.prototype` are dropped like any unknown key.
+ */
+export default fp(async (app) => {
+  const parse = app.getDefaultJsonParser('remove', 'remove')
+  app.removeAllContentTypeParsers()
+  app.addContentTypeParser<string>('application/json', { parseAs: 'string' }, (request, body, done) => {
+    if (body.trim() === '') done(null, undefined)
+    else void parse(request, body, done)
+  })
+
+  app.setValidatorCompiler<TSchema>(({ schema, httpPart }) => {
+    const validate = ajv.compile(schema)
+    return (data) => {
+      if (httpPart !== 'body') coerceIntegers(schema, data)
+      return validate(data) ? { value: data } : { error: validate.errors ?? [] }
+    }
+  })
+  app.setSchemaErrorFormatter(([error], part) => new Error(sentence(error as ErrorObject, part)))
+}, { name: 'input' })

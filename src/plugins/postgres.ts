@@ -1,0 +1,46 @@
+import fastifyPostgres from '@fastify/postgres'
+import fp from 'fastify-plugin'
+import pg from 'pg'
+import type { Config } from '../config.ts'
+import { migrate } from '../database/migrate.ts'
+import { createQuery, type Query } from '../database/query.ts'
+import { type Log, waitFor } from '../start.ts'
+
+declare module 'fastify' {
+  interface FastifyInstance { sql: Query }
+}
+
+// Ids are bigint columns below 2^53, and JSON numbers on the wire.
+pg.types.setTypeParser(pg.types.builtins.INT8, Number)
+
+/** How this service connects. A statement is ended by the server after 5 s, and given up here after 6 s should the server hang. */
+export const connectionOptions = (config: Config) => ({
+  host: config.POSTGRES_HOST, port: config.POSTGRES_PORT, database: config.POSTGRES_DB,
+  user: config.POSTGRES_USER, password: config.POSTGRES_PASSWORD, application_name: 'chat-backend',
+  connectionTimeoutMillis: 2000, statement_timeout: 5000, query_timeout: 6000,
+  lock_timeout: 4000, idle_in_transaction_session_timeout: 10_000
+})
+
+/** Waits for the server at most `BOOT_TIMEOUT` seconds, and migrates the database unless `MIGRATE` is off. */
+export async function migrateWhenReady (config: Config, log: Log): Promise<void> {
+  const connection = connectionOptions(config)
+  const client = await waitFor(`PostgreSQL at ${connection.host}:${connection.port}`, config.BOOT_TIMEOUT, log, async () => {
+    const client = new pg.Client({ ...connection, statement_timeout: 0, query_timeout: 0, lock_timeout: 30_000 })
+    await client.connect()
+    return client
+  })
+  try {
+    if (config.MIGRATE !== 'off') await migrate(client, log)
+  } finally {
+    await client.end()
+  }
+}
+
+/** Decorates the instance with `pg` (the pool) and `sql` (the same, with outages named), once the database is ready. */
+export default fp<{ config: Config }>(async (app, { config }) => {
+  await migrateWhenReady(config, app.log)
+  await app.register(fastifyPostgres, { ...connectionOptions(config), max: config.POSTGRES_POOL })
+  // An idle connection that the server ends must not end the process: https://node-postgres.com/apis/pool#error
+  app.pg.pool.on('error', ({ message }) => app.log.warn(`an idle PostgreSQL connection was lost: ${message}`))
+  app.decorate('sql', createQuery(app.pg.pool))
+}, { name: 'postgres' })

@@ -1,0 +1,30 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
+import { errorAnswers } from '../../schemas/errors.ts'
+import { Health } from '../../schemas/health.ts'
+import { DatabaseUnavailable, RedisUnavailable, ShuttingDown } from '../errors.ts'
+
+// Below the 2 s in which the contract promises an answer, even when an engine hangs.
+const PATIENCE_MS = 1500
+const lateness = () => sleep(PATIENCE_MS, undefined, { ref: false }).then(() => { throw new Error(`no answer in ${PATIENCE_MS} ms`) })
+
+/** Liveness, which touches no dependency, and readiness, which asks both engines. */
+const health: FastifyPluginAsyncTypebox = async (app) => {
+  const schema = { response: { 200: Health, ...errorAnswers } }
+  let closing = false
+  app.addHook('preClose', async () => { closing = true })
+
+  app.get('/health/livez', { schema }, async (_request, reply) => reply.code(200).send({ status: 'ok' }))
+
+  app.get('/health/readyz', { schema }, async (_request, reply) => {
+    if (closing) throw new ShuttingDown()
+    const database = Promise.race([app.sql('select from chat_message limit 0'), lateness()])
+    const redis = Promise.race([app.redis.ping(), lateness()])
+    await Promise.all([
+      database.catch((cause) => { throw new DatabaseUnavailable({ cause }) }),
+      redis.catch((cause) => { throw new RedisUnavailable({ cause }) })
+    ])
+    return reply.code(200).send({ status: 'ok' })
+  })
+}
+export default health

@@ -1,0 +1,27 @@
+import { METHODS } from 'node:http'
+import type { FastifyInstance, FastifyPluginAsync } from 'fastify'
+import { errorAnswers } from '../../schemas/errors.ts'
+import { MethodNotAllowed } from '../errors.ts'
+
+/** Watches the routes declared from now on. The plugin it returns, registered after them, answers 405 with `Allow` (RFC 9110, 15.5.6) to other methods. */
+export function watchRoutes (app: FastifyInstance): FastifyPluginAsync {
+  for (const method of METHODS) {
+    if (method !== 'CONNECT' && !app.supportedMethods.includes(method)) app.addHttpMethod(method)
+  }
+  const methodsByUrl = new Map<string, string[]>()
+  app.addHook('onRoute', ({ url, method }) => { methodsByUrl.set(url, [...methodsByUrl.get(url) ?? [], ...[method].flat()]) })
+
+  return async (app) => {
+    for (const [url, methods] of [...methodsByUrl]) {
+      app.route({
+        url,
+        method: app.supportedMethods.filter((method) => !methods.includes(method)),
+        schema: { response: errorAnswers },
+        handler: (_request, reply) => {
+          reply.header('allow', methods.join(', '))
+          throw new MethodNotAllowed()
+        }
+      })
+    }
+  }
+}

@@ -1,0 +1,38 @@
+import closeWithGrace from 'close-with-grace'
+import { pino } from 'pino'
+import { buildApp } from './app.ts'
+import { loadConfig } from './config.ts'
+import { startEngines } from './embedded/engines.ts'
+import { migrateWhenReady } from './plugins/postgres.ts'
+import { StartError } from './start.ts'
+
+// On a terminal the log is for a person, where the package that does that is installed; everywhere else it is JSON.
+const pretty = process.stdout.isTTY ? await import('pino-pretty').catch(() => undefined) : undefined
+const log = pino({ timestamp: pino.stdTimeFunctions.isoTime }, pretty?.default({ sync: true, ignore: 'pid,hostname' }) ?? pino.destination({ sync: true }))
+
+try {
+  const config = loadConfig(process.env)
+  log.level = config.LOG_LEVEL
+  if (config.MIGRATE === 'only') {
+    await migrateWhenReady(config, log)
+    process.exit()
+  }
+  const engines = await startEngines(config, log)
+  const app = buildApp({ ...config, ...engines.settings }, log)
+  closeWithGrace({ delay: 25_000, logger: log }, async ({ err, signal }) => {
+    if (err) log.fatal({ err }, 'an error that nobody caught')
+    else log.info(`shutting down after ${signal}`)
+    await app.close()
+    await engines.stop()
+  })
+  const address = await app.listen({ host: config.HTTP_HOST, port: config.HTTP_PORT })
+  const url = address.replace('0.0.0.0', '127.0.0.1')
+  log.info(`the chat is ready at ${url}; to join it: curl -H 'content-type: application/json' ` +
+    `-d '{"nickname":"alice","password":"correct horse"}' ${url}/api/register`)
+} catch (error) {
+  const { code, message } = error as NodeJS.ErrnoException
+  if (error instanceof StartError) log.fatal(message)
+  else if (code === 'EADDRINUSE') log.fatal(`HTTP_PORT is already in use: ${message}`)
+  else log.fatal({ err: error }, 'the start failed')
+  process.exit(1)
+}

@@ -1,0 +1,134 @@
+import { once } from 'node:events'
+import { connect as dial } from 'node:net'
+import t from 'tap'
+import { startService } from './helpers/app.ts'
+import { connect } from './helpers/database.ts'
+
+/** Sends bytes as they are and resolves to everything that comes back until the other side ends. */
+async function speak (url: string, bytes: string): Promise<string> {
+  const socket = dial(Number(new URL(url).port), '127.0.0.1')
+  let answer = ''
+  socket.on('data', (data) => { answer += data }).on('error', () => {})
+  socket.write(bytes)
+  await once(socket, 'close')
+  return answer
+}
+
+t.test('an unknown address is 404, in the shape of every error', async (t) => {
+  const { call } = await startService(t)
+  for (const path of ['/', '/api', '/api/messages/', '/api/Messages', '/api/register/x', '/health', '/..%2f..%2fetc/passwd']) {
+    const { status, headers, body } = await call('GET', path)
+    t.equal(status, 404, path)
+    t.equal(headers.get('content-type'), 'application/json; charset=utf-8')
+    t.strictSame(body, { error: 'there is nothing at this address', code: 'not_found', requestId: headers.get('x-request-id') })
+  }
+})
+
+t.test('a known address with another method is 405 and says what is allowed', async (t) => {
+  const { call, url } = await startService(t)
+  for (const [path, allow] of [
+    ['/api/register', 'POST'],
+    ['/api/login', 'POST'],
+    ['/api/logout', 'POST'],
+    ['/api/messages', 'GET, HEAD, POST'],
+    ['/health/livez', 'GET, HEAD'],
+    ['/health/readyz', 'GET, HEAD']
+  ] as const) {
+    for (const method of ['GET', 'POST', 'PUT', 'DELETE', 'PATCH', 'OPTIONS', 'PROPFIND'].filter((method) => !allow.split(', ').includes(method))) {
+      const { status, headers, body } = await call(method, path)
+      t.equal(status, 405, `${method} ${path}`)
+      t.equal(headers.get('allow')?.split(', ').sort().join(', '), allow)
+      t.equal(body.code, 'method_not_allowed')
+    }
+  }
+  t.match(await speak(url, 'TRACE /api/messages HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n'), /^HTTP\/1\.1 405 /)
+})
+
+t.test('a body that is no JSON object', async (t) => {
+  const { call, register } = await startService(t)
+  const { token } = await register()
+  const post = (raw: string, type = 'application/json') => call('POST', '/api/messages', { token, raw, headers: { 'content-type': type } })
+
+  for (const [raw, error, code] of [
+    ['{"text":', 'request body is not valid JSON', 'invalid_json'],
+    ['{"text":"x"} trailing', 'request body is not valid JSON', 'invalid_json'],
+    ["{'text':'x'}", 'request body is not valid JSON', 'invalid_json'],
+    ['\ufeff{', 'request body is not valid JSON', 'invalid_json'],
+    ['['.repeat(30_000), 'request body is not valid JSON', 'invalid_json'],
+    ['', 'request body must be a JSON object', 'invalid_request'],
+    ['  ', 'request body must be a JSON object', 'invalid_request'],
+    ['null', 'request body must be a JSON object', 'invalid_request'],
+    ['[]', 'request body must be a JSON object', 'invalid_request'],
+    ['[{"text":"x"}]', 'request body must be a JSON object', 'invalid_request'],
+    ['"text"', 'request body must be a JSON object', 'invalid_request'],
+    ['1', 'request body must be a JSON object', 'invalid_request'],
+    ['['.repeat(20_000) + ']'.repeat(20_000), 'request body must be a JSON object', 'invalid_request'],
+    ['{"__proto__":{"text":"inherited"}}', 'message text must be provided', 'invalid_request']
+  ] as const) {
+    const { status, body } = await post(raw)
+    t.equal(status, 400, raw.slice(0, 40))
+    t.match(body, { error, code })
+  }
+
+  for (const raw of [
+    '{"text":"kept","__proto__":{"admin":true}}',
+    '{"text":"kept","constructor":{"prototype":{"admin":true}}}',
+    `{"text":"kept","deep":${'{"a":'.repeat(5000)}1${'}'.repeat(5000)}}`
+  ]) {
+    const { status, body } = await post(raw)
+    t.equal(status, 201, raw.slice(0, 60))
+    t.equal(body.text, 'kept')
+  }
+  t.equal(({} as { admin?: boolean }).admin, undefined, 'nothing was polluted')
+
+  for (const type of ['text/plain', 'application/x-www-form-urlencoded', 'multipart/form-data; boundary=x', 'application/xml', 'nonsense', 'application/jsonx']) {
+    t.match(await post('{"text":"x"}', type), { status: 415, body: { error: 'request body must be sent as application/json', code: 'not_json' } }, type)
+  }
+  t.equal((await post('{"text":"x"}', 'application/json; charset=utf-8')).status, 201)
+
+  const padded = (bytes: number) => `{"text":"x","pad":"${'x'.repeat(bytes - 21)}"}`
+  t.equal((await post(padded(64 * 1024))).status, 201, '64 KiB')
+  t.match(await post(padded(64 * 1024 + 1)), { status: 413, body: { error: 'request body is larger than 64 KiB', code: 'body_too_large' } })
+})
+
+t.test('every answer has a request id: the sane one that was sent, else a new one', async (t) => {
+  const { call } = await startService(t)
+  for (const path of ['/health/livez', '/nowhere', '/api/messages?limit=x', '/api/messages/%zz']) {
+    const sent = await call('GET', path, { headers: { 'x-request-id': 'trace-1:a/b.c=' } })
+    t.equal(sent.headers.get('x-request-id'), 'trace-1:a/b.c=', path)
+    const ids = new Set<string | null>()
+    for (const id of ['', 'x'.repeat(129), 'two words', '<script>', '{"a":1}']) {
+      const { headers } = await call('GET', path, { headers: { 'x-request-id': id } })
+      t.match(headers.get('x-request-id'), /^[0-9a-f-]{36}$/, `not ${id.slice(0, 20)}`)
+      ids.add(headers.get('x-request-id'))
+    }
+    t.equal(ids.size, 5, 'each its own')
+  }
+  t.match(await call('GET', '/api/messages/%zz', { headers: { 'x-request-id': 'abc' } }),
+    { status: 400, body: { error: 'request URL is not valid', code: 'invalid_url', requestId: 'abc' } })
+})
+
+t.test('bytes that are no request are answered in the shape of every error', async (t) => {
+  const { url } = await startService(t)
+  for (const [bytes, status, code] of [
+    ['NONSENSE\r\n\r\n', 400, 'invalid_http'],
+    ['GET / HTTP/1.1\r\nhost: x\r\nbad header\r\n\r\n', 400, 'invalid_http'],
+    [`GET / HTTP/1.1\r\nhost: x\r\nbig: ${'x'.repeat(40_000)}\r\n\r\n`, 431, 'headers_too_large']
+  ] as const) {
+    const answer = await speak(url, bytes)
+    t.ok(answer.startsWith(`HTTP/1.1 ${status} `), `${status} for ${bytes.slice(0, 20)}`)
+    const [head = '', body = ''] = answer.split('\r\n\r\n')
+    t.match(head, /content-type: application\/json; charset=utf-8/)
+    t.match(JSON.parse(body), { error: String, code, requestId: /^[0-9a-f-]{36}$/ })
+  }
+})
+
+t.test('a fault of ours is 500 and tells nothing about the inside', async (t) => {
+  const { call, database, logs } = await startService(t)
+  await (await connect(t, database)).query('alter table chat_message rename column text to secret_column')
+  const { status, body, headers } = await call('GET', '/api/messages')
+  t.equal(status, 500)
+  t.strictSame(body, { error: 'something went wrong on our side', code: 'internal_error', requestId: headers.get('x-request-id') })
+  const line = logs.find(({ level }) => level === 50)
+  t.match(line, { requestId: body.requestId, error: { type: 'error', message: /column message\.text does not exist/, stack: String } }, 'the log tells it')
+})

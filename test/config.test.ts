@@ -1,0 +1,49 @@
+import t from 'tap'
+import { loadConfig } from '../src/config.ts'
+
+t.test('an empty environment gives the documented defaults', async (t) => {
+  const defaults = {
+    HTTP_HOST: '0.0.0.0',
+    HTTP_PORT: 8080,
+    POSTGRES_PORT: 5432,
+    POSTGRES_DB: 'chat',
+    POSTGRES_USER: 'chat',
+    POSTGRES_PASSWORD: 'chat',
+    POSTGRES_POOL: 10,
+    REDIS_PORT: 6379,
+    REDIS_DB: 0,
+    LOG_LEVEL: 'info',
+    MIGRATE: 'on',
+    BOOT_TIMEOUT: 30,
+    BCRYPT_COST: 10,
+    PASSWORD_MIN_LENGTH: 8,
+    DATA_DIR: '.data'
+  }
+  t.strictSame(loadConfig({}), defaults)
+  t.strictSame(loadConfig({ HTTP_PORT: '', POSTGRES_HOST: '', REDIS_PASSWORD: '', LOG_LEVEL: '', OTHER: 'x' }), defaults, 'empty means unset')
+})
+
+t.test('what is set is taken as it is', async (t) => {
+  const set = { HTTP_PORT: '9000', POSTGRES_HOST: 'db', POSTGRES_PASSWORD: ' 007 ', REDIS_PASSWORD: '12', REDIS_DB: '3', LOG_LEVEL: 'debug', MIGRATE: 'off' }
+  t.match(loadConfig(set), { ...set, HTTP_PORT: 9000, REDIS_DB: 3 })
+})
+
+t.test('a bad value is refused with one line that names the variable and its legal values', async (t) => {
+  for (const [name, value, message] of [
+    ['HTTP_PORT', 'http', 'HTTP_PORT must be a whole number from 0 to 65535, not "http"'],
+    ['HTTP_PORT', '65536', 'HTTP_PORT must be a whole number from 0 to 65535, not "65536"'],
+    ['HTTP_PORT', '-1', 'HTTP_PORT must be a whole number from 0 to 65535, not "-1"'],
+    ['HTTP_PORT', '80.5', 'HTTP_PORT must be a whole number from 0 to 65535, not "80.5"'],
+    ['HTTP_PORT', '1e3', 'HTTP_PORT must be a whole number from 0 to 65535, not "1e3"'],
+    ['HTTP_PORT', ' 80\n', 'HTTP_PORT must be a whole number from 0 to 65535, not " 80\\n"'],
+    ['POSTGRES_PORT', '0', 'POSTGRES_PORT must be a whole number from 1 to 65535, not "0"'],
+    ['REDIS_PORT', 'tcp://10.0.0.1:6379', 'REDIS_PORT must be a whole number from 1 to 65535, not "tcp://10.0.0.1:6379"'],
+    ['REDIS_DB', '99999999999999999999', 'REDIS_DB must be a whole number from 0 to 1000000, not "99999999999999999999"'],
+    ['LOG_LEVEL', 'loud', 'LOG_LEVEL must be one of info, trace, debug, warn, error, fatal, silent, not "loud"'],
+    ['MIGRATE', 'yes', 'MIGRATE must be one of on, off, only, not "yes"'],
+    ['BCRYPT_COST', '3', 'BCRYPT_COST must be a whole number from 4 to 16, not "3"'],
+    ['PASSWORD_MIN_LENGTH', '73', 'PASSWORD_MIN_LENGTH must be a whole number from 1 to 72, not "73"']
+  ] as const) {
+    t.throws(() => loadConfig({ [name]: value }), { message }, `${name}=${value}`)
+  }
+})

@@ -1,0 +1,49 @@
+import { once } from 'node:events'
+import { type AddressInfo, connect, createServer, type Socket } from 'node:net'
+
+/** A wire to a real engine that a test can cut, freeze and mend. */
+export interface Proxy {
+  port: number
+  /** Ends every connection and refuses new ones, as an engine that is down. */
+  cut: () => Promise<void>
+  /** Passes nothing on any more, but keeps every connection, as an engine that hangs. */
+  freeze: () => void
+  /** Works again; what was frozen goes on. */
+  mend: () => Promise<void>
+}
+
+export async function startProxy (t: { teardown: (work: () => unknown) => void }, host: string, targetPort: number): Promise<Proxy> {
+  const sockets = new Set<Socket>()
+  let frozen = false
+  const server = createServer((client) => {
+    const target = connect(targetPort, host)
+    for (const [from, to] of [[client, target], [target, client]] as const) {
+      sockets.add(from)
+      from.on('error', () => {}).on('close', () => { sockets.delete(from); to.destroy() })
+      from.pipe(to)
+      if (frozen) from.pause()
+    }
+  }).listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const { port } = server.address() as AddressInfo
+  const cut = async () => {
+    const closed = server.listening ? once(server, 'close') : undefined
+    server.close()
+    for (const socket of sockets) socket.destroy()
+    await closed
+  }
+  t.teardown(cut)
+  return {
+    port,
+    cut,
+    freeze: () => {
+      frozen = true
+      for (const socket of sockets) socket.pause()
+    },
+    mend: async () => {
+      frozen = false
+      for (const socket of sockets) socket.resume()
+      if (!server.listening) await once(server.listen(port, '127.0.0.1'), 'listening')
+    }
+  }
+}

@@ -1,0 +1,120 @@
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
+import { once } from 'node:events'
+import { chmodSync, chownSync, cpSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { connect } from 'node:net'
+import { tmpdir } from 'node:os'
+import { basename, join } from 'node:path'
+import { createInterface } from 'node:readline'
+import type { Test } from 'tap'
+
+const checkout = new URL('../..', import.meta.url).pathname
+
+/** The built service in a process of its own, as `npm start` runs it. */
+export interface Server {
+  child: ChildProcess
+  /** The texts of its log lines so far. */
+  log: string[]
+  /** Resolves to its exit code, or to the name of the signal that ended it. */
+  exited: Promise<number | NodeJS.Signals>
+  /** Resolves to the address once it listens; rejects with the log if it ends before. */
+  ready: Promise<string>
+  /** The loopback ports of its engines. */
+  enginePorts: () => number[]
+}
+
+/**
+ * @param uid the user to run as; this process must be root then
+ * @param reader the user who must be able to read the checkout
+ */
+export function startServer (t: Test, env: Record<string, string>, { uid, reader = uid }: { uid?: number, reader?: number | undefined } = {}): Server {
+  const [node, root] = [process.execPath, checkout].map((path) => reader ? readableBy(t, reader, path) : path) as [string, string]
+  // Through `env`, because tap adds its instruments to every Node process that a test starts.
+  const child = spawn('/usr/bin/env', ['-u', 'NODE_OPTIONS', node, join(root, 'dist/src/server.js')], {
+    env: { PATH: process.env['PATH'], HTTP_HOST: '127.0.0.1', HTTP_PORT: '0', BCRYPT_COST: '4', ...env },
+    stdio: ['ignore', 'pipe', 'inherit'],
+    cwd: '/',
+    detached: true,
+    ...(uid && { uid, gid: uid })
+  })
+  const exited = once(child, 'exit').then(([code, signal]) => code ?? signal)
+  t.teardown(async () => {
+    child.kill('SIGKILL')
+    await exited
+  })
+  const log: string[] = []
+  const ready = new Promise<string>((resolve, reject) => {
+    createInterface(child.stdout!).on('line', (line) => {
+      const { msg, err } = JSON.parse(line)
+      log.push(err ? `${msg}: ${err.message}` : msg)
+      const url = /^the chat is ready at (\S+);/.exec(msg)?.[1]
+      if (url) resolve(url)
+    }).on('close', () => reject(new Error(`ended: ${log.join('\n')}`)))
+  })
+  ready.catch(() => {})
+  const enginePorts = () => log.flatMap((line) => /(?:runs| development,) on 127\.0\.0\.1:(\d+)/.exec(line)?.[1] ?? []).map(Number)
+  return { child, log, exited, ready, enginePorts }
+}
+
+/** Resolves once nobody listens on the port. */
+export async function portClosed (port: number): Promise<void> {
+  for (;;) {
+    const socket = connect(port, '127.0.0.1')
+    const open = await once(socket, 'connect').then(() => true, () => false)
+    socket.destroy()
+    if (!open) return
+  }
+}
+
+/** Makes a temporary folder, which may belong to another user. */
+export function folder (t: Test, mode = 0o755, owner?: number): string {
+  const path = mkdtempSync(join(tmpdir(), 'chat-test-'))
+  chmodSync(path, mode)
+  if (owner) chownSync(path, owner, owner)
+  t.teardown(() => rmSync(path, { recursive: true, force: true }))
+  return path
+}
+
+/** The path, or a copy of what is there when that user cannot read it, because it lies below a 0700 home. */
+function readableBy (t: Test, uid: number, path: string): string {
+  if (spawnSync('test', ['-r', path], { uid, gid: uid }).status === 0) return path
+  const copy = join(folder(t), basename(path))
+  cpSync(path, copy, { recursive: true, verbatimSymlinks: true })
+  return copy
+}
+
+/** The programs of a machine that has no Redis, for `pathWith`. */
+export const withoutRedis = { setpriv: true, unshare: true, true: true }
+
+/** A PATH with those programs and no others; `false` stands for one that always fails. */
+export function pathWith (t: Test, programs: Record<string, boolean>): string {
+  const path = join(folder(t), 'bin')
+  mkdirSync(path)
+  for (const [program, works] of Object.entries(programs)) {
+    if (works) symlinkSync(`/usr/bin/${program}`, join(path, program))
+    else writeFileSync(join(path, program), '#!/bin/sh\nexit 1\n', { mode: 0o755 })
+  }
+  return path
+}
+
+/** Asks a running service. @returns the status and the parsed body */
+export async function ask (url: string, path: string, token?: string, body?: object): Promise<{ status: number, body: any }> { // eslint-disable-line @typescript-eslint/no-explicit-any
+  const response = await fetch(`${url}${path}`, {
+    headers: { 'content-type': 'application/json', ...(token && { authorization: `Bearer ${token}` }) },
+    ...(body && { method: 'POST', body: JSON.stringify(body) })
+  })
+  const text = await response.text()
+  return { status: response.status, body: text && JSON.parse(text) }
+}
+
+export const alice = { nickname: 'alice', password: 'correct horse' }
+
+/** Uses the service as a newcomer does, and holds it to what was there before. @returns a token for the next time */
+export async function chat (t: Test, url: string, token: string | undefined, earlier: string[]): Promise<string> {
+  const session: string = token ?? (await ask(url, '/api/register', undefined, alice)).body.token
+  const text = `message ${earlier.length + 1}`
+  t.match(await ask(url, '/api/messages', session, { text }), { status: 201, body: { nickname: 'alice', text } }, 'the session is known')
+  const { body } = await ask(url, '/api/messages')
+  t.strictSame(body.map((message: { text: string }) => message.text), [...earlier, text], 'nothing is lost')
+  earlier.push(text)
+  return session
+}

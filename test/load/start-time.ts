@@ -1,0 +1,52 @@
+import { cpus } from 'node:os'
+import { parseArgs } from 'node:util'
+import { runCommand, whole } from './command.ts'
+import { withDataDir, withService } from './service.ts'
+
+// `npm run load:start`: how long the built service takes from the start of its process to the first 200 of readyz.
+
+const readArguments = () => {
+  const { values: { runs } } = parseArgs({ options: { runs: { type: 'string', default: '5' } } })
+  return whole('runs', runs, 100)
+}
+
+/** @returns the milliseconds of one start */
+const start = (env: NodeJS.ProcessEnv, signal: AbortSignal) => withService(env, signal, async ({ readyMs }) => readyMs)
+
+const seconds = (ms: number | undefined) => `${((ms ?? 0) / 1000).toFixed(2)}`.padStart(8)
+const print = (what: string, times: number[]) => {
+  const sorted = times.toSorted((one, other) => one - other)
+  const middle = (sorted.length - 1) / 2
+  const median = ((sorted[Math.floor(middle)] ?? 0) + (sorted[Math.ceil(middle)] ?? 0)) / 2
+  console.log(`${what.padEnd(32)}${seconds(median)}${seconds(sorted.at(-1))}`)
+}
+
+async function measure (runs: number, signal: AbortSignal): Promise<boolean> {
+  const cores = cpus()
+  const machine = `${cores.length} cores (${cores[0]?.model}); Node ${process.versions.node}`
+  console.log(`${machine}; seconds from the start of the process to the first 200 of readyz, ${runs} times`)
+  console.log(`${''.padEnd(32)}  median     max`)
+
+  const { POSTGRES_HOST, REDIS_HOST, ...env } = process.env
+  const first: number[] = []
+  const later: number[] = []
+  for (let run = 0; run < runs; run++) {
+    await withDataDir(async (DATA_DIR) => {
+      first.push(await start({ ...env, DATA_DIR }, signal))
+      later.push(await start({ ...env, DATA_DIR }, signal))
+    })
+  }
+  print('embedded engines, first start', first)
+  print('embedded engines, later start', later)
+
+  if (POSTGRES_HOST && REDIS_HOST) {
+    const external: number[] = []
+    for (let run = 0; run < runs; run++) {
+      external.push(await withDataDir((DATA_DIR) => start({ ...process.env, DATA_DIR }, signal)))
+    }
+    print('external engines', external)
+  }
+  return true
+}
+
+await runCommand('npm run load:start -- [--runs 5]', readArguments, measure)

@@ -1,0 +1,51 @@
+import t from 'tap'
+import { startService } from '../helpers/app.ts'
+import { config, connect } from '../helpers/database.ts'
+import { startProxy } from '../helpers/proxy.ts'
+
+t.test('connections that the server ends do no harm', async (t) => {
+  const { call, database, logs } = await startService(t)
+  const client = await connect(t, database)
+  await Promise.all(Array.from({ length: 20 }, () => call('GET', '/api/messages')))
+  const { rowCount } = await client.query(
+    "select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and application_name = 'chat-backend' and pid <> pg_backend_pid()")
+  t.ok(rowCount && rowCount > 0, `${rowCount} connections ended`)
+  while (!logs.some(({ msg }) => `${msg}`.startsWith('an idle PostgreSQL connection was lost'))) await new Promise(setImmediate)
+  t.equal((await call('GET', '/api/messages')).status, 200)
+})
+
+t.test('an outage is 503 and never 401, and what waited is not lost', async (t) => {
+  const proxy = await startProxy(t, config.POSTGRES_HOST!, config.POSTGRES_PORT)
+  const { call, register, post } = await startService(t, { POSTGRES_HOST: '127.0.0.1', POSTGRES_PORT: proxy.port })
+  const { token, nickname } = await register()
+  const requests = [
+    () => call('GET', '/api/messages'),
+    () => call('POST', '/api/messages', { token, body: { text: 'lost?' } }),
+    () => call('POST', '/api/login', { body: { nickname, password: 'correct horse' } }),
+    () => call('POST', '/api/register', { body: { nickname: 'new', password: 'correct horse' } })
+  ]
+
+  await proxy.cut()
+  for (const request of requests) {
+    const { status, body, headers } = await request()
+    t.equal(status, 503)
+    t.match(body, { error: 'database is not ready', code: 'database_unavailable' })
+    t.match(headers.get('retry-after'), /^\d+$/)
+  }
+  t.equal((await call('POST', '/api/logout', { token: 'none' })).status, 204, 'logout needs no database')
+
+  await proxy.mend()
+  for (const status of [200, 201, 200, 201]) t.equal((await requests.shift()!()).status, status, 'as before')
+  t.match(await post(token, 'after'), { text: 'after' })
+})
+
+t.test('a statement that does not end is given up, and its connection is not used again', async (t) => {
+  const { call, database, register } = await startService(t, { POSTGRES_POOL: 1 })
+  const { token } = await register()
+  const client = await connect(t, database)
+  await client.query('begin; lock table chat_message')
+  t.match(await call('POST', '/api/messages', { token, body: { text: 'blocked' } }), { status: 503, body: { code: 'database_unavailable' } })
+  await client.query('rollback')
+  t.equal((await call('POST', '/api/messages', { token, body: { text: 'free' } })).status, 201)
+  t.equal((await call('GET', '/api/messages')).body.length, 1, 'the message that was refused is not there')
+})

@@ -1,0 +1,216 @@
+import { randomBytes } from 'node:crypto'
+import { Redis } from 'ioredis'
+import t, { type Test } from 'tap'
+import { startService } from '../helpers/app.ts'
+import { config, connect } from '../helpers/database.ts'
+
+const password = 'correct horse'
+
+function openRedis (t: Test): Redis {
+  const redis = new Redis({ host: config.REDIS_HOST, port: config.REDIS_PORT, password: config.REDIS_PASSWORD, db: config.REDIS_DB })
+  t.teardown(() => redis.disconnect())
+  return redis
+}
+
+t.test('registration answers with the account and a session as the Go service knows it', async (t) => {
+  const { call } = await startService(t)
+  const { status, body } = await call('POST', '/api/register', { body: { nickname: 'alice', password, unknown: true } })
+  t.equal(status, 201)
+  t.match(body, { userId: Number, nickname: 'alice', token: /^[0-9a-f]{64}$/ })
+  t.equal(body.id, body.userId)
+  t.strictSame(Object.keys(body).sort(), ['id', 'nickname', 'token', 'userId'])
+
+  const redis = openRedis(t)
+  t.equal(await redis.get(`session:${body.token}`), `${body.userId}`)
+  const ttl = await redis.ttl(`session:${body.token}`)
+  t.ok(ttl > 86_300 && ttl <= 86_400, `24 hours to live, not ${ttl} s`)
+})
+
+t.test('what is stored of a password is a bcrypt hash at cost 10', async (t) => {
+  const { call, database } = await startService(t, { BCRYPT_COST: 10 })
+  await call('POST', '/api/register', { body: { nickname: 'alice', password } })
+  const { rows: [row] } = await (await connect(t, database)).query('select password_hash from chat_user')
+  t.match(row.password_hash, /^\$2b\$10\$.{53}$/)
+})
+
+t.test('nicknames', async (t) => {
+  const { call } = await startService(t)
+  const register = (nickname: unknown) => call('POST', '/api/register', { body: { nickname, password } })
+
+  for (const [given, stored] of [
+    ['  bob\t', 'bob'],
+    ['Zoe\u0308', 'Zo\u00eb'],
+    ['Мария Ивановна', 'Мария Ивановна'],
+    ['😀'.repeat(64), '😀'.repeat(64)],
+    [' '.repeat(100) + 'x'.repeat(64), 'x'.repeat(64)],
+    ['lone \ud800', 'lone \ufffd'],
+    ['__proto__', '__proto__']
+  ]) {
+    const { status, body } = await register(given)
+    t.equal(status, 201, `${JSON.stringify(given)}`)
+    t.equal(body.nickname, stored)
+  }
+  for (const [nickname, sentence] of [
+    [undefined, 'nickname must be provided'],
+    [null, 'nickname must be provided'],
+    ['', 'nickname must be provided'],
+    [' \n ', 'nickname must be provided'],
+    ['😀'.repeat(65), 'nickname is too long'],
+    ['a\u0000b', 'nickname must not contain control or format characters'],
+    ['a\u200eb', 'nickname must not contain control or format characters'],
+    ['\u202eevil', 'nickname must not contain control or format characters'],
+    [5, 'nickname must be a string'],
+    [['alice'], 'nickname must be a string'],
+    [{ toString: 'alice' }, 'nickname must be a string']
+  ]) {
+    const { status, body } = await register(nickname)
+    t.equal(status, 400, JSON.stringify(nickname))
+    t.match(body, { error: sentence, code: 'invalid_request' })
+  }
+})
+
+t.test('passwords at registration: 8 code points to 72 bytes', async (t) => {
+  const { call } = await startService(t)
+  let n = 0
+  const register = (password: unknown) => call('POST', '/api/register', { body: { nickname: `user ${++n}`, password } })
+
+  for (const password of ['x'.repeat(8), '😀'.repeat(8), 'x'.repeat(72), 'я'.repeat(36), ' '.repeat(8), 'nul\u0000inside']) {
+    t.equal((await register(password)).status, 201, JSON.stringify(password))
+    const { status } = await call('POST', '/api/login', { body: { nickname: `user ${n}`, password } })
+    t.equal(status, 200, 'and it logs in')
+  }
+  for (const [password, sentence] of [
+    [undefined, 'password must be provided'],
+    [null, 'password must be provided'],
+    ['', 'password must have at least 8 characters'],
+    ['x'.repeat(7), 'password must have at least 8 characters'],
+    ['😀'.repeat(7), 'password must have at least 8 characters'],
+    ['x'.repeat(73), 'password is too long'],
+    ['я'.repeat(37), 'password is too long'],
+    [12345678, 'password must be a string']
+  ]) {
+    const { status, body } = await register(password)
+    t.equal(status, 400, JSON.stringify(password))
+    t.equal(body.error, sentence)
+  }
+})
+
+t.test('the shortest password is configurable', async (t) => {
+  const { call } = await startService(t, { PASSWORD_MIN_LENGTH: 12 })
+  const { status, body } = await call('POST', '/api/register', { body: { nickname: 'alice', password: 'x'.repeat(11) } })
+  t.equal(status, 400)
+  t.equal(body.error, 'password must have at least 12 characters')
+})
+
+t.test('of one hundred registrations of one nickname at once, one gets it', async (t) => {
+  const { call, database } = await startService(t)
+  const body = { nickname: 'everyone', password }
+  const answers = await Promise.all(Array.from({ length: 100 }, () => call('POST', '/api/register', { body })))
+  t.equal(answers.filter(({ status }) => status === 201).length, 1)
+  const refused = answers.filter(({ status }) => status === 409)
+  t.equal(refused.length, 99)
+  for (const { body } of refused) t.match(body, { error: 'nickname is already taken', code: 'nickname_taken' })
+  const { rows } = await (await connect(t, database)).query('select id from chat_user')
+  t.equal(rows.length, 1)
+})
+
+t.test('login', async (t) => {
+  const { call } = await startService(t)
+  const { body: account } = await call('POST', '/api/register', { body: { nickname: 'Zo\u00eb', password } })
+  const login = (body: unknown) => call('POST', '/api/login', { body })
+
+  for (const nickname of ['Zo\u00eb', 'Zoe\u0308', ' Zo\u00eb ']) {
+    const { status, body } = await login({ nickname, password })
+    t.equal(status, 200, JSON.stringify(nickname))
+    t.match(body, { userId: account.userId, nickname: 'Zo\u00eb', token: /^[0-9a-f]{64}$/ })
+    t.strictSame(Object.keys(body).sort(), ['nickname', 'token', 'userId'])
+    t.not(body.token, account.token)
+  }
+  for (const [nickname, wrong] of [
+    ['Zo\u00eb', 'wrong horse'],
+    ['zo\u00eb', password],
+    ['nobody', password],
+    ['Zo\u00eb', 'x'],
+    ['Zo\u00eb\u0000', password],
+    ['x'.repeat(5000), password],
+    ['Zo\u00eb', 'x'.repeat(10_000)]
+  ]) {
+    const { status, headers, body } = await login({ nickname, password: wrong })
+    t.equal(status, 401, JSON.stringify([nickname, wrong]).slice(0, 80))
+    t.match(body, { error: 'invalid credentials', code: 'invalid_credentials' })
+    t.equal(headers.get('www-authenticate'), 'Bearer')
+  }
+  for (const [body, sentence] of [
+    [{ password }, 'nickname must be provided'],
+    [{ nickname: '', password }, 'nickname must be provided'],
+    [{ nickname: 'Zo\u00eb' }, 'password must be provided'],
+    [{ nickname: 'Zo\u00eb', password: '' }, 'password must be provided'],
+    [{ nickname: 'Zo\u00eb', password: null }, 'password must be provided'],
+    [{ nickname: 7, password }, 'nickname must be a string']
+  ]) {
+    const answer = await login(body)
+    t.equal(answer.status, 400, JSON.stringify(body))
+    t.equal(answer.body.error, sentence)
+  }
+})
+
+t.test('a password of 72 bytes does not log in with a longer one that starts with it', async (t) => {
+  const { call } = await startService(t)
+  const long = 'x'.repeat(72)
+  await call('POST', '/api/register', { body: { nickname: 'alice', password: long } })
+  t.equal((await call('POST', '/api/login', { body: { nickname: 'alice', password: long } })).status, 200)
+  t.equal((await call('POST', '/api/login', { body: { nickname: 'alice', password: `${long}y` } })).status, 401)
+})
+
+t.test('users of the Go service log in: $2a$ hashes, and nicknames stored as they came', async (t) => {
+  const { call, database } = await startService(t)
+  const client = await connect(t, database)
+  // Made by golang.org/x/crypto/bcrypt: GenerateFromPassword([]byte("gopher-pass-1"), bcrypt.DefaultCost).
+  const goHash = '$2a$10$KGYwO.eqWBU./k1GVNMPJ.ALVJQ6p45Sw2Q02Ak2cNTbiRNQkFkmG'
+  const nicknames = ['gopher', ' spaced ', 'Zoe\u0308', 'a\u200eb']
+  for (const nickname of nicknames) {
+    await client.query('insert into chat_user (nickname, password_hash, created_at) values ($1, $2, now())', [nickname, goHash])
+    const { status, body } = await call('POST', '/api/login', { body: { nickname, password: 'gopher-pass-1' } })
+    t.equal(status, 200, JSON.stringify(nickname))
+    t.equal(body.nickname, nickname)
+    t.equal((await call('POST', '/api/login', { body: { nickname, password: 'gopher-pass-2' } })).status, 401)
+  }
+  await client.query("insert into chat_user (nickname, password_hash, created_at) values ('broken', 'no hash at all', now())")
+  t.equal((await call('POST', '/api/login', { body: { nickname: 'broken', password } })).status, 401, 'a hash that is none lets nobody in')
+})
+
+t.test('a session of the Go service works here, until it is worth nothing', async (t) => {
+  const { call, register } = await startService(t)
+  const { userId } = await register()
+  const redis = openRedis(t)
+  const token = randomBytes(32).toString('hex')
+  const post = () => call('POST', '/api/messages', { token, body: { text: 'hello from Go' } })
+
+  await redis.set(`session:${token}`, `${userId}`, 'EX', 86_400)
+  t.equal((await post()).status, 201)
+  await redis.set(`session:${token}`, 'not a number', 'EX', 60)
+  t.match(await post(), { status: 401, body: { error: 'session not found' } })
+  await redis.set(`session:${token}`, '987654321', 'EX', 60)
+  t.match(await post(), { status: 401, body: { error: 'user not found' } })
+  await redis.del(`session:${token}`)
+  t.match(await post(), { status: 401, body: { error: 'session not found' } })
+})
+
+t.test('logout ends the session and no other, and may be repeated', async (t) => {
+  const { call, register } = await startService(t)
+  const { token, nickname } = await register()
+  const { body: other } = await call('POST', '/api/login', { body: { nickname, password } })
+
+  for (const headers of [{}, { 'content-type': 'application/json' }]) {
+    const { status, body } = await call('POST', '/api/logout', { token, headers })
+    t.equal(status, 204)
+    t.equal(body, undefined)
+  }
+  const post = (token: string) => call('POST', '/api/messages', { token, body: { text: 'still here?' } })
+  t.match(await post(token), { status: 401, body: { error: 'session not found', code: 'session_not_found' } })
+  t.equal((await post(other.token)).status, 201)
+
+  t.match(await call('POST', '/api/logout'), { status: 401, body: { error: 'authorization header is missing' } })
+  t.match(await call('POST', '/api/logout', { headers: { authorization: token } }),
+    { status: 401, body: { error: "authorization header must be in the format 'Bearer <token>'" } })
+})

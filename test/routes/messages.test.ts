@@ -1,0 +1,157 @@
+import t from 'tap'
+import { startService } from '../helpers/app.ts'
+import { connect } from '../helpers/database.ts'
+
+t.test('a message that is posted comes back as it was stored, and is in the list', async (t) => {
+  const { call, register } = await startService(t)
+  const { token, userId, nickname } = await register()
+  const before = Date.now()
+  const { status, body } = await call('POST', '/api/messages', { token, body: { text: '  hello, 世界 👋\n', id: 7, unknown: {} } })
+  t.equal(status, 201)
+  t.match(body, { id: Number, userId, nickname, text: 'hello, 世界 👋', createdAt: /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/ })
+  t.strictSame(Object.keys(body), ['id', 'userId', 'nickname', 'text', 'createdAt'])
+  t.ok(Math.abs(Date.parse(body.createdAt) - before) < 5000, 'it was created now')
+
+  const list = await call('GET', '/api/messages')
+  t.equal(list.status, 200)
+  t.equal(list.headers.get('content-type'), 'application/json; charset=utf-8')
+  t.strictSame(list.body, [body])
+})
+
+t.test('an empty room is an empty list', async (t) => {
+  const { call } = await startService(t)
+  for (const query of ['', '?after_id=0', '?before_id=9', '?after_id=9007199254740993', '?before_id=-5']) {
+    t.match(await call('GET', `/api/messages${query}`), { status: 200, body: [] }, `an empty list for ${query}`)
+  }
+})
+
+t.test('texts: 1 to 2000 code points after trimming, no NUL', async (t) => {
+  const { call, register } = await startService(t)
+  const { token } = await register()
+  const post = (text: unknown) => call('POST', '/api/messages', { token, body: { text } })
+
+  for (const [given, stored] of [
+    ['я'.repeat(2000), 'я'.repeat(2000)],
+    ['😀'.repeat(2000), '😀'.repeat(2000)],
+    [' '.repeat(3000) + 'x'.repeat(2000) + '\n', 'x'.repeat(2000)],
+    ['a\u0001b\u200d', 'a\u0001b\u200d'],
+    ['lone \ud83d', 'lone \ufffd'],
+    ['<script>alert("x")</script>', '<script>alert("x")</script>'],
+    ["'; drop table chat_message; --", "'; drop table chat_message; --"]
+  ]) {
+    const { status, body } = await post(given)
+    t.equal(status, 201, JSON.stringify(given).slice(0, 60))
+    t.equal(body.text, stored)
+  }
+  for (const [text, sentence] of [
+    [undefined, 'message text must be provided'],
+    [null, 'message text must be provided'],
+    ['', 'message text must be provided'],
+    [' \u00a0\u2003\n', 'message text must be provided'],
+    ['я'.repeat(2001), 'message is too long'],
+    ['😀'.repeat(2001), 'message is too long'],
+    ['a\u0000b', 'message text must not contain NUL'],
+    [5, 'text must be a string'],
+    [{}, 'text must be a string'],
+    [true, 'text must be a string']
+  ]) {
+    const { status, body } = await post(text)
+    t.equal(status, 400, JSON.stringify(text)?.slice(0, 60) ?? 'no text')
+    t.match(body, { error: sentence, code: 'invalid_request' })
+  }
+  t.equal((await call('GET', '/api/messages?limit=200')).body.length, 7, 'what was refused was not stored')
+})
+
+t.test('posting needs a session', async (t) => {
+  const { call, register } = await startService(t)
+  const { token } = await register()
+  const post = (headers: Record<string, string>) => call('POST', '/api/messages', { headers, body: { text: 'hi' } })
+
+  for (const scheme of ['Bearer', 'bearer', 'BEARER']) {
+    t.equal((await post({ authorization: `${scheme} ${token}` })).status, 201, scheme)
+  }
+  const format = "authorization header must be in the format 'Bearer <token>'"
+  for (const [headers, sentence, code] of [
+    [{}, 'authorization header is missing', 'authorization_missing'],
+    [{ authorization: token }, format, 'authorization_malformed'],
+    [{ authorization: 'Bearer' }, format, 'authorization_malformed'],
+    [{ authorization: `Basic ${token}` }, format, 'authorization_malformed'],
+    [{ authorization: `Bearer ${token} ${token}` }, format, 'authorization_malformed'],
+    [{ authorization: 'Bearer 0123' }, 'session not found', 'session_not_found']
+  ] as [Record<string, string>, string, string][]) {
+    const { status, headers: answered, body } = await post(headers)
+    t.equal(status, 401, JSON.stringify(headers))
+    t.match(body, { error: sentence, code })
+    t.equal(answered.get('www-authenticate'), 'Bearer')
+  }
+  t.match(await call('POST', '/api/messages', { raw: '{', headers: { 'content-type': 'text/plain' } }), { status: 401 },
+    'who may not post is told so before the body is read')
+})
+
+t.test("a deleted user's token is worth nothing at once", async (t) => {
+  const { call, register, database } = await startService(t)
+  const { token, userId } = await register()
+  await (await connect(t, database)).query('delete from chat_user where id = $1', [userId])
+  t.match(await call('POST', '/api/messages', { token, body: { text: 'boo' } }), { status: 401, body: { error: 'user not found', code: 'user_not_found' } })
+})
+
+t.test('pages', async (t) => {
+  const { call, register, post, database } = await startService(t)
+  const { token } = await register()
+  const { id: first } = await post(token, 'message 1')
+  await (await connect(t, database)).query(
+    `insert into chat_message (user_id, text, created_at)
+     select id, 'message ' || n, now() from chat_user, generate_series(2, 250) n`)
+  const ids = async (query: string): Promise<number[]> =>
+    (await call('GET', `/api/messages${query}`)).body.map(({ id }: { id: number }) => id - first + 1)
+  const range = (from: number, to: number) => Array.from({ length: to - from + 1 }, (_, index) => from + index)
+  const at = (n: number) => first + n - 1
+
+  t.strictSame(await ids(''), range(201, 250), 'no cursor: the newest 50, ascending')
+  t.strictSame(await ids('?limit=3'), range(248, 250))
+  t.strictSame(await ids('?limit=200'), range(51, 250))
+  t.strictSame(await ids('?limit=201'), range(51, 250), 'above 200 counts as 200')
+  t.strictSame(await ids('?limit=99999999999999999999'), range(51, 250))
+  t.strictSame(await ids(`?after_id=${at(10)}&limit=3`), range(11, 13), 'the oldest after')
+  t.strictSame(await ids('?after_id=0&limit=2'), range(1, 2))
+  t.strictSame(await ids('?after_id=-7'), range(1, 50))
+  t.strictSame(await ids('?after_id=-99999999999999999999&limit=1'), [1])
+  t.strictSame(await ids(`?after_id=${at(250)}`), [])
+  t.strictSame(await ids(`?before_id=${at(10)}&limit=3`), range(7, 9), 'the newest before, ascending')
+  t.strictSame(await ids(`?before_id=${at(1)}`), [])
+  t.strictSame(await ids('?before_id=99999999999999999999&limit=2'), range(249, 250))
+
+  const seen: number[] = []
+  for (let page = await ids('?after_id=0'); page.length > 0; page = await ids(`?after_id=${at(seen.at(-1)!)}`)) seen.push(...page)
+  t.strictSame(seen, range(1, 250), 'a reader that follows after_id sees all of them once, in order')
+})
+
+t.test('a query that means nothing is refused', async (t) => {
+  const { call } = await startService(t)
+  for (const [query, sentence] of [
+    ['limit=0', 'limit must be at least 1'],
+    ['limit=-1', 'limit must be at least 1'],
+    ['limit=abc', 'limit must be a whole number'],
+    ['limit=', 'limit must be a whole number'],
+    ['limit=1e2', 'limit must be a whole number'],
+    ['limit=1.5', 'limit must be a whole number'],
+    ['limit=1&limit=2', 'limit must be a whole number'],
+    ['after_id=1e3', 'after_id must be a whole number'],
+    ['after_id=0x10', 'after_id must be a whole number'],
+    ['after_id=%205', 'after_id must be a whole number'],
+    ['before_id=null', 'before_id must be a whole number'],
+    ['after_id=1&before_id=5', 'after_id and before_id cannot be combined']
+  ] as const) {
+    const { status, body } = await call('GET', `/api/messages?${query}`)
+    t.equal(status, 400, query)
+    t.match(body, { error: sentence, code: 'invalid_request' })
+  }
+  t.equal((await call('GET', '/api/messages?unknown=1')).status, 200, 'an unknown parameter is ignored')
+})
+
+t.test('a HEAD request gets the headers of the list', async (t) => {
+  const { url } = await startService(t)
+  const response = await fetch(`${url}/api/messages`, { method: 'HEAD' })
+  t.equal(response.status, 200)
+  t.equal(await response.text(), '')
+})

@@ -1,0 +1,61 @@
+import { spawnSync } from 'node:child_process'
+import { existsSync } from 'node:fs'
+import { join } from 'node:path'
+import t from 'tap'
+import { config, createDatabase } from './helpers/database.ts'
+import { alice, ask, chat, folder, pathWith, startServer, withoutRedis } from './helpers/server.ts'
+
+const external = () => ({
+  POSTGRES_HOST: config.POSTGRES_HOST!, POSTGRES_PORT: `${config.POSTGRES_PORT}`, POSTGRES_USER: config.POSTGRES_USER, POSTGRES_PASSWORD: config.POSTGRES_PASSWORD,
+  REDIS_HOST: config.REDIS_HOST!, REDIS_PORT: `${config.REDIS_PORT}`, REDIS_PASSWORD: config.REDIS_PASSWORD ?? ''
+})
+
+t.test('with engines of its own it embeds none, and either may be embedded alone', async (t) => {
+  const POSTGRES_DB = await createDatabase(t)
+  const DATA_DIR = join(folder(t), 'data')
+  const none = startServer(t, { ...external(), POSTGRES_DB, DATA_DIR })
+  await chat(t, await none.ready, undefined, [])
+  t.strictSame(none.enginePorts(), [])
+  t.notOk(existsSync(DATA_DIR), 'and writes nothing')
+
+  const onlyStore = startServer(t, { ...external(), REDIS_HOST: '', POSTGRES_DB, DATA_DIR, PATH: pathWith(t, withoutRedis) })
+  t.equal((await ask(await onlyStore.ready, '/api/login', undefined, alice)).status, 200)
+  t.equal(onlyStore.enginePorts().length, 1)
+  t.match(onlyStore.log.join('\n'), 're-implementation of Redis')
+
+  const onlyPostgres = startServer(t, { ...external(), POSTGRES_HOST: '', DATA_DIR: folder(t) })
+  await chat(t, await onlyPostgres.ready, undefined, [])
+  t.equal(onlyPostgres.enginePorts().length, 1)
+})
+
+t.test('a start that cannot be ends with one clear line and code 1', async (t) => {
+  const running = startServer(t, { ...external(), POSTGRES_DB: await createDatabase(t) })
+  const taken = new URL(await running.ready).port
+  for (const [env, line] of [
+    [{ HTTP_PORT: 'http' }, /^HTTP_PORT must be a whole number from 0 to 65535, not "http"$/],
+    [{ HTTP_PORT: taken }, /^HTTP_PORT is already in use: /],
+    [{ POSTGRES_PORT: '9', BOOT_TIMEOUT: '1' }, /^PostgreSQL at 127\.0\.0\.1:9 is not usable after 1 s: connect ECONNREFUSED/],
+    [{ POSTGRES_PASSWORD: 'wrong', BOOT_TIMEOUT: '1' }, /^PostgreSQL at .* is not usable after 1 s: password authentication failed/],
+    [{ REDIS_PORT: '9', BOOT_TIMEOUT: '1' }, /^Redis at 127\.0\.0\.1:9 is not usable after 1 s: connect ECONNREFUSED/]
+  ] as [Record<string, string>, RegExp][]) {
+    const server = startServer(t, { ...external(), POSTGRES_DB: await createDatabase(t), ...env })
+    t.equal(await server.exited, 1, JSON.stringify(env))
+    t.match(server.log.at(-1), line)
+    if (env['BOOT_TIMEOUT']) t.ok(server.log.some((msg) => /^waiting for (PostgreSQL|Redis) at /.test(msg)), 'with a line for each try')
+  }
+})
+
+t.test('npm run migrate makes the tables and nothing else', async (t) => {
+  const POSTGRES_DB = await createDatabase(t)
+  const migrate = (env: Record<string, string>) => spawnSync('npm', ['run', '--silent', 'migrate'], {
+    env: { ...process.env, ...external(), REDIS_HOST: '', POSTGRES_DB, ...env }, encoding: 'utf8'
+  })
+  t.match(migrate({}), { status: 0, stdout: /the database was migrated: 001_.*\n.*the database is up to date/ })
+  const again = migrate({})
+  t.match(again, { status: 0, stdout: /the database is up to date/ })
+  t.notMatch(again.stdout, /was migrated/)
+  t.match(migrate({ POSTGRES_PORT: '9', BOOT_TIMEOUT: '1' }), { status: 1, stdout: /PostgreSQL at 127\.0\.0\.1:9 is not usable after 1 s/ })
+
+  const server = startServer(t, { ...external(), POSTGRES_DB, MIGRATE: 'off' })
+  t.equal((await ask(await server.ready, '/health/readyz')).status, 200)
+})
