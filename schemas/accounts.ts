@@ -3,27 +3,29 @@ import { Type } from '@sinclair/typebox'
 // `normalize`, `maxBytes` and `sentences` are keywords of src/plugins/input.ts.
 
 const Token = Type.String({ description: '32 random bytes in hex, valid for 24 hours.' })
-const missingNickname = 'nickname must be provided'
-const missingPassword = 'password must be provided'
+const noNickname = 'nickname must be provided'
+const noPassword = 'password must be provided'
 
 /** A registration; a password that bcrypt would cut, after 72 bytes, is refused. @param passwordMinLength in code points */
 export const CreateAccount = (passwordMinLength: number) => Type.Object({
   nickname: Type.String({
     normalize: 'nfc', minLength: 1, maxLength: 64, pattern: '^[^\\p{Cc}\\p{Cf}]*$',
-    sentences: { required: missingNickname, minLength: missingNickname, maxLength: 'nickname is too long', pattern: 'nickname must not contain control or format characters' }
+    sentences: { required: noNickname, maxLength: 'nickname is too long', pattern: 'nickname must not contain control or format characters' }
   }),
   password: Type.String({
     minLength: passwordMinLength, maxBytes: 72,
-    sentences: { required: missingPassword, minLength: `password must have at least ${passwordMinLength} characters`, maxBytes: 'password is too long' }
+    sentences: { required: noPassword, minLength: `password must have at least ${passwordMinLength} characters`, maxBytes: 'password is too long' }
   })
 }, { title: 'CreateAccount' })
 
-export const Account = Type.Object({ id: Type.Integer(), userId: Type.Integer(), nickname: Type.String(), token: Token }, { title: 'Account' })
+export const Account = Type.Object({
+  id: Type.Integer(), userId: Type.Integer(), nickname: Type.String(), token: Token
+}, { title: 'Account' })
 
 /** Only presence is checked: what was stored under other rules must still log in. */
 export const Login = Type.Object({
-  nickname: Type.String({ minLength: 1, sentences: { required: missingNickname, minLength: missingNickname } }),
-  password: Type.String({ minLength: 1, sentences: { required: missingPassword, minLength: missingPassword } })
+  nickname: Type.String({ minLength: 1, sentences: { required: noNickname } }),
+  password: Type.String({ minLength: 1, sentences: { required: noPassword } })
 }, { title: 'Login' })
 
 export const Session = Type.Object({ token: Token, userId: Type.Integer(), nickname: Type.String() }, { title: 'Session' })

@@ -1,12 +1,10 @@
 import { randomUUID } from 'node:crypto'
 import { type FastifyReply, type FastifyRequest, LogController } from 'fastify'
 
-const SANE = /^[\w.:/+=-]{1,128}$/
-
 /** The id of a request: the caller's `X-Request-Id` when it is short and plain, else a new one. */
 export function requestId (request?: { headers: Record<string, string | string[] | undefined> }): string {
   const given = request?.headers['x-request-id']
-  return typeof given === 'string' && SANE.test(given) ? given : randomUUID()
+  return typeof given === 'string' && /^[\w.:/+=-]{1,128}$/.test(given) ? given : randomUUID()
 }
 
 /** One log line for each completed request, with the route's pattern instead of its address, and never a header or a body. */

@@ -6,8 +6,6 @@ import { ErrorAnswer } from '../../schemas/errors.ts'
 import * as errors from '../errors.ts'
 import { requestId } from '../requests.ts'
 
-const RETRY_AFTER_SECONDS = 1
-
 // What Fastify and Node refuse before a handler sees it, by their codes.
 const refusals: Record<string, new () => errors.ClientError> = {
   FST_ERR_BAD_URL: errors.InvalidUrl, FST_ERR_CTP_INVALID_CONTENT_LENGTH: errors.InvalidHttp,
@@ -31,7 +29,7 @@ export function answerError (error: FastifyError, request: FastifyRequest, reply
   const { statusCode, code, message } = visible(error)
   if (statusCode >= 500) request.log.error({ error: loggable(error) }, message)
   if (statusCode === 401) reply.header('www-authenticate', 'Bearer')
-  if (statusCode === 503) reply.header('retry-after', RETRY_AFTER_SECONDS)
+  if (statusCode === 503) reply.header('retry-after', 1) // seconds
   const answer: ErrorAnswer = { error: message, code, requestId: request.id }
   reply.code(statusCode).headers({ 'x-request-id': request.id, 'content-type': 'application/json; charset=utf-8' })
     .send(reply.serializeInput(answer, ErrorAnswer))

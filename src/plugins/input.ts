@@ -24,12 +24,12 @@ function coerceIntegers (schema: TSchema, data: Record<string, unknown>): void {
   }
 }
 
-/** The sentence for a value that fails: the schema's own (`sentences`, by keyword), else the rule that it breaks. `null` counts as missing. */
+/** The sentence for a value that fails: the schema's own (`sentences`, by keyword), else the rule it breaks. `null` and `''` count as missing. */
 function sentence ({ keyword, params, instancePath, parentSchema, data, message }: ErrorObject, part: string): string {
   const missing: TSchema | undefined = keyword === 'required' ? parentSchema?.properties[params.missingProperty] : undefined
   const schema = missing ?? parentSchema
   const field = missing ? params.missingProperty : instancePath.slice(1)
-  const own: string | undefined = schema?.sentences?.[data === null ? 'required' : keyword]
+  const own: string | undefined = schema?.sentences?.[data === null || data === '' ? 'required' : keyword]
   if (own) return own
   if (field === '') return `request ${part} must be a JSON object`
   return `${field} ${keyword === 'type' ? `must be ${params.type === 'integer' ? 'a whole number' : `a ${params.type}`}` : message}`

@@ -82,7 +82,7 @@ t.test('passwords at registration: 8 code points to 72 bytes', async (t) => {
   for (const [password, sentence] of [
     [undefined, 'password must be provided'],
     [null, 'password must be provided'],
-    ['', 'password must have at least 8 characters'],
+    ['', 'password must be provided'],
     ['x'.repeat(7), 'password must have at least 8 characters'],
     ['😀'.repeat(7), 'password must have at least 8 characters'],
     ['x'.repeat(73), 'password is too long'],
