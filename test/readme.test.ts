@@ -1,0 +1,27 @@
+import { readFileSync } from 'node:fs'
+import type { TSchema } from '@sinclair/typebox'
+import t from 'tap'
+import { Config } from '../src/config.ts'
+import { startService } from './helpers/app.ts'
+
+const readme = readFileSync(new URL('../README.md', import.meta.url), 'utf8')
+const rows = readme.split('\n').filter((line) => line.startsWith('| `'))
+
+t.test('the README documents every variable with its default, and no other', async (t) => {
+  const variables = rows.filter((row) => /^\| `[A-Z_]+`/.test(row))
+  for (const [name, { default: value }] of Object.entries<TSchema>(Config.properties)) {
+    const start = `| \`${name}\` | ${value === undefined ? '' : `\`${value}\` `}|`
+    t.ok(variables.some((row) => row.startsWith(start)), start)
+  }
+  t.equal(variables.length, Object.keys(Config.properties).length)
+})
+
+t.test('the README documents routes that are there', async (t) => {
+  const { call } = await startService(t)
+  const routes = rows.filter((row) => /^\| `[A-Z]+ \//.test(row)).map((row) => row.split('`')[1] ?? '')
+  t.equal(routes.length, 7)
+  for (const route of routes) {
+    const [method = '', path = ''] = route.split(' ')
+    t.notOk([404, 405].includes((await call(method, path)).status), route)
+  }
+})
