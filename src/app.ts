@@ -11,10 +11,7 @@ import healthRoutes from './routes/health.ts'
 import messageRoutes from './routes/messages.ts'
 import { watchRoutes } from './routes/method-not-allowed.ts'
 
-/**
- * Builds the whole service, configured as in production and not yet listening.
- * While it becomes ready it waits for both engines and migrates the database.
- */
+/** Builds the whole service as in production, not yet listening; while it becomes ready it waits for both engines and migrates the database. */
 export function buildApp (config: Config, logger: FastifyBaseLogger): FastifyInstance {
   const logController = new RequestLog({ requestIdLogLabel: 'requestId' })
   const app = Fastify({

@@ -32,7 +32,8 @@ export function loadConfig (env: NodeJS.ProcessEnv): Config {
   const config: Record<string, unknown> = {}
   for (const [name, schema] of Object.entries<TSchema>(Config.properties)) {
     const text = env[name]
-    const value = schema.type === 'integer' && /^\d{1,15}$/.test(text ?? '') ? Number(text) : text || schema.default
+    const number = schema.type === 'integer' && /^\d{1,15}$/.test(text ?? '') ? Number(text) : undefined
+    const value = number ?? ((schema.enum ? text?.toLowerCase() : text) || schema.default)
     if (text && (!Value.Check(schema, value) || (schema.enum && !schema.enum.includes(value)))) {
       const legal = schema.enum ? `one of ${schema.enum.join(', ')}` : `a whole number from ${schema.minimum} to ${schema.maximum}`
       throw new StartError(`${name} must be ${legal}, not ${JSON.stringify(text.slice(0, 80))}`)

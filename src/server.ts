@@ -22,7 +22,7 @@ try {
   closeWithGrace({ delay: 25_000, logger: log }, async ({ err, signal }) => {
     if (err) log.fatal({ err }, 'an error that nobody caught')
     else log.info(`shutting down after ${signal}`)
-    await app.close()
+    if (app.server.listening) await app.close() // before, it would wait for the engines
     await engines.stop()
   })
   const address = await app.listen({ host: config.HTTP_HOST, port: config.HTTP_PORT })
@@ -30,9 +30,10 @@ try {
   log.info(`the chat is ready at ${url}; to join it: curl -H 'content-type: application/json' ` +
     `-d '{"nickname":"alice","password":"correct horse"}' ${url}/api/register`)
 } catch (error) {
-  const { code, message } = error as NodeJS.ErrnoException
+  const { syscall = '', message } = error as NodeJS.ErrnoException
+  const variable = { listen: 'HTTP_HOST or HTTP_PORT', mkdir: 'DATA_DIR' }[syscall]
   if (error instanceof StartError) log.fatal(message)
-  else if (code === 'EADDRINUSE') log.fatal(`HTTP_PORT is already in use: ${message}`)
+  else if (variable) log.fatal(`${variable} cannot be used: ${message}`)
   else log.fatal({ err: error }, 'the start failed')
   process.exit(1)
 }

@@ -26,6 +26,7 @@ t.test('an empty environment gives the documented defaults', async (t) => {
 t.test('what is set is taken as it is', async (t) => {
   const set = { HTTP_PORT: '9000', POSTGRES_HOST: 'db', POSTGRES_PASSWORD: ' 007 ', REDIS_PASSWORD: '12', REDIS_DB: '3', LOG_LEVEL: 'debug', MIGRATE: 'off' }
   t.match(loadConfig(set), { ...set, HTTP_PORT: 9000, REDIS_DB: 3 })
+  t.match(loadConfig({ LOG_LEVEL: 'DEBUG', MIGRATE: 'Off' }), { LOG_LEVEL: 'debug', MIGRATE: 'off' }, 'words in any case')
 })
 
 t.test('a bad value is refused with one line that names the variable and its legal values', async (t) => {

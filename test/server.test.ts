@@ -33,7 +33,9 @@ t.test('a start that cannot be ends with one clear line and code 1', async (t) =
   const taken = new URL(await running.ready).port
   for (const [env, line] of [
     [{ HTTP_PORT: 'http' }, /^HTTP_PORT must be a whole number from 0 to 65535, not "http"$/],
-    [{ HTTP_PORT: taken }, /^HTTP_PORT is already in use: /],
+    [{ HTTP_PORT: taken }, /^HTTP_HOST or HTTP_PORT cannot be used: listen EADDRINUSE: address already in use /],
+    [{ HTTP_HOST: '203.0.113.1' }, /^HTTP_HOST or HTTP_PORT cannot be used: listen EADDRNOTAVAIL/],
+    [{ REDIS_HOST: '', DATA_DIR: '/dev/null/data' }, /^DATA_DIR cannot be used: ENOTDIR.* mkdir '\/dev\/null\/data'$/],
     [{ POSTGRES_PORT: '9', BOOT_TIMEOUT: '1' }, /^PostgreSQL at 127\.0\.0\.1:9 is not usable after 1 s: connect ECONNREFUSED/],
     [{ POSTGRES_PASSWORD: 'wrong', BOOT_TIMEOUT: '1' }, /^PostgreSQL at .* is not usable after 1 s: password authentication failed/],
     [{ REDIS_PORT: '9', BOOT_TIMEOUT: '1' }, /^Redis at 127\.0\.0\.1:9 is not usable after 1 s: connect ECONNREFUSED/]
@@ -43,6 +45,14 @@ t.test('a start that cannot be ends with one clear line and code 1', async (t) =
     t.match(server.log.at(-1), line)
     if (env['BOOT_TIMEOUT']) t.ok(server.log.some((msg) => /^waiting for (PostgreSQL|Redis) at /.test(msg)), 'with a line for each try')
   }
+})
+
+t.test('a service that is stopped while it waits for an engine ends at once', async (t) => {
+  const server = startServer(t, { ...external(), POSTGRES_PORT: '9' })
+  while (!server.log.some((msg) => msg.startsWith('waiting for PostgreSQL'))) await new Promise(setImmediate)
+  server.child.kill('SIGTERM')
+  t.equal(await server.exited, 0)
+  t.equal(server.log.at(-1), 'shutting down after SIGTERM')
 })
 
 t.test('npm run migrate makes the tables and nothing else', async (t) => {

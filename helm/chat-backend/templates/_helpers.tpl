@@ -26,6 +26,9 @@ envFrom:
   - configMapRef:
       name: {{ .Values.names.redisConfig }}
 env:
+  # The port of the probes and the Service.
+  - name: HTTP_PORT
+    value: "8080"
   - name: MIGRATE
     value: {{ .Values.migrate | quote }}
   {{- with .Values.extraEnv }}
