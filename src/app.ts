@@ -1,7 +1,8 @@
 import Fastify, { type FastifyBaseLogger, type FastifyInstance } from 'fastify'
 import type { Config } from './config.ts'
+import { answerClientError, answerError } from './error-answers.ts'
+import { RouteNotFound } from './errors.ts'
 import authenticate from './plugins/authenticate.ts'
-import errors, { answerClientError, answerError } from './plugins/errors.ts'
 import input from './plugins/input.ts'
 import postgres from './plugins/postgres.ts'
 import redis from './plugins/redis.ts'
@@ -15,18 +16,22 @@ import { watchRoutes } from './routes/method-not-allowed.ts'
 export function buildApp (config: Config, logger: FastifyBaseLogger): FastifyInstance {
   const logController = new RequestLog({ requestIdLogLabel: 'requestId' })
   const app = Fastify({
-    loggerInstance: logger, logController, genReqId: requestId,
-    bodyLimit: 64 * 1024, requestTimeout: 10_000, pluginTimeout: 0, return503OnClosing: false,
+    loggerInstance: logger, logController, genReqId: requestId, clientErrorHandler: answerClientError,
+    bodyLimit: 64 * 1024, pluginTimeout: 0, return503OnClosing: false,
+    // The whole request within 10 s: Node wants both limits, and looks at them every 30 s unless told otherwise.
+    requestTimeout: 10_000, http: { headersTimeout: 10_000, connectionsCheckingInterval: 1000 },
     frameworkErrors: (error, request, reply) => {
       answerError(error, request, reply)
       logController.requestCompleted(undefined, request, reply)
-    },
-    clientErrorHandler: answerClientError
+    }
   })
-  app.addHook('onRequest', async (request, reply) => { reply.header('x-request-id', request.id) })
+  app.setErrorHandler(answerError)
+  app.addHook('onRequest', async (request, reply) => {
+    reply.header('x-request-id', request.id)
+    if (request.is404) throw new RouteNotFound() // before a body is read, let alone judged
+  })
 
   app.register(input)
-  app.register(errors)
   app.register(postgres, { config })
   app.register(redis, { config })
   app.register(authenticate)

@@ -14,6 +14,7 @@ try {
   const config = loadConfig(process.env)
   log.level = config.LOG_LEVEL
   if (config.MIGRATE === 'only') {
+    if (!config.POSTGRES_HOST) throw new StartError('POSTGRES_HOST must be set where MIGRATE is only')
     await migrateWhenReady(config, log)
     process.exit()
   }
@@ -31,7 +32,7 @@ try {
     `-d '{"nickname":"alice","password":"correct horse"}' ${url}/api/register`)
 } catch (error) {
   const { syscall = '', message } = error as NodeJS.ErrnoException
-  const variable = { listen: 'HTTP_HOST or HTTP_PORT', mkdir: 'DATA_DIR' }[syscall]
+  const variable = { listen: 'HTTP_HOST or HTTP_PORT', getaddrinfo: 'HTTP_HOST', mkdir: 'DATA_DIR', open: 'DATA_DIR' }[syscall]
   if (error instanceof StartError) log.fatal(message)
   else if (variable) log.fatal(`${variable} cannot be used: ${message}`)
   else log.fatal({ err: error }, 'the start failed')

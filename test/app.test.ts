@@ -41,6 +41,10 @@ t.test('a known address with another method is 405 and says what is allowed', as
       t.equal(body.code, 'method_not_allowed')
     }
   }
+  for (const raw of ['{', 'x'.repeat(70_000)]) {
+    t.match(await call('PUT', '/api/login', { raw, headers: { 'content-type': 'text/plain' } }), { status: 405 }, 'whatever the body is')
+    t.match(await call('POST', '/nowhere', { raw }), { status: 404 }, 'and so is 404')
+  }
   t.match(await speak(url, 'TRACE /api/messages HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n'), /^HTTP\/1\.1 405 /)
 })
 
@@ -120,6 +124,18 @@ t.test('bytes that are no request are answered in the shape of every error', asy
     const [head = '', body = ''] = answer.split('\r\n\r\n')
     t.match(head, /content-type: application\/json; charset=utf-8/)
     t.match(JSON.parse(body), { error: String, code, requestId: /^[0-9a-f-]{36}$/ })
+  }
+})
+
+t.test('a request that does not arrive in 10 s is ended', async (t) => {
+  const { url } = await startService(t)
+  for (const bytes of [
+    'POST /api/login HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 50\r\n\r\n{',
+    'GET /api/messages HTTP/1.1\r\nhost: x\r\n'
+  ]) {
+    const started = performance.now()
+    t.match(await speak(url, bytes), /^HTTP\/1\.1 408 [^]*"code":"request_timeout"/, bytes.slice(0, 20))
+    t.ok(performance.now() - started < 15_000, 'in time')
   }
 })
 

@@ -38,6 +38,7 @@ t.test('a start that cannot be ends with one clear line and code 1', async (t) =
     [{ REDIS_HOST: '', DATA_DIR: '/dev/null/data' }, /^DATA_DIR cannot be used: ENOTDIR.* mkdir '\/dev\/null\/data'$/],
     [{ POSTGRES_PORT: '9', BOOT_TIMEOUT: '1' }, /^PostgreSQL at 127\.0\.0\.1:9 is not usable after 1 s: connect ECONNREFUSED/],
     [{ POSTGRES_PASSWORD: 'wrong', BOOT_TIMEOUT: '1' }, /^PostgreSQL at .* is not usable after 1 s: password authentication failed/],
+    [{ REDIS_DB: '999', BOOT_TIMEOUT: '1' }, /^Redis at .* is not usable after 1 s: ERR .*index is out of range/],
     [{ REDIS_PORT: '9', BOOT_TIMEOUT: '1' }, /^Redis at 127\.0\.0\.1:9 is not usable after 1 s: connect ECONNREFUSED/]
   ] as [Record<string, string>, RegExp][]) {
     const server = startServer(t, { ...external(), POSTGRES_DB: await createDatabase(t), ...env })

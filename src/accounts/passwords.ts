@@ -1,7 +1,5 @@
 import * as bcrypt from '@node-rs/bcrypt'
 
-const MAX_BYTES = 72
-
 /** Hashes passwords of at most 72 bytes with bcrypt at `cost`, and checks them; hashes made by Go (`$2a$`) and PHP (`$2y$`) are accepted. */
 export function createPasswords (cost: number) {
   // The library writes `$2y$`, PHP's name for the same algorithm.
@@ -11,7 +9,7 @@ export function createPasswords (cost: number) {
     hash,
     /** Without a hash (an unknown nickname), or for a password that bcrypt would cut, the answer is no, and as slow as any other. */
     verify: async (password: string, storedHash: string | undefined): Promise<boolean> => {
-      const comparable = storedHash !== undefined && Buffer.byteLength(password) <= MAX_BYTES
+      const comparable = storedHash !== undefined && Buffer.byteLength(password) <= 72
       return await bcrypt.verify(password, comparable ? storedHash : await nobody) && comparable
     }
   }

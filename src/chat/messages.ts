@@ -12,7 +12,7 @@ const SELECT = `
 
 const INSERT = `
   with author as (
-    select id, nickname from chat_user where id = $1 for key share
+    select id, nickname from chat_user where id = $1
   ), message as (
     insert into chat_message (user_id, text, created_at) select id, $2, now() from author
     returning id, user_id, text, created_at

@@ -11,7 +11,9 @@ const LOCK = 7_243_001
  */
 export async function migrate (client: Client, log: Log): Promise<void> {
   await client.query('select pg_advisory_lock($1)', [LOCK])
-  await client.query('create table if not exists chat_backend_migration (name text primary key, applied_at timestamptz not null default now())')
+  // `if not exists` would need the right to create tables even where this one is there.
+  await client.query(`set lock_timeout = '30s'; do $$ begin if to_regclass('chat_backend_migration') is null then
+    create table chat_backend_migration (name text primary key, applied_at timestamptz not null default now()); end if; end $$`)
   const { rows } = await client.query<{ name: string }>('select name from chat_backend_migration')
   for (const { name, sql } of migrations.filter(({ name }) => !rows.some((row) => row.name === name))) {
     await client.query(`begin; ${sql}; insert into chat_backend_migration (name) values ('${name}'); commit`)

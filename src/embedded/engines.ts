@@ -1,6 +1,6 @@
 import { createHash, randomBytes } from 'node:crypto'
 import { once } from 'node:events'
-import { existsSync, mkdirSync, realpathSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, realpathSync, statSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { join } from 'node:path'
 import type { Config } from '../config.ts'
@@ -16,7 +16,7 @@ export async function startEngines ({ POSTGRES_HOST, REDIS_HOST, DATA_DIR }: Con
   const dataDir = realpathSync(DATA_DIR)
   await lock(dataDir)
   const passwordFile = join(dataDir, 'password')
-  if (!existsSync(passwordFile)) writeFileSync(passwordFile, randomBytes(16).toString('hex'), { mode: 0o600 })
+  if (!existsSync(passwordFile) || statSync(passwordFile).size === 0) writeFileSync(passwordFile, randomBytes(16).toString('hex'), { mode: 0o600 })
   const engines = await Promise.all([
     ...(POSTGRES_HOST ? [] : [startPostgres(dataDir, passwordFile, log)]),
     ...(REDIS_HOST ? [] : [startRedis(dataDir, passwordFile, log)])

@@ -36,7 +36,7 @@ export async function startPostgres (dataDir: string, passwordFile: string, log:
     [...as, ...endedWithUs(), postgres, '-D', cluster, '-p', `${port}`, '-c', `listen_addresses=${host}`, '-c', 'unix_socket_directories='],
     { name: 'PostgreSQL', logFile: join(dataDir, 'postgres.log'), ready }, log)
   log.info(`embedded PostgreSQL runs on ${host}:${port}, its data in ${cluster}; ` +
-    `to look inside: PGPASSWORD=$(cat ${passwordFile}) psql -h ${host} -p ${port} -U ${user} ${database}`)
+    `to look inside: PGPASSWORD=$(cat '${passwordFile}') psql -h ${host} -p ${port} -U ${user} ${database}`)
   return { settings: { POSTGRES_HOST: host, POSTGRES_PORT: port, POSTGRES_DB: database, POSTGRES_USER: user, POSTGRES_PASSWORD: password }, stop }
 }
 
@@ -66,11 +66,13 @@ function nobody (...paths: string[]): string[] {
   return ['setpriv', `--reuid=${id}`, `--regid=${id}`, '--clear-groups']
 }
 
-const isAlive = (pid: number) => { try { return process.kill(pid, 0) } catch { return false } }
+const isPostgres = (pidFile: string) => {
+  try { return readFileSync(`/proc/${parseInt(readFileSync(pidFile, 'utf8'))}/comm`, 'utf8').startsWith('postgres') } catch { return false }
+}
 
-/** After a `kill -9` of the service, its PostgreSQL is still shutting down for a moment. */
+/** After a `kill -9` of the service, its PostgreSQL is still shutting down for a moment; after one of both, its pid may be another program's. */
 async function predecessorGone (pidFile: string): Promise<void> {
-  for (const deadline = Date.now() + 10_000; Date.now() < deadline; await sleep(20)) {
-    if (!existsSync(pidFile) || !isAlive(parseInt(readFileSync(pidFile, 'utf8')))) return
+  for (const deadline = Date.now() + 10_000; Date.now() < deadline && existsSync(pidFile); await sleep(20)) {
+    if (process.platform === 'linux' && !isPostgres(pidFile)) return rmSync(pidFile, { force: true })
   }
 }

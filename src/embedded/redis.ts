@@ -20,9 +20,9 @@ interface Address { host: string, port: number, password: string }
 async function startServer (program: string, dataDir: string, { host, port, password }: Address, log: Log) {
   const dir = join(dataDir, 'redis')
   mkdirSync(dir, { recursive: true, mode: 0o700 })
-  const input = `bind ${host}\nport ${port}\nrequirepass ${password}\ndir "${dir}"\nappendonly yes\nsave ""\n`
+  const input = `bind ${host}\nport ${port}\nrequirepass ${password}\nappendonly yes\nsave ""\n`
   const probe = new Redis({ host, port, password, retryStrategy: () => 20 }).on('error', () => {})
-  const stop = await startProgram([...endedWithUs(), program, '-'],
+  const stop = await startProgram([...endedWithUs(), program, '-', '--dir', dir],
     { name: program, logFile: join(dataDir, 'redis.log'), input, ready: () => probe.ping() }, log)
   probe.disconnect()
   log.info(`${program} runs on ${host}:${port}, its data in ${dir}`)

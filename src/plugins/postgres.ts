@@ -23,17 +23,16 @@ export const connectionOptions = (config: Config) => ({
 
 /** Waits for the server at most `BOOT_TIMEOUT` seconds, and migrates the database unless `MIGRATE` is off. */
 export async function migrateWhenReady (config: Config, log: Log): Promise<void> {
-  const connection = connectionOptions(config)
-  const client = await waitFor(`PostgreSQL at ${connection.host}:${connection.port}`, config.BOOT_TIMEOUT, log, async () => {
-    const client = new pg.Client({ ...connection, statement_timeout: 0, query_timeout: 0, lock_timeout: 30_000 })
-    await client.connect()
-    return client
+  await waitFor(`PostgreSQL at ${config.POSTGRES_HOST}:${config.POSTGRES_PORT}`, config.BOOT_TIMEOUT, log, async () => {
+    const client = new pg.Client({ ...connectionOptions(config), statement_timeout: 0, query_timeout: 0, lock_timeout: 0 })
+    client.on('error', () => {}) // A query reports it as well.
+    try {
+      await client.connect()
+      if (config.MIGRATE !== 'off') await migrate(client, log)
+    } finally {
+      await client.end()
+    }
   })
-  try {
-    if (config.MIGRATE !== 'off') await migrate(client, log)
-  } finally {
-    await client.end()
-  }
 }
 
 /** Decorates the instance with `pg` (the pool) and `sql` (the same, with outages named), once the database is ready. */

@@ -17,10 +17,11 @@ export function watchRoutes (app: FastifyInstance): FastifyPluginAsync {
         url,
         method: app.supportedMethods.filter((method) => !methods.includes(method)),
         schema: { response: errorAnswers },
-        handler: (_request, reply) => {
+        onRequest: async (_request, reply) => {
           reply.header('allow', methods.join(', '))
           throw new MethodNotAllowed()
-        }
+        },
+        handler: () => {}
       })
     }
   }

@@ -2,7 +2,7 @@ import type pg from 'pg'
 import t, { type Test } from 'tap'
 import { migrate } from '../../src/database/migrate.ts'
 import { startService } from '../helpers/app.ts'
-import { connect, createDatabase } from '../helpers/database.ts'
+import { admin, connect, createDatabase } from '../helpers/database.ts'
 
 const quiet = { info: () => {}, warn: () => {}, error: () => {} }
 
@@ -77,6 +77,29 @@ t.test('a database that Django migrated first is left as it is, and works', asyn
     { id: 1, nickname: 'admin', text: 'from Django', createdAt: '2024-02-29T09:00:00.123Z' },
     { id: 2, nickname: 'user 1', text: 'from here' }
   ])
+})
+
+t.test('a role that may create nothing works on a database that is up to date', async (t) => {
+  const role = `test_role_${process.pid}`
+  t.teardown(() => admin(`drop role if exists ${role}`)) // after the database that depends on it
+  const { client, database } = await emptyDatabase(t)
+  await migrate(client, quiet)
+  await client.query(`
+    select pg_advisory_unlock_all();
+    revoke create on schema public from public; create role ${role} login password 'x';
+    grant select, insert on chat_user, chat_message to ${role}; grant select on chat_backend_migration to ${role}`)
+  const { register, post } = await startService(t, { POSTGRES_DB: database, POSTGRES_USER: role, POSTGRES_PASSWORD: 'x' })
+  t.match(await post((await register()).token, 'hello'), { text: 'hello' })
+})
+
+t.test('a start whose connection is lost while it waits for another to migrate goes on waiting', async (t) => {
+  const { client, database } = await emptyDatabase(t)
+  await client.query('select pg_advisory_lock(7243001)')
+  const started = startService(t, { POSTGRES_DB: database })
+  const waiting = "from pg_stat_activity where datname = current_database() and wait_event = 'advisory'"
+  for (let lost = 0; lost < 2;) lost += (await client.query(`select pg_terminate_backend(pid) ${waiting}`)).rowCount ?? 0
+  await client.query('select pg_advisory_unlock(7243001)')
+  t.equal((await (await started).call('GET', '/health/readyz')).status, 200)
 })
 
 t.test('MIGRATE=off touches nothing, and readyz waits for whoever makes the tables', async (t) => {

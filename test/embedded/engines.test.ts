@@ -1,5 +1,5 @@
 import { spawnSync } from 'node:child_process'
-import { statSync } from 'node:fs'
+import { readFileSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
 import { ask, chat, folder, pathWith, portClosed, startServer, withoutRedis } from '../helpers/server.ts'
@@ -12,7 +12,7 @@ for (const [store, path] of [
   ['the store in this process', undefined]
 ] as [string, string | undefined][]) {
   t.test(`embedded engines with ${store}: everything survives Ctrl-C, kill -9 and a restart, and no process stays`, async (t) => {
-    const env = { DATA_DIR: join(folder(t), 'deep/data'), PATH: path ?? pathWith(t, withoutRedis) }
+    const env = { DATA_DIR: join(folder(t), 'deep/my "data" \\ \'é\''), PATH: path ?? pathWith(t, withoutRedis) }
     const texts: string[] = []
 
     const first = startServer(t, env)
@@ -40,6 +40,19 @@ for (const [store, path] of [
     t.equal(await third.exited, 0)
   })
 }
+
+t.test('it starts again when both were killed and another program has the pid of PostgreSQL', async (t) => {
+  const DATA_DIR = folder(t)
+  const pidFile = join(DATA_DIR, 'postgres/postmaster.pid')
+  const first = startServer(t, { DATA_DIR })
+  const texts: string[] = []
+  const token = await chat(t, await first.ready, undefined, texts)
+  const left = readFileSync(pidFile, 'utf8')
+  first.child.kill('SIGTERM')
+  await first.exited
+  writeFileSync(pidFile, left.replace(/^\d+/, `${process.pid}`))
+  await chat(t, await startServer(t, { DATA_DIR }).ready, token, texts)
+})
 
 t.test('a second start on the same data ends with one sentence, and the first goes on', async (t) => {
   const DATA_DIR = folder(t)

@@ -8,7 +8,8 @@ export const config: Config = loadConfig(process.env)
 
 interface Test { teardown: (work: () => Promise<unknown>) => void }
 
-const admin = async (sql: string) => {
+/** Runs SQL beside the databases of the tests. */
+export const admin = async (sql: string) => {
   const client = new pg.Client(connectionOptions(config))
   await client.connect()
   await client.query(sql).finally(() => client.end())

@@ -8,6 +8,8 @@ export interface Proxy {
   cut: () => Promise<void>
   /** Passes nothing on any more, but keeps every connection, as an engine that hangs. */
   freeze: () => void
+  /** Passes nothing more on for the connections that are there, without a word to either side, but works for new ones. */
+  blackhole: () => void
   /** Works again; what was frozen goes on. */
   mend: () => Promise<void>
 }
@@ -39,6 +41,9 @@ export async function startProxy (t: { teardown: (work: () => unknown) => void }
     freeze: () => {
       frozen = true
       for (const socket of sockets) socket.pause()
+    },
+    blackhole: () => {
+      for (const socket of sockets) socket.unpipe().resume()
     },
     mend: async () => {
       frozen = false

@@ -5,9 +5,10 @@ import { connect } from 'node:net'
 import { tmpdir } from 'node:os'
 import { basename, join } from 'node:path'
 import { createInterface } from 'node:readline'
+import { fileURLToPath } from 'node:url'
 import type { Test } from 'tap'
 
-const checkout = new URL('../..', import.meta.url).pathname
+const checkout = fileURLToPath(new URL('../..', import.meta.url))
 
 /** The built service in a process of its own, as `npm start` runs it. */
 export interface Server {
@@ -70,7 +71,8 @@ export function folder (t: Test, mode = 0o755, owner?: number): string {
   const path = mkdtempSync(join(tmpdir(), 'chat-test-'))
   chmodSync(path, mode)
   if (owner) chownSync(path, owner, owner)
-  t.teardown(() => rmSync(path, { recursive: true, force: true }))
+  // Again while the engines of a service that was killed still write there.
+  t.teardown(() => rmSync(path, { recursive: true, force: true, maxRetries: 50 }))
   return path
 }
 

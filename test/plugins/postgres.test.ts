@@ -15,7 +15,7 @@ t.test('connections that the server ends do no harm', async (t) => {
   t.equal((await call('GET', '/api/messages')).status, 200)
 })
 
-t.test('an outage is 503 and never 401, and what waited is not lost', async (t) => {
+t.test('an outage is 503 and never 401, and everything works again after it', async (t) => {
   const proxy = await startProxy(t, config.POSTGRES_HOST!, config.POSTGRES_PORT)
   const { call, register, post } = await startService(t, { POSTGRES_HOST: '127.0.0.1', POSTGRES_PORT: proxy.port })
   const { token, nickname } = await register()
@@ -38,6 +38,22 @@ t.test('an outage is 503 and never 401, and what waited is not lost', async (t) 
   await proxy.mend()
   for (const status of [200, 201, 200, 201]) t.equal((await requests.shift()!()).status, status, 'as before')
   t.match(await post(token, 'after'), { text: 'after' })
+})
+
+t.test('a server that lets the service in no more is an outage too', async (t) => {
+  const { call, database } = await startService(t)
+  const client = await connect(t, config.POSTGRES_DB)
+  for (const [close, open] of [
+    [`alter database ${database} allow_connections false`, `alter database ${database} allow_connections true`],
+    [`alter database ${database} rename to ${database}_2`, `alter database ${database}_2 rename to ${database}`]
+  ] as const) {
+    await client.query('select pg_terminate_backend(pid) from pg_stat_activity where datname = $1', [database])
+    await client.query(close)
+    // A connection that the pool still takes for alive fails first, and then the new one.
+    for (const n of [1, 2, 3]) t.match(await call('GET', '/api/messages'), { status: 503, body: { code: 'database_unavailable' } }, `${close}, ${n}`)
+    await client.query(open)
+    t.equal((await call('GET', '/api/messages')).status, 200)
+  }
 })
 
 t.test('a statement that does not end is given up, and its connection is not used again', async (t) => {

@@ -35,6 +35,15 @@ t.test('an outage is 503 and never 401, reading goes on, and nobody is logged ou
   }
 })
 
+t.test('a connection that went silent is replaced', async (t) => {
+  const proxy = await startProxy(t, config.REDIS_HOST!, config.REDIS_PORT)
+  const { call } = await startService(t, { REDIS_HOST: '127.0.0.1', REDIS_PORT: proxy.port })
+  proxy.blackhole()
+  t.equal((await call('GET', '/health/readyz')).status, 503)
+  while ((await call('GET', '/health/readyz')).status !== 200);
+  t.pass('ready again')
+})
+
 t.test('a connection that the server ends comes back by itself', async (t) => {
   const { call, app } = await startService(t)
   const id = await app.redis.client('ID')

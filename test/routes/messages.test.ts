@@ -91,8 +91,17 @@ t.test('posting needs a session', async (t) => {
 t.test("a deleted user's token is worth nothing at once", async (t) => {
   const { call, register, database } = await startService(t)
   const { token, userId } = await register()
-  await (await connect(t, database)).query('delete from chat_user where id = $1', [userId])
-  t.match(await call('POST', '/api/messages', { token, body: { text: 'boo' } }), { status: 401, body: { error: 'user not found', code: 'user_not_found' } })
+  const refused = { status: 401, body: { error: 'user not found', code: 'user_not_found' } }
+  const client = await connect(t, database)
+  // Deleted by another transaction between the look for the author and the end of the statement.
+  await client.query(`
+    create function delete_author () returns trigger language plpgsql as 'begin delete from chat_user where id = new.user_id; return new; end';
+    create trigger delete_author before insert on chat_message for each row execute function delete_author()`)
+  t.match(await call('POST', '/api/messages', { token, body: { text: 'boo' } }), refused)
+  await client.query('drop trigger delete_author on chat_message')
+  await client.query('delete from chat_user where id = $1', [userId])
+  t.match(await call('POST', '/api/messages', { token, body: { text: 'boo' } }), refused)
+  t.strictSame((await call('GET', '/api/messages')).body, [])
 })
 
 t.test('pages', async (t) => {

@@ -1,16 +1,15 @@
 import { STATUS_CODES } from 'node:http'
 import type { Socket } from 'node:net'
 import type { FastifyError, FastifyReply, FastifyRequest } from 'fastify'
-import fp from 'fastify-plugin'
-import { ErrorAnswer } from '../../schemas/errors.ts'
-import * as errors from '../errors.ts'
-import { requestId } from '../requests.ts'
+import { ErrorAnswer } from '../schemas/errors.ts'
+import * as errors from './errors.ts'
+import { requestId } from './requests.ts'
 
-// What Fastify and Node refuse before a handler sees it, by their codes.
+// What Fastify and Node refuse before a handler sees it, by their codes, and a message whose author is deleted meanwhile, by its SQLSTATE.
 const refusals: Record<string, new () => errors.ClientError> = {
   FST_ERR_BAD_URL: errors.InvalidUrl, FST_ERR_CTP_INVALID_CONTENT_LENGTH: errors.InvalidHttp,
   FST_ERR_CTP_BODY_TOO_LARGE: errors.BodyTooLarge, FST_ERR_CTP_INVALID_MEDIA_TYPE: errors.NotJson, FST_ERR_CTP_INVALID_JSON_BODY: errors.InvalidJson,
-  HPE_HEADER_OVERFLOW: errors.HeadersTooLarge, ERR_HTTP_REQUEST_TIMEOUT: errors.RequestTimeout
+  HPE_HEADER_OVERFLOW: errors.HeadersTooLarge, ERR_HTTP_REQUEST_TIMEOUT: errors.RequestTimeout, 23503: errors.UserNotFound
 }
 
 function visible (error: FastifyError): Pick<errors.ClientError, 'statusCode' | 'code' | 'message'> {
@@ -44,9 +43,3 @@ export function answerClientError ({ code: reason }: NodeJS.ErrnoException, sock
   socket.end(`HTTP/1.1 ${statusCode} ${STATUS_CODES[statusCode]}\r\nconnection: close\r\nx-request-id: ${answer.requestId}\r\n` +
     `content-type: application/json; charset=utf-8\r\ncontent-length: ${Buffer.byteLength(body)}\r\n\r\n${body}`)
 }
-
-/** Maps thrown errors to answers, and unknown addresses to 404. */
-export default fp(async (app) => {
-  app.setErrorHandler(answerError)
-  app.setNotFoundHandler(() => { throw new errors.RouteNotFound() })
-}, { name: 'errors' })
