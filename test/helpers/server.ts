@@ -39,7 +39,7 @@ export function startServer (t: Test, env: Record<string, string>, { uid, reader
   })
   const exited = once(child, 'exit').then(([code, signal]) => code ?? signal)
   t.teardown(async () => {
-    child.kill('SIGKILL')
+    child.kill('SIGTERM') // Its engines end before it does, so that their folder can be removed.
     await exited
   })
   const log: string[] = []
@@ -71,8 +71,7 @@ export function folder (t: Test, mode = 0o755, owner?: number): string {
   const path = mkdtempSync(join(tmpdir(), 'chat-test-'))
   chmodSync(path, mode)
   if (owner) chownSync(path, owner, owner)
-  // Again while the engines of a service that was killed still write there.
-  t.teardown(() => rmSync(path, { recursive: true, force: true, maxRetries: 50 }))
+  t.teardown(() => rmSync(path, { recursive: true, force: true }))
   return path
 }
 
