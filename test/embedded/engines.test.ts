@@ -2,7 +2,7 @@ import { spawnSync } from 'node:child_process'
 import { readFileSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
-import { ask, chat, folder, pathWith, portClosed, startServer, withoutRedis } from '../helpers/server.ts'
+import { ask, chat, folder, isOpen, pathWith, portClosed, startServer, withoutRedis } from '../helpers/server.ts'
 
 const isRoot = process.getuid?.() === 0
 const hasRedis = spawnSync('redis-server', ['--version']).status === 0
@@ -20,6 +20,11 @@ for (const [store, path] of [
     const { body: bob } = await ask(await first.ready, '/api/register', undefined, { nickname: 'bob', password: 'correct horse' })
     await ask(await first.ready, '/api/logout', bob.token, {})
     t.equal(first.enginePorts().length, 2, 'the log tells what runs where')
+    for (const port of first.enginePorts()) {
+      t.equal(await isOpen(port), true)
+      // What listens on every address of the machine listens on this one too.
+      t.equal(await isOpen(port, '127.0.0.2'), false, 'on 127.0.0.1 and nowhere else')
+    }
     process.kill(-first.child.pid!, 'SIGINT')
     t.equal(await first.exited, 0, 'Ctrl-C ends it in order')
     t.match(first.log.at(-1), /^shutting down after SIGINT$/, 'and quietly')

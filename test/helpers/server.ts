@@ -56,14 +56,17 @@ export function startServer (t: Test, env: Record<string, string>, { uid, reader
   return { child, log, exited, ready, enginePorts }
 }
 
+/** Whether somebody listens on the port, at that address of this machine. */
+export async function isOpen (port: number, address = '127.0.0.1'): Promise<boolean> {
+  const socket = connect(port, address)
+  const open = await once(socket, 'connect').then(() => true, () => false)
+  socket.destroy()
+  return open
+}
+
 /** Resolves once nobody listens on the port. */
 export async function portClosed (port: number): Promise<void> {
-  for (;;) {
-    const socket = connect(port, '127.0.0.1')
-    const open = await once(socket, 'connect').then(() => true, () => false)
-    socket.destroy()
-    if (!open) return
-  }
+  while (await isOpen(port));
 }
 
 /** Makes a temporary folder, which may belong to another user. */
