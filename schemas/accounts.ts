@@ -18,9 +18,7 @@ export const CreateAccount = (passwordMinLength: number) => Type.Object({
   })
 }, { title: 'CreateAccount' })
 
-export const Account = Type.Object({
-  id: Type.Integer(), userId: Type.Integer(), nickname: Type.String(), token: Token
-}, { title: 'Account' })
+export const Account = Type.Object({ id: Type.Integer(), userId: Type.Integer(), nickname: Type.String(), token: Token }, { title: 'Account' })
 
 /** Only presence is checked: what was stored under other rules must still log in. */
 export const Login = Type.Object({

@@ -24,7 +24,6 @@ export const PageOfMessages = Type.Object({
   after_id: Type.Optional(Type.Integer({ description: 'The oldest messages after this id.' })),
   before_id: Type.Optional(Type.Integer({ description: 'The newest messages before this id.' }))
 }, {
-  title: 'PageOfMessages',
-  not: { required: ['after_id', 'before_id'] }, sentences: { not: 'after_id and before_id cannot be combined' }
+  title: 'PageOfMessages', not: { required: ['after_id', 'before_id'] }, sentences: { not: 'after_id and before_id cannot be combined' }
 })
 export type PageOfMessages = Static<typeof PageOfMessages>

@@ -5,11 +5,11 @@ import { ErrorAnswer } from '../schemas/errors.ts'
 import * as errors from './errors.ts'
 import { requestId } from './requests.ts'
 
-// What Fastify and Node refuse before a handler sees it, by their codes, and a message whose author is deleted meanwhile, by its SQLSTATE.
+// What Fastify and Node refuse before a handler sees it, by their codes.
 const refusals: Record<string, new () => errors.ClientError> = {
   FST_ERR_BAD_URL: errors.InvalidUrl, FST_ERR_CTP_INVALID_CONTENT_LENGTH: errors.InvalidHttp,
   FST_ERR_CTP_BODY_TOO_LARGE: errors.BodyTooLarge, FST_ERR_CTP_INVALID_MEDIA_TYPE: errors.NotJson, FST_ERR_CTP_INVALID_JSON_BODY: errors.InvalidJson,
-  HPE_HEADER_OVERFLOW: errors.HeadersTooLarge, ERR_HTTP_REQUEST_TIMEOUT: errors.RequestTimeout, 23503: errors.UserNotFound
+  HPE_HEADER_OVERFLOW: errors.HeadersTooLarge, ERR_HTTP_REQUEST_TIMEOUT: errors.RequestTimeout
 }
 
 function visible (error: FastifyError): Pick<errors.ClientError, 'statusCode' | 'code' | 'message'> {

@@ -31,6 +31,9 @@ export async function listMessages (query: Query, { limit, after_id: after, befo
 
 /** Adds a message. @returns it as it was stored, or undefined when there is no such user */
 export async function insertMessage (query: Query, userId: number, text: string): Promise<Message | undefined> {
-  const [row] = await query<Row>(INSERT, [userId, text])
+  const [row] = await query<Row>(INSERT, [userId, text]).catch((error) => {
+    if (error.code === '23503') return [] // deleted meanwhile, which the foreign key tells at the commit
+    throw error
+  })
   return row && toMessage(row)
 }
