@@ -7,7 +7,8 @@ export const Message = Type.Object({
 }, { title: 'Message' })
 export type Message = Static<typeof Message>
 
-export const MessageList = Type.Array(Message, { title: 'MessageList', description: 'Ascending by id.' })
+/** Sent as the bytes that its serialiser made once, for whoever asks. */
+export const MessageList = Type.Unsafe<Buffer>(Type.Array(Message, { title: 'MessageList', description: 'Ascending by id.' }))
 
 export const CreateMessage = Type.Object({
   text: Type.String({
@@ -16,14 +17,32 @@ export const CreateMessage = Type.Object({
   })
 }, { title: 'CreateMessage' })
 
+export const EditMessage = CreateMessage
+
+export const PostHeaders = Type.Object({
+  'idempotency-key': Type.Optional(Type.String({
+    description: 'The same key and text give the same message again, for as long as it lives.', pattern: '^[\\x21-\\x7e]{1,64}$',
+    sentences: { pattern: 'Idempotency-Key must be 1 to 64 visible ASCII characters', required: 'Idempotency-Key must be 1 to 64 visible ASCII characters' }
+  }))
+}, { title: 'PostHeaders' })
+
+export const MessageId = Type.Object({ id: Type.Integer() }, { title: 'MessageId' })
+
+export const DeletedMessage = Type.Object({ id: Type.Integer(), status: Type.Literal('deleted') }, { title: 'DeletedMessage' })
+
 export const MAX_PAGE = 200
 export const PageOfMessages = Type.Object({
   limit: Type.Integer({
     minimum: 1, default: 50, description: `Above ${MAX_PAGE} counts as ${MAX_PAGE}.`, sentences: { minimum: 'limit must be at least 1' }
   }),
   after_id: Type.Optional(Type.Integer({ description: 'The oldest messages after this id.' })),
-  before_id: Type.Optional(Type.Integer({ description: 'The newest messages before this id.' }))
+  before_id: Type.Optional(Type.Integer({ description: 'The newest messages before this id.' })),
+  wait: Type.Optional(Type.Integer({
+    minimum: 0, maximum: 25, description: 'Seconds to wait for the first message after after_id, if there is none yet.',
+    sentences: { minimum: 'wait must be from 0 to 25 seconds', maximum: 'wait must be from 0 to 25 seconds' }
+  }))
 }, {
-  title: 'PageOfMessages', not: { required: ['after_id', 'before_id'] }, sentences: { not: 'after_id and before_id cannot be combined' }
+  title: 'PageOfMessages', not: { required: ['after_id', 'before_id'] }, dependencies: { wait: ['after_id'] },
+  sentences: { not: 'after_id and before_id cannot be combined', dependencies: 'wait needs after_id' }
 })
 export type PageOfMessages = Static<typeof PageOfMessages>

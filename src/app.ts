@@ -6,8 +6,10 @@ import authenticate from './plugins/authenticate.ts'
 import input from './plugins/input.ts'
 import postgres from './plugins/postgres.ts'
 import redis from './plugins/redis.ts'
+import room from './plugins/room.ts'
 import { RequestLog, requestId } from './requests.ts'
 import accountRoutes from './routes/accounts.ts'
+import eventRoutes from './routes/events.ts'
 import healthRoutes from './routes/health.ts'
 import messageRoutes from './routes/messages.ts'
 import { watchRoutes } from './routes/method-not-allowed.ts'
@@ -35,11 +37,13 @@ export function buildApp (config: Config, logger: FastifyBaseLogger): FastifyIns
   app.register(postgres, { config })
   app.register(redis, { config })
   app.register(authenticate)
+  app.register(room, { config })
 
   const methodNotAllowed = watchRoutes(app)
   app.register(healthRoutes)
   app.register(accountRoutes, { config })
   app.register(messageRoutes)
+  app.register(eventRoutes)
   app.register(methodNotAllowed)
   return app
 }

@@ -16,10 +16,13 @@ export const Config = Type.Object({
   REDIS_HOST: Type.Optional(Type.String()), // unset: the embedded session store
   REDIS_PORT: Whole(1, 65535, 6379), REDIS_PASSWORD: Type.Optional(Type.String()), REDIS_DB: Whole(0, 1_000_000, 0),
   LOG_LEVEL: OneOf('info', 'trace', 'debug', 'warn', 'error', 'fatal', 'silent'),
-  MIGRATE: OneOf('on', 'off', 'only'), // only: and then end
+  MIGRATE: OneOf('on', 'own', 'off', 'only'), // own: all but the tables of Django; only: and then end
   BOOT_TIMEOUT: Whole(1, 3600, 30), // seconds, for each engine
   BCRYPT_COST: Whole(4, 16, 10),
   PASSWORD_MIN_LENGTH: Whole(1, 72, 8), // code points
+  MAX_STREAMS: Whole(0, 1_000_000, 10_000), // open event streams, per process
+  RETENTION_DAYS: Type.Optional(Type.Integer({ minimum: 1, maximum: 36_500 })), // unset: messages are kept for ever
+  EVENT_RETENTION_HOURS: Whole(1, 100_000, 72),
   DATA_DIR: Type.String({ default: '.data' })
 })
 export type Config = Static<typeof Config>

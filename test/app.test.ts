@@ -16,7 +16,7 @@ async function speak (url: string, bytes: string): Promise<string> {
 
 t.test('an unknown address is 404, in the shape of every error', async (t) => {
   const { call } = await startService(t)
-  for (const path of ['/', '/api', '/api/messages/', '/api/Messages', '/api/register/x', '/health', '/..%2f..%2fetc/passwd']) {
+  for (const path of ['/', '/api', '/api/messages/', '/api/messages/x', '/api/messages/-1', '/api/Messages', '/api/register/x', '/health', '/..%2f..%2fetc/passwd']) {
     const { status, headers, body } = await call('GET', path)
     t.equal(status, 404, path)
     t.equal(headers.get('content-type'), 'application/json; charset=utf-8')
@@ -31,6 +31,8 @@ t.test('a known address with another method is 405 and says what is allowed', as
     ['/api/login', 'POST'],
     ['/api/logout', 'POST'],
     ['/api/messages', 'GET, HEAD, POST'],
+    ['/api/messages/1', 'DELETE, PATCH'],
+    ['/api/events', 'GET'],
     ['/health/livez', 'GET, HEAD'],
     ['/health/readyz', 'GET, HEAD']
   ] as const) {
@@ -141,10 +143,10 @@ t.test('a request that does not arrive in 10 s is ended', async (t) => {
 
 t.test('a fault of ours is 500 and tells nothing about the inside', async (t) => {
   const { call, database, logs } = await startService(t)
-  await (await connect(t, database)).query('alter table chat_message rename column text to secret_column')
-  const { status, body, headers } = await call('GET', '/api/messages')
+  await (await connect(t, database)).query('alter table chat_user rename column nickname to secret_column')
+  const { status, body, headers } = await call('POST', '/api/login', { body: { nickname: 'alice', password: 'correct horse' } })
   t.equal(status, 500)
   t.strictSame(body, { error: 'something went wrong on our side', code: 'internal_error', requestId: headers.get('x-request-id') })
   const line = logs.find(({ level }) => level === 50)
-  t.match(line, { requestId: body.requestId, error: { type: 'error', message: /column message\.text does not exist/, stack: String } }, 'the log tells it')
+  t.match(line, { requestId: body.requestId, error: { type: 'error', message: /column "nickname" does not exist/, stack: String } }, 'the log tells it')
 })

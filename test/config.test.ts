@@ -17,6 +17,8 @@ t.test('an empty environment gives the documented defaults', async (t) => {
     BOOT_TIMEOUT: 30,
     BCRYPT_COST: 10,
     PASSWORD_MIN_LENGTH: 8,
+    MAX_STREAMS: 10_000,
+    EVENT_RETENTION_HOURS: 72,
     DATA_DIR: '.data'
   }
   t.strictSame(loadConfig({}), defaults)
@@ -41,7 +43,8 @@ t.test('a bad value is refused with one line that names the variable and its leg
     ['REDIS_PORT', 'tcp://10.0.0.1:6379', 'REDIS_PORT must be a whole number from 1 to 65535, not "tcp://10.0.0.1:6379"'],
     ['REDIS_DB', '99999999999999999999', 'REDIS_DB must be a whole number from 0 to 1000000, not "99999999999999999999"'],
     ['LOG_LEVEL', 'loud', 'LOG_LEVEL must be one of info, trace, debug, warn, error, fatal, silent, not "loud"'],
-    ['MIGRATE', 'yes', 'MIGRATE must be one of on, off, only, not "yes"'],
+    ['MIGRATE', 'yes', 'MIGRATE must be one of on, own, off, only, not "yes"'],
+    ['RETENTION_DAYS', '0', 'RETENTION_DAYS must be a whole number from 1 to 36500, not "0"'],
     ['BCRYPT_COST', '3', 'BCRYPT_COST must be a whole number from 4 to 16, not "3"'],
     ['PASSWORD_MIN_LENGTH', '73', 'PASSWORD_MIN_LENGTH must be a whole number from 1 to 72, not "73"']
   ] as const) {

@@ -19,3 +19,6 @@ export async function findUser (query: Query, nickname: string) {
     where nickname = any($1) order by nickname = $2 desc limit 1`, [[typed, typed.trim().normalize('NFC')], typed])
   return row && { id: row.id, nickname: row.nickname, passwordHash: row.password_hash }
 }
+
+/** Whether the user is still there. */
+export const hasUser = async (query: Query, id: number) => (await query('select from chat_user where id = $1', [id])).length > 0

@@ -1,12 +1,11 @@
-import { setTimeout as sleep } from 'node:timers/promises'
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { errorAnswers } from '../../schemas/errors.ts'
 import { Health } from '../../schemas/health.ts'
+import { within } from '../deadline.ts'
 import { DatabaseUnavailable, RedisUnavailable, ShuttingDown } from '../errors.ts'
 
 // Below the 2 s in which the contract promises an answer, even when an engine hangs.
 const PATIENCE_MS = 1500
-const lateness = () => sleep(PATIENCE_MS, undefined, { ref: false }).then(() => { throw new Error(`no answer in ${PATIENCE_MS} ms`) })
 
 /** Liveness, which touches no dependency, and readiness, which asks both engines. */
 const health: FastifyPluginAsyncTypebox = async (app) => {
@@ -18,8 +17,8 @@ const health: FastifyPluginAsyncTypebox = async (app) => {
 
   app.get('/health/readyz', { schema }, async (_request, reply) => {
     if (closing) throw new ShuttingDown()
-    const database = Promise.race([app.sql('select from chat_message limit 0'), lateness()])
-    const redis = Promise.race([app.redis.ping(), lateness()])
+    const database = within(PATIENCE_MS, app.sql('select from chat_message, chat_event, chat_message_key limit 0'))
+    const redis = within(PATIENCE_MS, app.redis.ping())
     await Promise.all([
       database.catch((cause) => { throw new DatabaseUnavailable({ cause }) }),
       redis.catch((cause) => { throw new RedisUnavailable({ cause }) })

@@ -1,6 +1,8 @@
 import type pg from 'pg'
 import t, { type Test } from 'tap'
+import { trim } from '../../src/chat/retention.ts'
 import { migrate } from '../../src/database/migrate.ts'
+import { createQuery } from '../../src/database/query.ts'
 import { startService } from '../helpers/app.ts'
 import { admin, connect, createDatabase } from '../helpers/database.ts'
 
@@ -38,7 +40,7 @@ async function emptyDatabase (t: Test) {
 t.test('an empty database gets the tables of the contract', async (t) => {
   const { client } = await emptyDatabase(t)
   await migrate(client, quiet)
-  t.strictSame(await names(client), ['chat_backend_migration', 'chat_message', 'chat_user'])
+  t.strictSame(await names(client), ['chat_backend_migration', 'chat_event', 'chat_message', 'chat_message_key', 'chat_user'])
   t.matchOnlyStrict((await client.query(`
     select column_name || ' ' || data_type as "column" from information_schema.columns
     where table_name in ('chat_user', 'chat_message') order by table_name, ordinal_position`)).rows.map(({ column }) => column), [
@@ -87,9 +89,14 @@ t.test('a role that may create nothing works on a database that is up to date', 
   await client.query(`
     select pg_advisory_unlock_all();
     revoke create on schema public from public; create role ${role} login password 'x';
-    grant select, insert on chat_user, chat_message to ${role}; grant select on chat_backend_migration to ${role}`)
-  const { register, post } = await startService(t, { POSTGRES_DB: database, POSTGRES_USER: role, POSTGRES_PASSWORD: 'x' })
-  t.match(await post((await register()).token, 'hello'), { text: 'hello' })
+    grant select, insert on chat_user to ${role}; grant select on chat_backend_migration to ${role};
+    grant select, insert, update, delete on chat_message to ${role}; grant select, delete on chat_event to ${role}; grant select, insert on chat_message_key to ${role}`)
+  const { call, register, post } = await startService(t, { POSTGRES_DB: database, POSTGRES_USER: role, POSTGRES_PASSWORD: 'x' })
+  const { token } = await register()
+  const { id } = await post(token, 'hello')
+  t.match(await call('PATCH', `/api/messages/${id}`, { token, body: { text: 'hi' } }), { status: 200, body: { text: 'hi' } })
+  t.match(await call('DELETE', `/api/messages/${id}`, { token }), { status: 200 })
+  await trim(createQuery(client), { RETENTION_DAYS: 1, EVENT_RETENTION_HOURS: 1 })
 })
 
 t.test('a start whose connection is lost while it waits for another to migrate goes on waiting', async (t) => {
@@ -109,6 +116,33 @@ t.test('MIGRATE=off touches nothing, and readyz waits for whoever makes the tabl
   t.match(await call('GET', '/health/readyz'), { status: 503, body: { error: 'database is not ready' } })
   t.match(await call('GET', '/api/messages'), { status: 503, body: { error: 'database is not ready' } })
   await client.query(DJANGO)
+  t.equal((await call('GET', '/health/readyz')).status, 503)
+  await migrate(client, quiet)
   t.equal((await call('GET', '/health/readyz')).status, 200)
   t.match(await call('GET', '/api/messages'), { status: 200, body: [] })
+})
+
+t.test("MIGRATE=own waits for Django's tables, and makes all but them", async (t) => {
+  const { client, database } = await emptyDatabase(t)
+  const started = startService(t, { POSTGRES_DB: database, MIGRATE: 'own' })
+  const attempts = "select from pg_stat_activity where datname = current_database() and query like '%to_regclass%' and pid <> pg_backend_pid()"
+  while ((await client.query(attempts)).rowCount === 0);
+  t.strictSame(await names(client), [])
+  await client.query(DJANGO)
+  const { post, register } = await started
+  t.match(await post((await register()).token, 'hello'), { text: 'hello' })
+  t.notOk((await client.query('select name from chat_backend_migration')).rows.some(({ name }) => name === '001_users_and_messages'))
+})
+
+t.test('a migration waits for no other transaction for long, so that nobody waits behind it, and is tried again', async (t) => {
+  const { client, database } = await emptyDatabase(t)
+  await client.query(DJANGO)
+  const writer = await connect(t, database)
+  await writer.query("begin; insert into chat_user (nickname, password_hash, created_at) values ('go', 'x', now()); insert into chat_message (user_id, text, created_at) values (1, 'before', now())")
+  await t.rejects(migrate(client, quiet), { code: '55P03' })
+  await client.end()
+  await writer.query('commit')
+  await migrate(await connect(t, database), quiet)
+  await writer.query("insert into chat_message (user_id, text, created_at) values (1, 'after', now())")
+  t.strictSame((await writer.query('select kind, message_id from chat_event order by seq')).rows, [{ kind: 'reset', message_id: null }, { kind: 'message_created', message_id: 2 }])
 })

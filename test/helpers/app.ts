@@ -49,7 +49,8 @@ export async function startService (t: Test, overrides: Partial<Config> = {}): P
       ...(payload !== undefined && { body: payload })
     })
     const text = await response.text()
-    return { status: response.status, headers: response.headers, body: text === '' ? undefined : JSON.parse(text) }
+    const isJson = response.headers.get('content-type')?.startsWith('application/json')
+    return { status: response.status, headers: response.headers, body: isJson ? JSON.parse(text) : text || undefined }
   }
   let users = 0
   const register = async () => {

@@ -45,23 +45,25 @@ for (const [engine, sentence, code] of [
 
 t.test('a service that shuts down finishes what it has begun, and readyz tells whoever still asks', async (t) => {
   const proxy = await startProxy(t, config.POSTGRES_HOST!, config.POSTGRES_PORT)
-  const { app, url } = await startService(t, { POSTGRES_HOST: '127.0.0.1', POSTGRES_PORT: proxy.port })
+  const { app, url, register } = await startService(t, { POSTGRES_HOST: '127.0.0.1', POSTGRES_PORT: proxy.port })
+  const { token } = await register()
   const socket = connect(Number(new URL(url).port), '127.0.0.1')
   const ended = once(socket, 'close')
   let answers = ''
   socket.on('data', (data) => { answers += data })
-  const ask = async (path: string) => {
+  const ask = async (request: string, headers = '', body = '') => {
     const arrived = once(app.server, 'request')
-    socket.write(`GET ${path} HTTP/1.1\r\nhost: chat\r\n\r\n`)
+    socket.write(`${request} HTTP/1.1\r\nhost: chat\r\n${headers}\r\n${body}`)
     await arrived
   }
 
   proxy.freeze()
-  await ask('/api/messages')
+  const body = '{"text":"begun"}'
+  await ask('POST /api/messages', `authorization: Bearer ${token}\r\ncontent-type: application/json\r\ncontent-length: ${body.length}\r\n`, body)
   const closed = app.close()
   while (app.server.listening) await new Promise(setImmediate)
-  await ask('/health/readyz') // Its answer follows the one before it on this connection.
+  await ask('GET /health/readyz') // Its answer follows the one before it on this connection.
   await proxy.mend()
   await Promise.all([closed, ended])
-  t.match(answers, /^HTTP\/1\.1 200 OK[^]*HTTP\/1\.1 503 [^]*"error":"shutting down","code":"shutting_down"/)
+  t.match(answers, /^HTTP\/1\.1 201 Created[^]*HTTP\/1\.1 503 [^]*"error":"shutting down","code":"shutting_down"/)
 })

@@ -1,3 +1,4 @@
+import { get } from 'node:http'
 import t from 'tap'
 import { startService } from '../helpers/app.ts'
 import { connect } from '../helpers/database.ts'
@@ -111,6 +112,7 @@ t.test('pages', async (t) => {
   await (await connect(t, database)).query(
     `insert into chat_message (user_id, text, created_at)
      select id, 'message ' || n, now() from chat_user, generate_series(2, 250) n`)
+  await call('GET', `/api/messages?after_id=${first}&wait=10`) // until the service knows of them
   const ids = async (query: string): Promise<number[]> =>
     (await call('GET', `/api/messages${query}`)).body.map(({ id }: { id: number }) => id - first + 1)
   const range = (from: number, to: number) => Array.from({ length: to - from + 1 }, (_, index) => from + index)
@@ -148,6 +150,11 @@ t.test('a query that means nothing is refused', async (t) => {
     ['after_id=1e3', 'after_id must be a whole number'],
     ['after_id=0x10', 'after_id must be a whole number'],
     ['after_id=%205', 'after_id must be a whole number'],
+    ['after_id=1&wait=26', 'wait must be from 0 to 25 seconds'],
+    ['after_id=1&wait=-1', 'wait must be from 0 to 25 seconds'],
+    ['after_id=1&wait=soon', 'wait must be a whole number'],
+    ['wait=5', 'wait needs after_id'],
+    ['before_id=1&wait=5', 'wait needs after_id'],
     ['before_id=null', 'before_id must be a whole number'],
     ['after_id=1&before_id=5', 'after_id and before_id cannot be combined']
   ] as const) {
@@ -156,6 +163,60 @@ t.test('a query that means nothing is refused', async (t) => {
     t.match(body, { error: sentence, code: 'invalid_request' })
   }
   t.equal((await call('GET', '/api/messages?unknown=1')).status, 200, 'an unknown parameter is ignored')
+})
+
+t.test('a list can wait for its first message', async (t) => {
+  const { app, call, register, post, url } = await startService(t)
+  const { token } = await register()
+  const { id: first } = await post(token, 'first')
+  const list = (after: number, wait: number) => call('GET', `/api/messages?after_id=${after}&wait=${wait}`)
+
+  t.match((await list(0, 25)).body, [{ text: 'first' }], 'what is there already is not waited for')
+  const waiting = [list(first, 25), list(first, 25), list(first + 1, 25)]
+  while (app.room.timeline.listenerCount('messages') < 3) await new Promise(setImmediate)
+  await post(token, 'second')
+  for (const { body } of await Promise.all(waiting.slice(0, 2))) t.match(body, [{ text: 'second' }])
+  await post(token, 'third')
+  t.match((await waiting[2])?.body, [{ text: 'third' }], 'who waits for a later one is not answered before')
+
+  const started = performance.now()
+  t.match(await list(first + 2, 1), { status: 200, body: [] })
+  const waited = performance.now() - started
+  t.ok(waited > 900 && waited < 3000, `an empty list after ${Math.round(waited)} ms`)
+
+  const left = get(`${url}/api/messages?after_id=${first + 2}&wait=25`, { agent: false }).on('error', () => {})
+  while (app.room.timeline.listenerCount('messages') < 1) await new Promise(setImmediate)
+  left.destroy()
+  while (app.room.timeline.listenerCount('messages') > 0) await new Promise(setImmediate)
+  t.pass('who has left is forgotten')
+})
+
+t.test('a message is edited and deleted by its author, and by nobody else', async (t) => {
+  const { call, register, post, database } = await startService(t)
+  const [author, other, gone] = [await register(), await register(), await register()]
+  const message = await post(author.token, 'hello')
+  const path = `/api/messages/${message.id}`
+  const notFound = { status: 404, body: { error: 'there is no such message of yours', code: 'message_not_found' } }
+  const text = (text: unknown, token = author.token) => call('PATCH', path, { token, body: { text } })
+
+  t.match(await text('  hi 👋 '), { status: 200, body: { ...message, text: 'hi 👋' } })
+  t.strictSame((await call('GET', '/api/messages')).body, [{ ...message, text: 'hi 👋' }], 'who wrote reads what was written')
+  for (const [given, sentence] of [['', 'message text must be provided'], ['x'.repeat(2001), 'message is too long'], [5, 'text must be a string']]) {
+    t.match(await text(given), { status: 400, body: { error: sentence } })
+  }
+  t.match(await text('mine now', other.token), notFound)
+  t.match(await call('DELETE', path, { token: other.token }), notFound)
+  t.match(await call('PATCH', '/api/messages/999', { token: author.token, body: { text: 'x' } }), notFound)
+  t.match(await call('DELETE', '/api/messages/99999999999999999999', { token: author.token }), notFound)
+  for (const method of ['PATCH', 'DELETE']) t.match(await call(method, path), { status: 401, body: { code: 'authorization_missing' } })
+  await (await connect(t, database)).query('delete from chat_user where id = $1', [gone.userId])
+  t.match(await call('DELETE', path, { token: gone.token }), { status: 401, body: { error: 'user not found' } })
+  t.match(await text('x', gone.token), { status: 401, body: { error: 'user not found' } })
+
+  t.match(await call('DELETE', path, { token: author.token, raw: '' }), { status: 200, body: { id: message.id, status: 'deleted' } })
+  t.strictSame((await call('GET', '/api/messages')).body, [])
+  t.match(await call('DELETE', path, { token: author.token }), notFound, 'already deleted')
+  t.match(await text('x'), notFound)
 })
 
 t.test('a HEAD request gets the headers of the list', async (t) => {

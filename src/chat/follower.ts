@@ -1,0 +1,113 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import pg from 'pg'
+import { createQuery, type Query } from '../database/query.ts'
+import type { Log } from '../start.ts'
+import { LOG_PAGE, readLog } from './log.ts'
+import { newestMessages } from './messages.ts'
+import { TAIL_LENGTH, type Timeline } from './timeline.ts'
+
+// Without a word from the database it is asked anyway, because the word may have been lost.
+const POLL_MS = 1000
+// A connection that gives no answer for longer is replaced, so that all is known 2 s after it happened.
+const PATIENCE_MS = 800
+const RECONNECT_MS = 100
+
+/** Follows the log on a connection of its own, and keeps the Timeline at its end, for as long as the process lives. */
+export class Follower {
+  #timeline: Timeline
+  #options: pg.ClientConfig
+  #log: Log
+  #stop = new AbortController()
+  #client: pg.Client | undefined
+  #complaint: string | undefined
+  #callers: (() => void)[] = []
+  #isWoken = false
+  #wake = () => {}
+  #ended: Promise<void> | undefined
+
+  constructor (timeline: Timeline, options: pg.ClientConfig, log: Log) {
+    this.#timeline = timeline
+    this.#options = { ...options, application_name: 'chat-backend log', query_timeout: PATIENCE_MS }
+    this.#log = log
+  }
+
+  /** Resolves when it has reached the end of the log for the first time, or has failed to. */
+  start (): Promise<void> {
+    const started = this.caughtUp()
+    this.#ended = this.#run()
+    return started
+  }
+
+  async stop (): Promise<void> {
+    this.#stop.abort()
+    void this.#client?.end()
+    await this.#ended
+  }
+
+  /** Resolves when all that was committed before this call is in the Timeline, or when the log cannot be followed now. */
+  caughtUp (): Promise<void> {
+    return new Promise((resolve) => {
+      this.#callers.push(resolve)
+      this.#wakeUp()
+    })
+  }
+
+  #wakeUp (): void {
+    this.#isWoken = true
+    this.#wake()
+  }
+
+  async #run (): Promise<void> {
+    while (!this.#stop.signal.aborted) {
+      await this.#connectAndFollow().catch((error: Error) => {
+        const { message } = error.cause instanceof Error ? error.cause : error
+        if (!this.#stop.signal.aborted && message !== this.#complaint) this.#log.warn(`the log of the room cannot be followed: ${message}`)
+        this.#complaint = message
+      })
+      this.#timeline.doubt()
+      for (const resolve of this.#callers.splice(0)) resolve()
+      await sleep(RECONNECT_MS, undefined, { signal: this.#stop.signal }).catch(() => {})
+    }
+  }
+
+  async #connectAndFollow (): Promise<never> {
+    const client = this.#client = new pg.Client(this.#options)
+    const lost = new Promise<never>((_resolve, reject) => {
+      client.once('error', reject).once('end', () => reject(new Error('the connection was closed')))
+    })
+    lost.catch(() => {})
+    client.on('error', () => {})
+    client.on('notification', ({ payload }) => { if (Number(payload) > this.#timeline.seq) this.#wakeUp() })
+    try {
+      await client.connect()
+      await client.query('listen chat_event')
+      for (const query = createQuery(client); ;) {
+        this.#isWoken = false
+        const callers = this.#callers.splice(0)
+        await this.#read(query).finally(() => { for (const resolve of callers) resolve() })
+        if (this.#complaint !== undefined) this.#log.info('the log of the room is followed again')
+        this.#complaint = undefined
+        await this.#pause(lost)
+      }
+    } finally {
+      void client.end()
+    }
+  }
+
+  async #pause (lost: Promise<never>): Promise<void> {
+    if (this.#isWoken) return
+    const woken = new Promise<void>((resolve) => { this.#wake = resolve })
+    const poll = setTimeout(this.#wake, POLL_MS)
+    await Promise.race([woken, lost]).finally(() => clearTimeout(poll))
+  }
+
+  async #read (query: Query): Promise<void> {
+    for (let isMore = true; isMore;) {
+      const from = this.#timeline.seq
+      const entries = await readLog(query, from)
+      isMore = entries.length === LOG_PAGE
+      if (!this.#timeline.apply(from, entries)) this.#timeline.load(await newestMessages(query, TAIL_LENGTH))
+    }
+    this.#timeline.confirm()
+  }
+}

@@ -1,0 +1,144 @@
+import { DatabaseError } from 'pg'
+import type { Message } from '../../schemas/messages.ts'
+import type { Pipeline, Query } from '../database/query.ts'
+import { Busy, DatabaseUnavailable, IdempotencyKeyReused, UserNotFound } from '../errors.ts'
+import type { Follower } from './follower.ts'
+import { LOG_PAGE, type LogRow, READ_LOG, toLogEntry } from './log.ts'
+import { type MessageRow, toMessage } from './messages.ts'
+import type { Timeline } from './timeline.ts'
+
+const MAX_QUEUE = 2000
+const MAX_BATCH = 200
+const MAX_TRIES = 3
+
+// clock_timestamp: the times of the messages ascend as their ids do, because it is read under the lock that orders them.
+const POST_ONE = `
+  with author as (
+    select id, nickname from chat_user where id = $1
+  ), message as (
+    insert into chat_message (user_id, text, created_at) select id, $2, clock_timestamp() from author returning id, created_at
+  ), claimed as (
+    insert into chat_message_key (user_id, key, message_id, digest)
+    select $1, $3::text, id, sha256(convert_to($2, 'UTF8')) from message where $3::text is not null
+  )
+  select 1 as n, message.id, author.nickname, message.created_at from message, author`
+
+// Ids are given in the order of the rows, so the n-th smallest is the n-th row's.
+const POST_MANY = `
+  with given as (
+    select row_number() over (order by n) as row, n, author.id as user_id, author.nickname, text, key
+    from unnest($1::bigint[], $2::text[], $3::text[]) with ordinality as given (user_id, text, key, n)
+    join chat_user author on author.id = given.user_id
+  ), message as (
+    insert into chat_message (user_id, text, created_at) select user_id, text, clock_timestamp() from given order by row
+    returning id, created_at
+  ), posted as (
+    select * from given join (select row_number() over (order by id) as row, id, created_at from message) message using (row)
+  ), claimed as (
+    insert into chat_message_key (user_id, key, message_id, digest)
+    select user_id, key, id, sha256(convert_to(text, 'UTF8')) from posted where key is not null
+  )
+  select n, id, nickname, created_at from posted`
+
+const FIND_CLAIMED = `
+  select given.n, claimed.digest = sha256(convert_to(given.text, 'UTF8')) as is_same,
+    message.id, message.user_id, author.nickname, message.text, message.created_at
+  from unnest($1::bigint[], $2::text[], $3::text[]) with ordinality as given (user_id, text, key, n)
+  join chat_message_key claimed on claimed.user_id = given.user_id and claimed.key = given.key
+  join chat_message message on message.id = claimed.message_id join chat_user author on author.id = message.user_id`
+
+/** A message as it was stored, and whether that was by an earlier request with the same key. */
+export interface Posted { message: Message, isReplay: boolean }
+
+type Inserted = Pick<MessageRow, 'id' | 'nickname' | 'created_at'> & { n: number }
+interface Post { userId: number, text: string, key: string | null, resolve: (posted: Posted) => void, reject: (error: unknown) => void }
+
+const columns = (posts: Post[]) => [posts.map(({ userId }) => userId), posts.map(({ text }) => text), posts.map(({ key }) => key)]
+const codeOf = (error: unknown) => error instanceof DatabaseError ? error.code : undefined
+
+/**
+ * Writes messages, one batch at a time: what comes in while a batch is under way is the next one, so that one commit serves
+ * many. A batch whose answer was lost may have been written, so it is never tried again.
+ */
+export class MessageWriter {
+  #pipeline: Pipeline
+  #query: Query
+  #timeline: Timeline
+  #follower: Follower
+  #queue: Post[] = []
+  #isWriting = false
+
+  constructor (pipeline: Pipeline, query: Query, timeline: Timeline, follower: Follower) {
+    this.#pipeline = pipeline
+    this.#query = query
+    this.#timeline = timeline
+    this.#follower = follower
+  }
+
+  /**
+   * Resolves when the message is stored, and in this process's Timeline.
+   * @param key the idempotency key: the same user, key and text always give the same message
+   * @throws {Busy | UserNotFound | IdempotencyKeyReused | DatabaseUnavailable}
+   */
+  post (userId: number, text: string, key: string | null = null): Promise<Posted> {
+    if (this.#queue.length >= MAX_QUEUE) throw new Busy()
+    return new Promise((resolve, reject) => {
+      this.#queue.push({ userId, text, key, resolve, reject })
+      if (!this.#isWriting) void this.#drain()
+    })
+  }
+
+  async #drain (): Promise<void> {
+    this.#isWriting = true
+    while (this.#queue.length > 0) await this.#write(this.#queue.splice(0, MAX_BATCH))
+    this.#isWriting = false
+  }
+
+  /** Settles each of the posts. */
+  async #write (posts: Post[], tries = 1): Promise<void> {
+    try {
+      const rows = await this.#insert(posts)
+      for (const [i, { userId, text, resolve, reject }] of posts.entries()) {
+        const row = rows.find(({ n }) => n === i + 1)
+        if (row) resolve({ message: toMessage({ ...row, user_id: userId, text }), isReplay: false })
+        else reject(new UserNotFound())
+      }
+    } catch (error) {
+      // Whoever waits would only wait as long for the same.
+      if (error instanceof DatabaseUnavailable) for (const { reject } of [...posts, ...this.#queue.splice(0)]) reject(error)
+      // Another transaction was in the way, and this one was rolled back.
+      else if (/^40/.test(codeOf(error) ?? '') && tries < MAX_TRIES) await this.#write(posts, tries + 1)
+      else await this.#writeApart(posts, error)
+    }
+  }
+
+  async #insert (posts: Post[]): Promise<Inserted[]> {
+    const from = this.#timeline.seq
+    const [first] = posts
+    const [rows, log] = await this.#pipeline<Inserted, LogRow>(
+      first && posts.length === 1 ? [POST_ONE, [first.userId, first.text, first.key]] : [POST_MANY, columns(posts)], [READ_LOG, [from]])
+    if (!log || log.length === LOG_PAGE || !this.#timeline.apply(from, log.map(toLogEntry))) await this.#follower.caughtUp()
+    return rows
+  }
+
+  /** One of the posts was refused, and with it all: those whose key was claimed before get their message, and the others are tried in halves. */
+  async #writeApart (posts: Post[], error: unknown): Promise<void> {
+    const rest = new Set(posts)
+    try {
+      for (const row of await this.#query<MessageRow & { n: number, is_same: boolean }>(FIND_CLAIMED, columns(posts))) {
+        const post = posts[row.n - 1]
+        if (!post) continue
+        rest.delete(post)
+        if (row.is_same) post.resolve({ message: toMessage(row), isReplay: true })
+        else post.reject(new IdempotencyKeyReused())
+      }
+    } catch (error) {
+      for (const { reject } of posts) reject(error)
+      return
+    }
+    const half = Math.ceil(rest.size / 2)
+    if (posts.length > 1) for (const part of [[...rest].slice(0, half), [...rest].slice(half)]) if (part.length > 0) await this.#write(part)
+    // A broken foreign key: the user was deleted while the message was written.
+    for (const { reject } of posts.length === 1 ? rest : []) reject(codeOf(error) === '23503' ? new UserNotFound() : error)
+  }
+}

@@ -1,0 +1,26 @@
+import type { OutgoingHttpHeaders } from 'node:http'
+import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
+import { errorAnswers } from '../../schemas/errors.ts'
+import { Event, EventsHeaders, EventsQuery } from '../../schemas/events.ts'
+
+/** What happens in the room, as it happens. */
+const events: FastifyPluginAsyncTypebox = async (app) => {
+  const { streams } = app.room
+  const schema = {
+    querystring: EventsQuery, headers: EventsHeaders,
+    response: { 200: { description: 'One event a line.', content: { 'text/event-stream': { schema: Event } } }, ...errorAnswers }
+  }
+  // Without HEAD, which would wait for the end of the stream.
+  app.get('/api/events', { schema, exposeHeadRoute: false }, async (request, reply) => {
+    const { 'last-event-id': last } = request.headers
+    const since = last ? (/^\d{1,15}$/.test(last) ? Number(last) : -1) : request.query.since
+    reply.headers({
+      'content-type': 'text/event-stream; charset=utf-8', 'cache-control': 'no-cache, no-transform', 'x-accel-buffering': 'no', connection: 'close'
+    }).hijack()
+    // Without chunks around them, the bytes of an event are the same for all streams; the end of the connection is the end of the stream.
+    reply.raw.useChunkedEncodingByDefault = false
+    reply.raw.writeHead(200, reply.getHeaders() as OutgoingHttpHeaders) // Fastify's own type says the same, with `undefined`
+    void streams.open(reply.raw, since)
+  })
+}
+export default events
