@@ -20,6 +20,7 @@ export class Follower {
   #stop = new AbortController()
   #client: pg.Client | undefined
   #complaint: string | undefined
+  #hasFailed = false
   #callers: (() => void)[] = []
   #isWoken = false
   #wake = () => {}
@@ -45,7 +46,8 @@ export class Follower {
   }
 
   /** Resolves when all that was committed before this call is in the Timeline, or when the log cannot be followed now. */
-  caughtUp (): Promise<void> {
+  async caughtUp (): Promise<void> {
+    if (this.#hasFailed) return
     return new Promise((resolve) => {
       this.#callers.push(resolve)
       this.#wakeUp()
@@ -64,6 +66,7 @@ export class Follower {
         if (!this.#stop.signal.aborted && message !== this.#complaint) this.#log.warn(`the log of the room cannot be followed: ${message}`)
         this.#complaint = message
       })
+      this.#hasFailed = true
       this.#timeline.doubt()
       for (const resolve of this.#callers.splice(0)) resolve()
       await sleep(RECONNECT_MS, undefined, { signal: this.#stop.signal }).catch(() => {})
@@ -85,6 +88,7 @@ export class Follower {
         this.#isWoken = false
         const callers = this.#callers.splice(0)
         await this.#read(query).finally(() => { for (const resolve of callers) resolve() })
+        this.#hasFailed = false
         if (this.#complaint !== undefined) this.#log.info('the log of the room is followed again')
         this.#complaint = undefined
         await this.#pause(lost)

@@ -59,8 +59,10 @@ export class EventStreams {
   }
 
   async #catchUp (response: ServerResponse, since = this.#timeline.seq): Promise<void> {
-    // Another replica may be ahead.
-    if (since > this.#timeline.seq) await this.#follower.caughtUp()
+    if (since > this.#timeline.seq) {
+      await this.#follower.caughtUp() // Another replica may be ahead.
+      if (!this.#timeline.isFresh) throw new Error('nobody knows how far the log reaches')
+    }
     for (let seq = since; this.#open.has(response);) {
       const frames = this.#timeline.framesSince(seq)
       if (frames) {

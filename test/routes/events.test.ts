@@ -151,6 +151,13 @@ t.test('a reader that stops reading is cut off, and the others are not', async (
   t.equal((await other.events(sent)).length, sent)
 })
 
+t.test('a stream in which nothing happens says every 15 s that it is still there', async (t) => {
+  const { url } = await startService(t)
+  const stream = await openStream(t, url)
+  while (!stream.text().endsWith(': still here\n\n')) await once(stream.response, 'data')
+  t.strictSame(await stream.events(0), [])
+})
+
 t.test('where there is no room for another stream, it ends in order', async (t) => {
   const { url } = await startService(t, { MAX_STREAMS: 1 })
   const first = await openStream(t, url)
