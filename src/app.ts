@@ -1,18 +1,24 @@
+import underPressure from '@fastify/under-pressure'
 import Fastify, { type FastifyBaseLogger, type FastifyInstance } from 'fastify'
 import type { Config } from './config.ts'
 import { answerClientError, answerError } from './error-answers.ts'
-import { RouteNotFound } from './errors.ts'
+import { Busy, RouteNotFound } from './errors.ts'
 import authenticate from './plugins/authenticate.ts'
+import drain from './plugins/drain.ts'
 import input from './plugins/input.ts'
 import postgres from './plugins/postgres.ts'
 import redis from './plugins/redis.ts'
 import room from './plugins/room.ts'
+import securityHeaders, { HEADERS } from './plugins/security-headers.ts'
 import { RequestLog, requestId } from './requests.ts'
 import accountRoutes from './routes/accounts.ts'
 import eventRoutes from './routes/events.ts'
 import healthRoutes from './routes/health.ts'
 import messageRoutes from './routes/messages.ts'
 import { watchRoutes } from './routes/method-not-allowed.ts'
+
+// A mean over a second; Node itself is late by a few milliseconds when every core is busy.
+const MAX_EVENT_LOOP_DELAY_MS = 250
 
 /** Builds the whole service as in production, not yet listening; while it becomes ready it waits for both engines and migrates the database. */
 export function buildApp (config: Config, logger: FastifyBaseLogger): FastifyInstance {
@@ -22,12 +28,16 @@ export function buildApp (config: Config, logger: FastifyBaseLogger): FastifyIns
     bodyLimit: 64 * 1024, pluginTimeout: 0, return503OnClosing: false,
     // The whole request within 10 s: Node wants both limits, and looks at them every 30 s unless told otherwise.
     requestTimeout: 10_000, http: { headersTimeout: 10_000, connectionsCheckingInterval: 1000 },
+    // Each engine is given up sooner; this is for what nobody thought of.
+    handlerTimeout: 15_000,
     frameworkErrors: (error, request, reply) => {
-      answerError(error, request, reply)
+      answerError(error, request, reply.headers(HEADERS))
       logController.requestCompleted(undefined, request, reply)
     }
   })
+  app.server.maxConnections = config.MAX_CONNECTIONS
   app.setErrorHandler(answerError)
+  app.register(securityHeaders)
   app.addHook('onRequest', async (request, reply) => {
     reply.header('x-request-id', request.id)
     if (request.is404) throw new RouteNotFound() // before a body is read, let alone judged
@@ -38,12 +48,17 @@ export function buildApp (config: Config, logger: FastifyBaseLogger): FastifyIns
   app.register(redis, { config })
   app.register(authenticate)
   app.register(room, { config })
+  app.register(drain) // after what it must still have while it waits
 
   const methodNotAllowed = watchRoutes(app)
   app.register(healthRoutes)
-  app.register(accountRoutes, { config })
-  app.register(messageRoutes)
   app.register(eventRoutes)
+  app.register(async (app) => {
+    // A process that is late for everything refuses some of it at once. Its health and its streams are not asked.
+    await app.register(underPressure, { maxEventLoopDelay: MAX_EVENT_LOOP_DELAY_MS, customError: Busy })
+    app.register(accountRoutes, { config })
+    app.register(messageRoutes)
+  })
   app.register(methodNotAllowed)
   return app
 }

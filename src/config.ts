@@ -20,6 +20,8 @@ export const Config = Type.Object({
   BOOT_TIMEOUT: Whole(1, 3600, 30), // seconds, for each engine
   BCRYPT_COST: Whole(4, 16, 10),
   PASSWORD_MIN_LENGTH: Whole(1, 72, 8), // code points
+  MAX_CONNECTIONS: Whole(1, 1_000_000, 20_000), // open at once, per process
+  SHUTDOWN_DELAY: Whole(0, 20, 0), // seconds that SIGTERM leaves to those who send clients here
   MAX_STREAMS: Whole(0, 1_000_000, 10_000), // open event streams, per process
   RETENTION_DAYS: Type.Optional(Type.Integer({ minimum: 1, maximum: 36_500 })), // unset: messages are kept for ever
   EVENT_RETENTION_HOURS: Whole(1, 100_000, 72),

@@ -9,7 +9,8 @@ import { requestId } from './requests.ts'
 const refusals: Record<string, new () => errors.ClientError> = {
   FST_ERR_BAD_URL: errors.InvalidUrl, FST_ERR_CTP_INVALID_CONTENT_LENGTH: errors.InvalidHttp,
   FST_ERR_CTP_BODY_TOO_LARGE: errors.BodyTooLarge, FST_ERR_CTP_INVALID_MEDIA_TYPE: errors.NotJson, FST_ERR_CTP_INVALID_JSON_BODY: errors.InvalidJson,
-  HPE_HEADER_OVERFLOW: errors.HeadersTooLarge, ERR_HTTP_REQUEST_TIMEOUT: errors.RequestTimeout
+  HPE_HEADER_OVERFLOW: errors.HeadersTooLarge, ERR_HTTP_REQUEST_TIMEOUT: errors.RequestTimeout,
+  FST_ERR_HANDLER_TIMEOUT: errors.Busy
 }
 
 function visible (error: FastifyError): Pick<errors.ClientError, 'statusCode' | 'code' | 'message'> {

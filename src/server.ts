@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises'
 import closeWithGrace from 'close-with-grace'
 import { pino } from 'pino'
 import { buildApp } from './app.ts'
@@ -23,7 +24,11 @@ try {
   closeWithGrace({ delay: 25_000, logger: log }, async ({ err, signal }) => {
     if (err) log.fatal({ err }, 'an error that nobody caught')
     else log.info(`shutting down after ${signal}`)
-    if (app.server.listening) await app.close() // before, it would wait for the engines
+    if (app.server.listening) { // before, it would wait for the engines
+      app.drain.isBegun = true
+      if (!err) await sleep(config.SHUTDOWN_DELAY * 1000)
+      await app.close()
+    }
     await engines.stop()
   })
   const address = await app.listen({ host: config.HTTP_HOST, port: config.HTTP_PORT })

@@ -1,6 +1,7 @@
 import { once } from 'node:events'
 import { connect as dial } from 'node:net'
 import t from 'tap'
+import { HEADERS } from '../src/plugins/security-headers.ts'
 import { startService } from './helpers/app.ts'
 import { connect } from './helpers/database.ts'
 
@@ -112,6 +113,16 @@ t.test('every answer has a request id: the sane one that was sent, else a new on
   }
   t.match(await call('GET', '/api/messages/%zz', { headers: { 'x-request-id': 'abc' } }),
     { status: 400, body: { error: 'request URL is not valid', code: 'invalid_url', requestId: 'abc' } })
+})
+
+t.test('every answer tells a browser that it is data, and no page', async (t) => {
+  const { call } = await startService(t)
+  for (const path of ['/health/livez', '/nowhere', '/api/messages?limit=x', '/api/messages/%zz', '/api/messages']) {
+    const { headers } = await call('GET', path)
+    for (const [name, value] of Object.entries(HEADERS)) t.equal(headers.get(name), value, `${name} of ${path}`)
+    t.notOk(headers.has('access-control-allow-origin'), 'no other origin may read it')
+    t.notOk(headers.has('server') || headers.has('x-powered-by'))
+  }
 })
 
 t.test('bytes that are no request are answered in the shape of every error', async (t) => {

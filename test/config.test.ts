@@ -17,6 +17,8 @@ t.test('an empty environment gives the documented defaults', async (t) => {
     BOOT_TIMEOUT: 30,
     BCRYPT_COST: 10,
     PASSWORD_MIN_LENGTH: 8,
+    MAX_CONNECTIONS: 20_000,
+    SHUTDOWN_DELAY: 0,
     MAX_STREAMS: 10_000,
     EVENT_RETENTION_HOURS: 72,
     DATA_DIR: '.data'

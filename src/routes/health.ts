@@ -10,13 +10,11 @@ const PATIENCE_MS = 1500
 /** Liveness, which touches no dependency, and readiness, which asks both engines. */
 const health: FastifyPluginAsyncTypebox = async (app) => {
   const schema = { response: { 200: Health, ...errorAnswers } }
-  let closing = false
-  app.addHook('preClose', async () => { closing = true })
 
   app.get('/health/livez', { schema }, async (_request, reply) => reply.code(200).send({ status: 'ok' }))
 
   app.get('/health/readyz', { schema }, async (_request, reply) => {
-    if (closing) throw new ShuttingDown()
+    if (app.drain.isBegun) throw new ShuttingDown()
     const database = within(PATIENCE_MS, app.sql('select from chat_message, chat_event, chat_message_key limit 0'))
     const redis = within(PATIENCE_MS, app.redis.ping())
     await Promise.all([

@@ -14,7 +14,7 @@ const messages: FastifyPluginAsyncTypebox = async (app) => {
   const { sql, room: { timeline } } = app
 
   const schema = { querystring: PageOfMessages, response: { 200: MessageList, ...errorAnswers } }
-  app.get('/api/messages', { schema }, async (request, reply) => {
+  app.get('/api/messages', { schema, handlerTimeout: 40_000 }, async (request, reply) => {
     const { after_id: after, wait = 0 } = request.query
     let page = await readPage(sql, timeline, request.query)
     if (page.isEmpty && after !== undefined && wait > 0) {

@@ -7,6 +7,13 @@ import { basename, join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import type { Test } from 'tap'
+import { config } from './database.ts'
+
+/** The environment that leads to the engines of this test run. */
+export const externalEngines = () => ({
+  POSTGRES_HOST: config.POSTGRES_HOST!, POSTGRES_PORT: `${config.POSTGRES_PORT}`, POSTGRES_USER: config.POSTGRES_USER, POSTGRES_PASSWORD: config.POSTGRES_PASSWORD,
+  REDIS_HOST: config.REDIS_HOST!, REDIS_PORT: `${config.REDIS_PORT}`, REDIS_PASSWORD: config.REDIS_PASSWORD ?? ''
+})
 
 const checkout = fileURLToPath(new URL('../..', import.meta.url))
 
