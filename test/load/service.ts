@@ -8,7 +8,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { endedWithUs, freePort } from '../../src/embedded/process.ts'
 
-const SERVER = fileURLToPath(new URL('../../dist/src/server.js', import.meta.url))
+export const SERVER = fileURLToPath(new URL('../../dist/src/server.js', import.meta.url))
 // Above what the service allows itself: BOOT_TIMEOUT for each engine, and 25 s for its end.
 const START_PATIENCE_MS = 90_000
 const STOP_PATIENCE_MS = 30_000
@@ -68,7 +68,7 @@ export async function withService<Result> (
   }
 }
 
-async function isReady (url: string): Promise<boolean> {
+export async function isReady (url: string): Promise<boolean> {
   try {
     const answer = await fetch(`${url}/health/readyz`, { signal: AbortSignal.timeout(2000) })
     await answer.text()

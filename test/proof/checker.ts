@@ -1,11 +1,12 @@
 // Holds what every client of a run saw and was told against what the database says at its end. Pure: no clock, no network.
 
+import type { StreamEvent } from '../helpers/events.ts'
+
 /** Is in each text of a transaction that rolled back: nobody may ever see it. */
 export const ROLLED_BACK = 'never-committed'
 
 export interface Text { id: number, text: string }
 export interface LogRow { seq: number, kind: string, id: number }
-export interface StreamEvent { seq: number, type: string, id: number, text?: string }
 
 /** One message, as its writer knows it. The first word of its text is its name, which no other message has, and stays when it is edited. */
 export interface Written {

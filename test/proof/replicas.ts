@@ -1,0 +1,64 @@
+import { type ChildProcess, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { endedWithUs, freePort } from '../../src/embedded/process.ts'
+import { isReady, SERVER } from '../load/service.ts'
+
+const READY_WITHIN_MS = 60_000
+
+/** One process of the built service, on a port that it keeps over its lives. One that ends by itself is started again. */
+export class Replica {
+  url: string
+  #env: Record<string, string>
+  #onCrash: (how: string) => void
+  #child: ChildProcess | undefined
+  #exited: Promise<unknown> | undefined
+  constructor (port: number, env: Record<string, string>, onCrash: (how: string) => void) {
+    this.url = `http://127.0.0.1:${port}`
+    this.#env = { ...env, HTTP_HOST: '127.0.0.1', HTTP_PORT: `${port}`, RATE_LIMIT: 'off', BCRYPT_COST: '4', LOG_LEVEL: 'fatal' }
+    this.#onCrash = onCrash
+  }
+
+  start (): void {
+    const [program = '', ...args] = [...endedWithUs(), process.execPath, SERVER]
+    const child = spawn(program, args, {
+      detached: true,
+      stdio: ['ignore', 2, 2],
+      env: { PATH: process.env['PATH'], ...this.#env }
+    })
+    this.#child = child
+    this.#exited = once(child, 'exit').then(([code, signal]) => {
+      if (this.#child !== child) return
+      this.#onCrash(`${this.url} ended by ${signal ?? `itself, with code ${code}`}`)
+      this.start()
+    })
+  }
+
+  /** Ends it, and waits for that. */
+  async end (signal: 'SIGKILL' | 'SIGTERM'): Promise<void> {
+    const child = this.#child
+    this.#child = undefined
+    child?.kill(signal)
+    const lastResort = setTimeout(() => child?.kill('SIGKILL'), 5000)
+    await this.#exited
+    clearTimeout(lastResort)
+  }
+}
+
+export async function startReplicas (count: number, env: Record<string, string>, onCrash: (how: string) => void): Promise<Replica[]> {
+  const replicas: Replica[] = []
+  for (let i = 0; i < count; i++) replicas.push(new Replica(await freePort(), env, onCrash))
+  for (const replica of replicas) replica.start()
+  return replicas
+}
+
+/** Waits until every one answers 200 at readyz. @throws {Error} when one does not */
+export async function allReady (urls: string[], signal: AbortSignal): Promise<void> {
+  for (const deadline = Date.now() + READY_WITHIN_MS; ;) {
+    const ready = await Promise.all(urls.map(isReady))
+    if (!ready.includes(false)) return
+    signal.throwIfAborted()
+    if (Date.now() > deadline) throw new Error(`not ready after ${READY_WITHIN_MS / 1000} s: ${urls.filter((_, i) => !ready[i]).join(', ')}`)
+    await sleep(50)
+  }
+}

@@ -1,0 +1,100 @@
+import { setMaxListeners } from 'node:events'
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { Finding } from './checker.ts'
+
+// Above what the service allows itself, so that a request that was given up here is not still under way there when it is sent again.
+const PATIENCE_MS = 15_000
+
+/** Seeded chance: the same seed and name give the same numbers, whatever others draw meanwhile. */
+export class Random {
+  #state = 0
+  constructor (seed: number, name: string) {
+    this.#state = [...name].reduce((hash, letter) => Math.imul(hash ^ letter.charCodeAt(0), 0x01000193), seed ^ 0x811c9dc5)
+  }
+
+  /** @returns from 0 to 1 (mulberry32) */
+  next (): number {
+    this.#state = (this.#state + 0x6d2b79f5) | 0
+    let z = Math.imul(this.#state ^ (this.#state >>> 15), this.#state | 1)
+    z ^= z + Math.imul(z ^ (z >>> 7), z | 61)
+    return ((z ^ (z >>> 14)) >>> 0) / 2 ** 32
+  }
+
+  between = (low: number, high: number) => low + Math.floor(this.next() * (high - low + 1))
+  chance = (probability: number) => this.next() < probability
+  pick = <Item>(items: readonly Item[]): Item => items[Math.floor(this.next() * items.length)]!
+  shuffled = <Item>(items: readonly Item[]): Item[] => items.map((item) => [this.next(), item] as const).sort(([a], [b]) => a - b).map(([, item]) => item)
+}
+
+export interface Request {
+  method?: 'GET' | 'POST' | 'PATCH' | 'DELETE'
+  path: string
+  token?: string
+  key?: string
+  body?: object
+  /** When its sender hangs up, though the answer is on its way. */
+  cutAfterMs?: number | undefined
+}
+
+export interface Message { id: number, text: string }
+export interface Answer { status: number, headers: Headers, body: unknown }
+
+/** What all who take part in a run share. */
+export class World {
+  /** The replicas. */
+  urls: string[] = []
+  /** Whether new work begins, and whether readers and writers hang up at random. */
+  writing = true
+  cutting = true
+  /** Ends everybody. */
+  ended = new AbortController()
+  findings: Finding[] = []
+  tally = new Map<string, number>()
+  seed: number
+  constructor (seed: number) {
+    this.seed = seed
+    setMaxListeners(0, this.ended.signal)
+  }
+
+  random = (name: string) => new Random(this.seed, name)
+  count = (what: string, times = 1) => this.tally.set(what, (this.tally.get(what) ?? 0) + times)
+  find = (kind: string, what: string) => { this.findings.push({ kind, what }) }
+  sleep = (ms: number) => sleep(ms, undefined, { signal: this.ended.signal }).catch(() => {})
+
+  /** @returns the answer; nothing when there was none, or one that says to try again (429, 503) */
+  async ask (url: string, { method = 'GET', path, token, key, body, cutAfterMs }: Request): Promise<Answer | undefined> {
+    const what = `${method} ${path}`
+    const hangUp = new AbortController()
+    const abort = () => hangUp.abort()
+    const timer = setTimeout(abort, cutAfterMs ?? PATIENCE_MS)
+    this.ended.signal.addEventListener('abort', abort)
+    try {
+      const response = await fetch(`${url}${path}`, {
+        method,
+        signal: hangUp.signal,
+        headers: {
+          ...(body && { 'content-type': 'application/json' }),
+          ...(token !== undefined && { authorization: `Bearer ${token}` }),
+          ...(key !== undefined && { 'idempotency-key': key })
+        },
+        ...(body && { body: JSON.stringify(body) })
+      })
+      const { status, headers } = response
+      const answer = await response.text()
+      if (status === 401) this.find('logged out', `${what}: ${answer}`)
+      if (status === 429 || status === 503) {
+        this.count(`answers ${status}`)
+        return undefined
+      }
+      if (status >= 500) this.find('error', `${what}: ${status} ${answer}`)
+      return status < 500 ? { status, headers, body: JSON.parse(answer) } : undefined
+    } catch (error) {
+      if (error instanceof SyntaxError) this.find('error', `${what}: ${error.message}`)
+      this.count(cutAfterMs === undefined ? 'requests without an answer' : 'requests cut')
+      return undefined
+    } finally {
+      clearTimeout(timer)
+      this.ended.signal.removeEventListener('abort', abort)
+    }
+  }
+}
