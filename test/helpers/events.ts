@@ -3,12 +3,11 @@ export interface StreamEvent { seq: number, type: string, id: number, text?: str
 
 interface Data { type: string, id?: number, message?: { id: number, text: string } }
 
-/** The events of an answer, until it ends. What is cut off within an event is not one. @param heard is told of each sign of life */
-export async function * readEvents (response: Response, heard = () => {}): AsyncGenerator<StreamEvent> {
+/** The events of an answer, until it ends. What is cut off within an event is not one. */
+export async function * readEvents (response: Response): AsyncGenerator<StreamEvent> {
   const decoder = new TextDecoder()
   let rest = ''
   for await (const chunk of response.body ?? []) {
-    heard()
     const frames = (rest + decoder.decode(chunk, { stream: true })).split('\n\n')
     rest = frames.pop() ?? ''
     for (const frame of frames) {

@@ -2,8 +2,9 @@ import { readEvents, type StreamEvent } from '../helpers/events.ts'
 import type { Poller, Session, Stream } from './checker.ts'
 import type { Message, World } from './world.ts'
 
-// Longer than the service is silent on a stream.
-const SILENCE_MS = 20_000
+// Most streams are cut soon, and some live through one fault after the other.
+const SHORT_MS = 3000
+const LONG_MS = 30_000
 
 /** Asks for what came after the last message that it saw, of any replica. @param wait whether the answer may wait for a message */
 export async function poller (world: World, reader: Poller, wait: boolean): Promise<void> {
@@ -30,7 +31,7 @@ export async function stream (world: World, { name, sessions }: Stream): Promise
     if (session) {
       if (sessions.at(-1) !== session) sessions.push(session)
       const since = session.events.at(-1)?.seq ?? session.since
-      const lifeMs = world.cutting ? random.between(50, 3000) : undefined
+      const lifeMs = world.cutting && random.chance(0.8) ? random.between(50, SHORT_MS) : random.between(SHORT_MS, LONG_MS)
       for await (const event of events(world, url, since, random.chance(0.5), lifeMs)) {
         if (event.type === 'reset') {
           // Nobody trims the log of a run, so that it always reaches back.
@@ -53,30 +54,23 @@ async function open (world: World, url: string, limit: number): Promise<Session 
   return { since, limit, list: (answer.body as Message[]).map(({ id, text }) => ({ id, text })), events: [] }
 }
 
-/** The events after `since`, until the connection ends, is silent, or `lifeMs` are over. */
-async function * events (world: World, url: string, since: number, byHeader: boolean, lifeMs: number | undefined): AsyncGenerator<StreamEvent> {
-  const end = new AbortController()
-  const abort = () => end.abort()
-  const life = setTimeout(abort, lifeMs ?? 2 ** 30)
-  const silence = setTimeout(abort, SILENCE_MS)
-  world.ended.signal.addEventListener('abort', abort)
+/** The events after `since`, until the connection ends or `lifeMs` are over. */
+async function * events (world: World, url: string, since: number, byHeader: boolean, lifeMs: number): AsyncGenerator<StreamEvent> {
+  const life = world.limit(lifeMs)
   try {
     const response = await fetch(`${url}/api/events${byHeader ? '' : `?since=${since}`}`, {
-      signal: end.signal, headers: byHeader ? { 'last-event-id': `${since}` } : {}
+      signal: life.signal, headers: byHeader ? { 'last-event-id': `${since}` } : {}
     })
     world.count('streams opened')
     // EventSource never comes back after anything else.
     if (response.status !== 200) return world.find('error', `a stream was answered with ${response.status} ${await response.text()}`)
-    for await (const event of readEvents(response, () => silence.refresh())) {
+    for await (const event of readEvents(response)) {
       world.count('events delivered')
       yield event
     }
   } catch (error) {
     if (error instanceof SyntaxError) world.find('error', `an event is not JSON: ${error.message}`)
   } finally {
-    clearTimeout(life)
-    clearTimeout(silence)
-    world.ended.signal.removeEventListener('abort', abort)
-    abort()
+    life.release()
   }
 }

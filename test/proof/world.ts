@@ -36,6 +36,7 @@ export interface Request {
   cutAfterMs?: number | undefined
 }
 
+export interface Limit { signal: AbortSignal, release: () => void }
 export interface Message { id: number, text: string }
 export interface Answer { status: number, headers: Headers, body: unknown }
 
@@ -61,17 +62,28 @@ export class World {
   find = (kind: string, what: string) => { this.findings.push({ kind, what }) }
   sleep = (ms: number) => sleep(ms, undefined, { signal: this.ended.signal }).catch(() => {})
 
+  /** What aborts after that time, at the end of the run, and when it is released. */
+  limit (ms: number): Limit {
+    const controller = new AbortController()
+    const release = () => {
+      clearTimeout(timer)
+      this.ended.signal.removeEventListener('abort', release)
+      controller.abort()
+    }
+    const timer = setTimeout(release, ms)
+    this.ended.signal.addEventListener('abort', release)
+    if (this.ended.signal.aborted) release()
+    return { signal: controller.signal, release }
+  }
+
   /** @returns the answer; nothing when there was none, or one that says to try again (429, 503) */
   async ask (url: string, { method = 'GET', path, token, key, body, cutAfterMs }: Request): Promise<Answer | undefined> {
     const what = `${method} ${path}`
-    const hangUp = new AbortController()
-    const abort = () => hangUp.abort()
-    const timer = setTimeout(abort, cutAfterMs ?? PATIENCE_MS)
-    this.ended.signal.addEventListener('abort', abort)
+    const limit = this.limit(cutAfterMs ?? PATIENCE_MS)
     try {
       const response = await fetch(`${url}${path}`, {
         method,
-        signal: hangUp.signal,
+        signal: limit.signal,
         headers: {
           ...(body && { 'content-type': 'application/json' }),
           ...(token !== undefined && { authorization: `Bearer ${token}` }),
@@ -93,8 +105,7 @@ export class World {
       this.count(cutAfterMs === undefined ? 'requests without an answer' : 'requests cut')
       return undefined
     } finally {
-      clearTimeout(timer)
-      this.ended.signal.removeEventListener('abort', abort)
+      limit.release()
     }
   }
 }
