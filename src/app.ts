@@ -18,7 +18,7 @@ import messageRoutes from './routes/messages.ts'
 import { watchRoutes } from './routes/method-not-allowed.ts'
 
 // A mean over a second; Node itself is late by a few milliseconds when every core is busy.
-const MAX_EVENT_LOOP_DELAY_MS = 250
+const MAX_EVENT_LOOP_DELAY_MS = 500
 
 /** Builds the whole service as in production, not yet listening; while it becomes ready it waits for both engines and migrates the database. */
 export function buildApp (config: Config, logger: FastifyBaseLogger): FastifyInstance {

@@ -1,5 +1,9 @@
 import { type ClientBase, DatabaseError, type Pool, type QueryResultRow } from 'pg'
+import { within } from '../deadline.ts'
 import { DatabaseUnavailable } from '../errors.ts'
+
+// From the wait for a free connection to the last row.
+const PATIENCE_MS = 2500
 
 /** Resolves to the rows of one statement; rejects with `DatabaseUnavailable` when no working PostgreSQL answers, else with the statement's own error. */
 export type Query = <Row extends QueryResultRow>(sql: string, values?: unknown[]) => Promise<Row[]>
@@ -20,7 +24,7 @@ const statement = (text: string, values: unknown[]) => {
 
 export const createQuery = (connection: Pick<Pool | ClientBase, 'query'>): Query => async <Row extends QueryResultRow>(sql: string, values?: unknown[]) => {
   try {
-    return (await (values ? connection.query<Row>(statement(sql, values)) : connection.query<Row>(sql))).rows
+    return (await within(PATIENCE_MS, values ? connection.query<Row>(statement(sql, values)) : connection.query<Row>(sql))).rows
   } catch (error) {
     throw named(error)
   }

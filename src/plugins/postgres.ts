@@ -14,14 +14,14 @@ declare module 'fastify' {
 pg.types.setTypeParser(pg.types.builtins.INT8, Number)
 
 /**
- * How this service connects. A statement is ended by the server after 2.5 s, and given up here a moment later should the server
+ * How this service connects. A statement is ended by the server after 2 s, and given up here a moment later should the server
  * hang. Plans do not depend on the values, or PostgreSQL would look through all of chat_user for every page near the end.
  */
 export const connectionOptions = (config: Config) => ({
   host: config.POSTGRES_HOST, port: config.POSTGRES_PORT, database: config.POSTGRES_DB,
   user: config.POSTGRES_USER, password: config.POSTGRES_PASSWORD, application_name: 'chat-backend',
-  connectionTimeoutMillis: 2000, statement_timeout: 2500, query_timeout: 2750,
-  lock_timeout: 2000, idle_in_transaction_session_timeout: 10_000, options: '-c plan_cache_mode=force_generic_plan'
+  connectionTimeoutMillis: 2000, statement_timeout: 2000, query_timeout: 2250,
+  lock_timeout: 1800, idle_in_transaction_session_timeout: 10_000, options: '-c plan_cache_mode=force_generic_plan'
 })
 
 /** Waits for the server at most `BOOT_TIMEOUT` seconds, and migrates the database unless `MIGRATE` is off. */

@@ -5,6 +5,7 @@ import { deleteMessage, editMessage } from '../chat/messages.ts'
 import { readPage } from '../chat/pages.ts'
 import { hasUser } from '../accounts/users.ts'
 import { MessageNotFound, UserNotFound } from '../errors.ts'
+import { answerOver } from '../requests.ts'
 
 // What is no number is no message's address.
 const ONE = '/api/messages/:id(^\\d+$)'
@@ -18,7 +19,7 @@ const messages: FastifyPluginAsyncTypebox = async (app) => {
     const { after_id: after, wait = 0 } = request.query
     let page = await readPage(sql, timeline, request.query)
     if (page.isEmpty && after !== undefined && wait > 0) {
-      await timeline.messageAfter(after, AbortSignal.any([request.signal, AbortSignal.timeout(wait * 1000)]))
+      await timeline.messageAfter(after, answerOver(reply, wait * 1000))
       page = await readPage(sql, timeline, request.query)
     }
     if (page.age !== undefined) reply.header('age', page.age)

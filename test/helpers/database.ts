@@ -10,7 +10,7 @@ interface Test { teardown: (work: () => Promise<unknown>) => void }
 
 /** Runs SQL beside the databases of the tests. */
 export const admin = async (sql: string) => {
-  const client = new pg.Client(connectionOptions(config))
+  const client = new pg.Client({ ...connectionOptions(config), statement_timeout: 0, query_timeout: 0 })
   await client.connect()
   await client.query(sql).finally(() => client.end())
 }

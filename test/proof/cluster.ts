@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import { readFileSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { kill } from 'node:process'
 import { Redis } from 'ioredis'
 import pg from 'pg'
 import { startPostgres } from '../../src/embedded/postgres.ts'
@@ -17,8 +18,18 @@ export interface Engine {
   /** @param signal SIGQUIT: as in a crash, without a word to anybody. */
   down: (signal?: 'SIGINT' | 'SIGQUIT') => Promise<void>
   up: () => Promise<void>
+  /** Stops all its processes where they are, as on a machine that has no more time for them. */
+  freeze: () => Promise<void> | void
+  thaw: () => Promise<void> | void
 }
+export interface Sessions extends Engine { flush: () => Promise<unknown> }
 export interface Postgres extends Engine { connect: () => Promise<pg.Client> }
+
+/** Sends a signal to a process and to all its children. */
+function signalAll (pid: number, signal: NodeJS.Signals): void {
+  const children = readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').trim().split(' ').filter(Boolean)
+  for (const process of [`${pid}`, ...children]) kill(Number(process), signal)
+}
 
 const passwordFile = (dataDir: string, engine: string) => {
   const file = join(dataDir, `${engine}.password`)
@@ -38,18 +49,21 @@ export async function startDatabase (dataDir: string): Promise<Postgres> {
     await client.connect()
     return client
   }
+  const postmaster = () => parseInt(readFileSync(join(cluster, 'postmaster.pid'), 'utf8'))
   const [program = '', ...args] = readFileSync(join(cluster, 'postmaster.opts'), 'utf8').trim().replace(/"$/, '').split(/"? "/)
   return {
     env,
     connect,
     down: async (signal = 'SIGINT') => {
-      process.kill(parseInt(readFileSync(join(cluster, 'postmaster.pid'), 'utf8')), signal)
+      kill(postmaster(), signal)
       await stop()
     },
     up: async () => {
       stop = await startProgram([...whoOwns(cluster), ...endedWithUs(), program, ...args],
         { name: 'PostgreSQL', logFile: join(dataDir, 'postgres.log'), ready: async () => (await connect()).end() }, quiet)
-    }
+    },
+    freeze: () => signalAll(postmaster(), 'SIGSTOP'),
+    thaw: () => signalAll(postmaster(), 'SIGCONT')
   }
 }
 
@@ -63,21 +77,33 @@ function whoOwns (path: string): string[] {
 }
 
 /** Starts a Redis that keeps its keys; where none is installed, the store that the service has instead, which is cut off rather than stopped. */
-export async function startSessions (dataDir: string): Promise<Engine> {
+export async function startSessions (dataDir: string): Promise<Sessions> {
   const program = ['redis-server', 'valkey-server'].find((name) => runs(name, '--version'))
   if (!program) {
     const { settings, stop } = await startRedis(dataDir, passwordFile(dataDir, 'redis'), quiet)
     const proxy = await startProxy({ teardown: () => {} }, '127.0.0.1', settings.REDIS_PORT ?? 0)
     const env = { REDIS_HOST: '127.0.0.1', REDIS_PORT: `${proxy.port}`, REDIS_PASSWORD: settings.REDIS_PASSWORD ?? '' }
-    return { env, down: async (signal) => { await proxy.cut(); if (signal) await stop() }, up: proxy.mend }
+    const client = () => new Redis({ host: '127.0.0.1', port: settings.REDIS_PORT ?? 0, password: settings.REDIS_PASSWORD ?? '' })
+    const flush = async () => { const redis = client(); await redis.flushall().finally(() => redis.disconnect()) }
+    return { env, flush, down: async (signal) => { await proxy.cut(); if (signal) await stop() }, up: proxy.mend, freeze: proxy.freeze, thaw: proxy.mend }
   }
   const [host, port] = ['127.0.0.1', await freePort()]
-  const ready = async () => {
-    const probe = new Redis({ host, port, lazyConnect: true, retryStrategy: () => null }).on('error', () => {})
-    await probe.connect().then(() => probe.ping()).finally(() => probe.disconnect())
+  const ask = async <Result>(question: (redis: Redis) => Promise<Result>) => {
+    const client = new Redis({ host, port, lazyConnect: true, retryStrategy: () => null }).on('error', () => {})
+    return client.connect().then(() => question(client)).finally(() => client.disconnect())
   }
+  const ready = () => ask((redis) => redis.ping())
   const start = () => startProgram([...endedWithUs(), program, '--bind', host, '--port', `${port}`, '--appendonly', 'yes', '--save', '', '--dir', dataDir],
     { name: program, logFile: join(dataDir, 'redis.log'), ready }, quiet)
   let stop = await start()
-  return { env: { REDIS_HOST: host, REDIS_PORT: `${port}` }, down: () => stop(), up: async () => { stop = await start() } }
+  const pid = async () => Number(/process_id:(\d+)/.exec(await ask((redis) => redis.info('server')))?.[1])
+  let frozen = 0
+  return {
+    env: { REDIS_HOST: host, REDIS_PORT: `${port}` },
+    down: () => stop(),
+    up: async () => { stop = await start() },
+    freeze: async () => { frozen = await pid(); kill(frozen, 'SIGSTOP') },
+    thaw: () => { kill(frozen, 'SIGCONT') },
+    flush: () => ask((redis) => redis.flushall())
+  }
 }
