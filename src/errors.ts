@@ -29,6 +29,7 @@ export const BodyTooLarge = define(413, 'body_too_large', 'request body is large
 export const NotJson = define(415, 'not_json', 'request body must be sent as application/json')
 export const IdempotencyKeyReused = define(422, 'idempotency_key_reused', 'Idempotency-Key was used for another text')
 export const HeadersTooLarge = define(431, 'headers_too_large', 'request headers are too large')
+export const ClientGone = define(499, 'client_gone', 'the client did not wait for the answer')
 export const InternalError = define(500, 'internal_error', 'something went wrong on our side')
 export const DatabaseUnavailable = define(503, 'database_unavailable', 'database is not ready')
 export const RedisUnavailable = define(503, 'redis_unavailable', 'redis is not ready')

@@ -7,16 +7,18 @@ import { deleteUser, findUser, insertUser } from '../accounts/users.ts'
 import type { Config } from '../config.ts'
 import { InvalidCredentials, NicknameTaken } from '../errors.ts'
 import { bearerToken } from '../plugins/authenticate.ts'
+import { answerOver } from '../requests.ts'
 
 /** Registration, login and logout. */
 const accounts: FastifyPluginAsyncTypebox<{ config: Config }> = async (app, { config }) => {
   const { redis, sql } = app
   const passwords = createPasswords(config.BCRYPT_COST)
+  app.addHook('onClose', () => passwords.close())
   const schema = { body: CreateAccount(config.PASSWORD_MIN_LENGTH), response: { 201: Account, ...errorAnswers } }
 
   app.post('/api/register', { schema }, async (request, reply) => {
     const { nickname, password } = request.body
-    const userId = await insertUser(sql, nickname, await passwords.hash(password))
+    const userId = await insertUser(sql, nickname, await passwords.hash(password, answerOver(reply)))
     if (userId === undefined) throw new NicknameTaken()
     const token = await startSession(redis, userId).catch(async (error) => {
       // Without a session the answer is an error, and then no account may be left that holds the nickname.
@@ -28,7 +30,7 @@ const accounts: FastifyPluginAsyncTypebox<{ config: Config }> = async (app, { co
 
   app.post('/api/login', { schema: { body: Login, response: { 200: Session, ...errorAnswers } } }, async (request, reply) => {
     const user = await findUser(sql, request.body.nickname)
-    const matches = await passwords.verify(request.body.password, user?.passwordHash)
+    const matches = await passwords.verify(request.body.password, user?.passwordHash, answerOver(reply))
     if (user === undefined || !matches) throw new InvalidCredentials()
     return reply.code(200).send({ token: await startSession(redis, user.id), userId: user.id, nickname: user.nickname })
   })
