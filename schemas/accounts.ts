@@ -1,21 +1,26 @@
 import { Type } from '@sinclair/typebox'
 
-// `normalize`, `maxBytes` and `sentences` are keywords of src/plugins/input.ts.
+// `normalize`, `maxBytes`, `uncommon` and `sentences` are keywords of src/plugins/input.ts.
 
 const Token = Type.String({ description: '32 random bytes in hex, valid for 24 hours.' })
 const noNickname = 'nickname must be provided'
 const noPassword = 'password must be provided'
 
-/** A registration; a password that bcrypt would cut, after 72 bytes, is refused. @param passwordMinLength in code points */
+/** A password that bcrypt would cut, after 72 bytes, is refused. @param minLength in code points */
+const NewPassword = (minLength: number, required: string) => Type.String({
+  minLength, maxBytes: 72, uncommon: true,
+  sentences: {
+    required, minLength: `password must have at least ${minLength} characters`, maxBytes: 'password is too long', uncommon: 'password is too common'
+  }
+})
+
+/** A registration. @param passwordMinLength in code points */
 export const CreateAccount = (passwordMinLength: number) => Type.Object({
   nickname: Type.String({
     normalize: 'nfc', minLength: 1, maxLength: 64, pattern: '^[^\\p{Cc}\\p{Cf}]*$',
     sentences: { required: noNickname, maxLength: 'nickname is too long', pattern: 'nickname must not contain control or format characters' }
   }),
-  password: Type.String({
-    minLength: passwordMinLength, maxBytes: 72,
-    sentences: { required: noPassword, minLength: `password must have at least ${passwordMinLength} characters`, maxBytes: 'password is too long' }
-  })
+  password: NewPassword(passwordMinLength, noPassword)
 }, { title: 'CreateAccount' })
 
 export const Account = Type.Object({ id: Type.Integer(), userId: Type.Integer(), nickname: Type.String(), token: Token }, { title: 'Account' })

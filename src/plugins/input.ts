@@ -2,6 +2,7 @@ import type { TSchema } from '@sinclair/typebox'
 import { Ajv, type ErrorObject } from 'ajv'
 import type { DataValidationCxt } from 'ajv/dist/types/index.js'
 import fp from 'fastify-plugin'
+import { isCommonPassword } from '../accounts/common-passwords.ts'
 
 // Cleans a string in place before its length is judged; lone surrogates become U+FFFD, as in Go's encoding/json.
 function normalize (form: 'trim' | 'nfc', text: string, _schema: unknown, at?: DataValidationCxt): boolean {
@@ -13,6 +14,7 @@ function normalize (form: 'trim' | 'nfc', text: string, _schema: unknown, at?: D
 const ajv = new Ajv({ useDefaults: true, verbose: true }).addVocabulary(['sentences'])
   .addKeyword({ keyword: 'normalize', type: 'string', before: 'maxLength', modifying: true, errors: false, validate: normalize })
   .addKeyword({ keyword: 'maxBytes', type: 'string', validate: (limit: number, text: string) => Buffer.byteLength(text) <= limit })
+  .addKeyword({ keyword: 'uncommon', type: 'string', validate: (_: true, text: string) => !isCommonPassword(text) })
 
 /** Queries and parameters arrive as text: whole decimal numbers become integers; anything else stays as it is and fails. */
 function coerceIntegers (schema: TSchema, data: Record<string, unknown>): void {

@@ -87,7 +87,10 @@ t.test('passwords at registration: 8 code points to 72 bytes', async (t) => {
     ['😀'.repeat(7), 'password must have at least 8 characters'],
     ['x'.repeat(73), 'password is too long'],
     ['я'.repeat(37), 'password is too long'],
-    [12345678, 'password must be a string']
+    [12345678, 'password must be a string'],
+    ['password', 'password is too common'],
+    ['PassWord1', 'password is too common'],
+    ['letmein', 'password must have at least 8 characters']
   ]) {
     const { status, body } = await register(password)
     t.equal(status, 400, JSON.stringify(password))
