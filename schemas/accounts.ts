@@ -1,4 +1,4 @@
-import { Type } from '@sinclair/typebox'
+import { type Static, Type } from '@sinclair/typebox'
 
 // `normalize`, `maxBytes`, `uncommon` and `sentences` are keywords of src/plugins/input.ts.
 
@@ -23,6 +23,12 @@ export const CreateAccount = (passwordMinLength: number) => Type.Object({
   password: NewPassword(passwordMinLength, noPassword)
 }, { title: 'CreateAccount' })
 
+/** @param passwordMinLength in code points */
+export const ChangePassword = (passwordMinLength: number) => Type.Object({
+  currentPassword: Type.String({ minLength: 1, sentences: { required: 'current password must be provided' } }),
+  newPassword: NewPassword(passwordMinLength, 'new password must be provided')
+}, { title: 'ChangePassword' })
+
 export const Account = Type.Object({ id: Type.Integer(), userId: Type.Integer(), nickname: Type.String(), token: Token }, { title: 'Account' })
 
 /** Only presence is checked: what was stored under other rules must still log in. */
@@ -32,3 +38,14 @@ export const Login = Type.Object({
 }, { title: 'Login' })
 
 export const Session = Type.Object({ token: Token, userId: Type.Integer(), nickname: Type.String() }, { title: 'Session' })
+
+export const ActiveSession = Type.Object({
+  id: Type.String({ description: 'Not the token, and of no use to find it.' }),
+  createdAt: Type.String({ format: 'date-time' }),
+  lastSeenAt: Type.String({ format: 'date-time', description: 'To about a minute.' }),
+  current: Type.Boolean({ description: 'The session that asks.' })
+}, { title: 'ActiveSession' })
+export type ActiveSession = Static<typeof ActiveSession>
+
+export const SessionList = Type.Array(ActiveSession, { title: 'SessionList', description: 'The one that was used last comes first.' })
+export const SessionId = Type.Object({ id: Type.String() }, { title: 'SessionId' })

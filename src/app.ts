@@ -16,6 +16,7 @@ import eventRoutes from './routes/events.ts'
 import healthRoutes from './routes/health.ts'
 import messageRoutes from './routes/messages.ts'
 import { watchRoutes } from './routes/method-not-allowed.ts'
+import sessionRoutes from './routes/sessions.ts'
 
 // A mean over a second; Node itself is late by a few milliseconds when every core is busy.
 const MAX_EVENT_LOOP_DELAY_MS = 500
@@ -57,6 +58,7 @@ export function buildApp (config: Config, logger: FastifyBaseLogger): FastifyIns
     // A process that is late for everything refuses some of it at once. Its health and its streams are not asked.
     await app.register(underPressure, { maxEventLoopDelay: MAX_EVENT_LOOP_DELAY_MS, customError: Busy })
     app.register(accountRoutes, { config })
+    app.register(sessionRoutes)
     app.register(messageRoutes)
   })
   app.register(methodNotAllowed)

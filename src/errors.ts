@@ -21,6 +21,7 @@ export const SessionNotFound = define(401, 'session_not_found', 'session not fou
 export const UserNotFound = define(401, 'user_not_found', 'user not found')
 export const InvalidCredentials = define(401, 'invalid_credentials', 'invalid credentials')
 export const RouteNotFound = define(404, 'not_found', 'there is nothing at this address')
+export const SessionUnknown = define(404, 'session_unknown', 'you have no such session')
 export const MethodNotAllowed = define(405, 'method_not_allowed', 'this address does not know that method')
 export const RequestTimeout = define(408, 'request_timeout', 'request took too long to arrive')
 export const MessageNotFound = define(404, 'message_not_found', 'there is no such message of yours')

@@ -34,6 +34,9 @@ t.test('a known address with another method is 405 and says what is allowed', as
     ['/api/messages', 'GET, HEAD, POST'],
     ['/api/messages/1', 'DELETE, PATCH'],
     ['/api/events', 'GET'],
+    ['/api/password', 'PUT'],
+    ['/api/sessions', 'DELETE, GET, HEAD'],
+    ['/api/sessions/x', 'DELETE'],
     ['/health/livez', 'GET, HEAD'],
     ['/health/readyz', 'GET, HEAD']
   ] as const) {

@@ -1,16 +1,30 @@
-import { randomBytes } from 'node:crypto'
+import { createHash, randomBytes } from 'node:crypto'
 import type { FastifyRedis } from '@fastify/redis'
+import type { ActiveSession } from '../../schemas/accounts.ts'
 import { RedisUnavailable } from '../errors.ts'
 
 // Sessions are shared with the Go service: `session:<token>` holds the user's id as a decimal string, for 24 hours.
 const TTL_SECONDS = 24 * 60 * 60
 const key = (token: string) => `session:${token}`
+// What the Go service does not know. These only describe sessions: whether one lives, its own key alone decides.
+const indexKey = (userId: number) => `chat-backend:user-sessions:${userId}` // tokens, each with the time when it expires, in milliseconds
+const seenKey = (token: string) => `chat-backend:session-seen:${token}` // when it was last used
 const throwNamed = (cause: unknown) => { throw new RedisUnavailable({ cause }) }
+
+/** The commands that describe a session, and forget what expired meanwhile. */
+function describe (redis: FastifyRedis, token: string, userId: number, expiresAt: number) {
+  const now = Date.now()
+  return redis.multi()
+    .zadd(indexKey(userId), 'NX', expiresAt, token).zremrangebyscore(indexKey(userId), 0, now).expire(indexKey(userId), TTL_SECONDS)
+    .set(seenKey(token), now, 'EX', TTL_SECONDS)
+}
 
 /** Starts a session. @returns its token @throws {RedisUnavailable} */
 export async function startSession (redis: FastifyRedis, userId: number): Promise<string> {
   const token = randomBytes(32).toString('hex')
-  await redis.set(key(token), userId, 'EX', TTL_SECONDS).catch(throwNamed)
+  const replies = await describe(redis, token, userId, Date.now() + TTL_SECONDS * 1000)
+    .set(key(token), userId, 'EX', TTL_SECONDS).exec().catch(throwNamed)
+  if (replies?.at(-1)?.[1] !== 'OK') throw new RedisUnavailable()
   return token
 }
 
@@ -20,7 +34,47 @@ export async function findSession (redis: FastifyRedis, token: string): Promise<
   return userId && /^\d+$/.test(userId) ? Number(userId) : undefined
 }
 
-/** Ends a session; one that is not there has ended already. @throws {RedisUnavailable} */
-export async function endSession (redis: FastifyRedis, token: string): Promise<void> {
-  await redis.del(key(token)).catch(throwNamed)
+/** Notes that a session is in use; the first time is when a session of the Go service becomes known here. */
+export async function noteUse (redis: FastifyRedis, token: string, userId: number): Promise<void> {
+  const left = await redis.pttl(key(token))
+  if (left > 0) await describe(redis, token, userId, Date.now() + left).exec()
+}
+
+/** Lists the sessions of a user, the last used first, with their tokens, which must not go out. @throws {RedisUnavailable} */
+export async function listSessions (redis: FastifyRedis, userId: number, current: string): Promise<(ActiveSession & { token: string })[]> {
+  await noteUse(redis, current, userId).catch(throwNamed) // its first use may be this one
+  const tokens = await redis.zrange(indexKey(userId), '0', '-1').catch(throwNamed)
+  const sessions = await Promise.all(tokens.map(async (token) => {
+    const [owner, expiresAt, seenAt] = await Promise.all([redis.get(key(token)), redis.zscore(indexKey(userId), token), redis.get(seenKey(token))])
+    const createdAt = Number(expiresAt) - TTL_SECONDS * 1000
+    return {
+      token, owner, current: token === current, id: createHash('sha256').update(token).digest('base64url').slice(0, 22),
+      createdAt: new Date(createdAt).toISOString(), lastSeenAt: new Date(Number(seenAt ?? createdAt)).toISOString()
+    }
+  })).catch(throwNamed)
+  return sessions.filter(({ owner }) => owner === `${userId}`).sort((one, other) => one.lastSeenAt < other.lastSeenAt ? 1 : -1)
+}
+
+/** Ends a session. @returns whether it was there @throws {RedisUnavailable} */
+export async function endSession (redis: FastifyRedis, token: string): Promise<boolean> {
+  return await redis.del(key(token)).catch(throwNamed) === 1
+}
+
+/**
+ * Ends every session of a user but one. It looks at all sessions of all users, a thousand at a time: what this service knows of
+ * them may be incomplete, because the Go service starts some too, and whoever ends them all wants a thief's to be among them.
+ * @throws {RedisUnavailable}
+ */
+export async function endOtherSessions (redis: FastifyRedis, userId: number, current: string): Promise<void> {
+  const pass = async () => {
+    let cursor = '0'
+    do {
+      const [next, keys] = await redis.scan(cursor, 'MATCH', key('*'), 'COUNT', 1000)
+      const owners = keys.length > 0 ? await redis.mget(keys) : []
+      const others = keys.filter((found, i) => owners[i] === `${userId}` && found !== key(current))
+      if (others.length > 0) await redis.del(others)
+      cursor = next
+    } while (cursor !== '0')
+  }
+  await pass().catch(throwNamed)
 }

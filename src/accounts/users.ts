@@ -2,6 +2,8 @@ import type { Query } from '../database/query.ts'
 
 interface Row { id: number, nickname: string, password_hash: string }
 
+const toUser = (row: Row | undefined) => row && { id: row.id, nickname: row.nickname, passwordHash: row.password_hash }
+
 /** Adds a user. @returns the new id, or undefined when the nickname is taken: the unique constraint decides, not a look before */
 export async function insertUser (query: Query, nickname: string, passwordHash: string): Promise<number | undefined> {
   const [row] = await query<Row>(`insert into chat_user (nickname, password_hash, created_at) values ($1, $2, now())
@@ -17,7 +19,18 @@ export async function findUser (query: Query, nickname: string) {
   const typed = nickname.toWellFormed().replaceAll('\0', '\ufffd')
   const [row] = await query<Row>(`select id, nickname, password_hash from chat_user
     where nickname = any($1) order by nickname = $2 desc limit 1`, [[typed, typed.trim().normalize('NFC')], typed])
-  return row && { id: row.id, nickname: row.nickname, passwordHash: row.password_hash }
+  return toUser(row)
+}
+
+export async function findUserById (query: Query, id: number) {
+  const [row] = await query<Row>('select id, nickname, password_hash from chat_user where id = $1', [id])
+  return toUser(row)
+}
+
+/** Replaces a password hash. @returns whether it was still the one to be replaced */
+export async function replacePassword (query: Query, id: number, oldHash: string, newHash: string): Promise<boolean> {
+  const rows = await query('update chat_user set password_hash = $3 where id = $1 and password_hash = $2 returning id', [id, oldHash, newHash])
+  return rows.length > 0
 }
 
 /** Whether the user is still there. */

@@ -1,6 +1,6 @@
 import type { FastifyRequest, onRequestAsyncHookHandler } from 'fastify'
 import fp from 'fastify-plugin'
-import { findSession } from '../accounts/sessions.ts'
+import { findSession, noteUse } from '../accounts/sessions.ts'
 import { AuthorizationMalformed, AuthorizationMissing, SessionNotFound } from '../errors.ts'
 
 declare module 'fastify' {
@@ -18,10 +18,24 @@ export function bearerToken ({ headers: { authorization } }: FastifyRequest): st
 
 /** Decorates the instance with the hook `authenticate`, which sets `request.userId` or refuses with 401. */
 export default fp(async (app) => {
+  // The sessions whose use was noted in this minute; once is enough, and no request waits for it.
+  const noted = new Set<string>()
+  let minute = 0
+  function note (token: string, userId: number): void {
+    const now = Math.floor(Date.now() / 60_000)
+    if (now !== minute) noted.clear()
+    minute = now
+    if (noted.has(token)) return
+    noted.add(token)
+    noteUse(app.redis, token, userId).catch(({ message }: Error) => app.log.warn(`the use of a session was not noted: ${message}`))
+  }
+
   app.decorateRequest('userId', 0)
   app.decorate('authenticate', async (request) => {
-    const userId = await findSession(app.redis, bearerToken(request))
+    const token = bearerToken(request)
+    const userId = await findSession(app.redis, token)
     if (userId === undefined) throw new SessionNotFound()
     request.userId = userId
+    note(token, userId)
   })
 }, { name: 'authenticate', dependencies: ['redis'] })

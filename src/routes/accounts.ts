@@ -1,15 +1,15 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
-import { Account, CreateAccount, Login, Session } from '../../schemas/accounts.ts'
+import { Account, ChangePassword, CreateAccount, Login, Session } from '../../schemas/accounts.ts'
 import { errorAnswers, NoContent } from '../../schemas/errors.ts'
 import { createPasswords } from '../accounts/passwords.ts'
-import { endSession, startSession } from '../accounts/sessions.ts'
-import { deleteUser, findUser, insertUser } from '../accounts/users.ts'
+import { endOtherSessions, endSession, startSession } from '../accounts/sessions.ts'
+import { deleteUser, findUser, findUserById, insertUser, replacePassword } from '../accounts/users.ts'
 import type { Config } from '../config.ts'
-import { InvalidCredentials, NicknameTaken } from '../errors.ts'
+import { InvalidCredentials, NicknameTaken, UserNotFound } from '../errors.ts'
 import { bearerToken } from '../plugins/authenticate.ts'
 import { answerOver } from '../requests.ts'
 
-/** Registration, login and logout. */
+/** Registration, login and logout, and the password between them. */
 const accounts: FastifyPluginAsyncTypebox<{ config: Config }> = async (app, { config }) => {
   const { redis, sql } = app
   const passwords = createPasswords(config.BCRYPT_COST)
@@ -32,11 +32,41 @@ const accounts: FastifyPluginAsyncTypebox<{ config: Config }> = async (app, { co
     const user = await findUser(sql, request.body.nickname)
     const matches = await passwords.verify(request.body.password, user?.passwordHash, answerOver(reply))
     if (user === undefined || !matches) throw new InvalidCredentials()
-    return reply.code(200).send({ token: await startSession(redis, user.id), userId: user.id, nickname: user.nickname })
+    const token = await startSession(redis, user.id)
+    // A change of the password ends the sessions that it finds: one that starts meanwhile, with the old one, has to end itself.
+    if ((await findUserById(sql, user.id))?.passwordHash !== user.passwordHash) {
+      await endSession(redis, token)
+      throw new InvalidCredentials()
+    }
+    return reply.code(200).send({ token, userId: user.id, nickname: user.nickname })
   })
 
   app.post('/api/logout', { schema: { response: { 204: NoContent, ...errorAnswers } } }, async (request, reply) => {
     await endSession(redis, bearerToken(request))
+    return reply.code(204).send(null)
+  })
+
+  app.put('/api/password', {
+    onRequest: app.authenticate, schema: { body: ChangePassword(config.PASSWORD_MIN_LENGTH), response: { 204: NoContent, ...errorAnswers } }
+  }, async (request, reply) => {
+    const { currentPassword, newPassword } = request.body
+    const user = await findUserById(sql, request.userId)
+    if (user === undefined) throw new UserNotFound()
+    const signal = answerOver(reply)
+    if (!await passwords.verify(currentPassword, user.passwordHash, signal)) throw new InvalidCredentials()
+    const newHash = await passwords.hash(newPassword, signal)
+
+    // Whatever fails on the way, no session that was there before lives on under a new password, and an error means that
+    // the old password is still the one. The other sessions end first, while a failure has no other effect; then the password
+    // changes; then end those that were started in between. Were it the other way round, a crash after the change would leave
+    // them all. Should the last step fail, the change is taken back, so that it can be tried again.
+    const endOthers = () => endOtherSessions(redis, user.id, bearerToken(request))
+    await endOthers()
+    if (!await replacePassword(sql, user.id, user.passwordHash, newHash)) throw new InvalidCredentials() // somebody else's change was first
+    await endOthers().catch(async (error) => {
+      await replacePassword(sql, user.id, newHash, user.passwordHash)
+      throw error
+    })
     return reply.code(204).send(null)
   })
 }

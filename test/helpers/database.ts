@@ -1,4 +1,5 @@
-import { randomBytes } from 'node:crypto'
+import { randomBytes, randomInt } from 'node:crypto'
+import { Redis } from 'ioredis'
 import pg from 'pg'
 import { type Config, loadConfig } from '../../src/config.ts'
 import { connectionOptions } from '../../src/plugins/postgres.ts'
@@ -6,7 +7,7 @@ import { connectionOptions } from '../../src/plugins/postgres.ts'
 /** The engines of this test run, from test/run.ts. */
 export const config: Config = loadConfig(process.env)
 
-interface Test { teardown: (work: () => Promise<unknown>) => void }
+interface Test { teardown: (work: () => unknown) => void }
 
 /** Runs SQL beside the databases of the tests. */
 export const admin = async (sql: string) => {
@@ -30,4 +31,17 @@ export async function connect (t: Test, database: string): Promise<pg.Client> {
   client.on('error', () => {})
   t.teardown(() => client.end())
   return client
+}
+
+/** Gives the users of a database ids that no other test has: what Redis holds of a user has the id in its name, and all tests share one Redis. */
+export async function ownUserIds (t: Test, database: string): Promise<void> {
+  const client = await connect(t, database)
+  await client.query(`alter table chat_user alter column id restart with ${randomInt(2 ** 30, 2 ** 45)}`)
+}
+
+/** Connects to the Redis of this run. */
+export function openRedis (t: Test): Redis {
+  const redis = new Redis({ host: config.REDIS_HOST, port: config.REDIS_PORT, password: config.REDIS_PASSWORD, db: config.REDIS_DB })
+  t.teardown(() => redis.disconnect())
+  return redis
 }

@@ -1,16 +1,9 @@
 import { randomBytes } from 'node:crypto'
-import { Redis } from 'ioredis'
-import t, { type Test } from 'tap'
+import t from 'tap'
 import { startService } from '../helpers/app.ts'
-import { config, connect } from '../helpers/database.ts'
+import { connect, openRedis } from '../helpers/database.ts'
 
 const password = 'correct horse'
-
-function openRedis (t: Test): Redis {
-  const redis = new Redis({ host: config.REDIS_HOST, port: config.REDIS_PORT, password: config.REDIS_PASSWORD, db: config.REDIS_DB })
-  t.teardown(() => redis.disconnect())
-  return redis
-}
 
 t.test('registration answers with the account and a session as the Go service knows it', async (t) => {
   const { call } = await startService(t)
