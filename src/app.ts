@@ -7,6 +7,7 @@ import authenticate from './plugins/authenticate.ts'
 import drain from './plugins/drain.ts'
 import input from './plugins/input.ts'
 import postgres from './plugins/postgres.ts'
+import rateLimits from './plugins/rate-limits.ts'
 import redis from './plugins/redis.ts'
 import room from './plugins/room.ts'
 import securityHeaders, { HEADERS } from './plugins/security-headers.ts'
@@ -26,7 +27,7 @@ export function buildApp (config: Config, logger: FastifyBaseLogger): FastifyIns
   const logController = new RequestLog({ requestIdLogLabel: 'requestId' })
   const app = Fastify({
     loggerInstance: logger, logController, genReqId: requestId, clientErrorHandler: answerClientError,
-    bodyLimit: 64 * 1024, pluginTimeout: 0, return503OnClosing: false,
+    trustProxy: config.TRUST_PROXY ?? false, bodyLimit: 64 * 1024, pluginTimeout: 0, return503OnClosing: false,
     // The whole request within 10 s: Node wants both limits, and looks at them every 30 s unless told otherwise.
     requestTimeout: 10_000, http: { headersTimeout: 10_000, connectionsCheckingInterval: 1000 },
     // Each engine is given up sooner; this is for what nobody thought of.
@@ -48,6 +49,7 @@ export function buildApp (config: Config, logger: FastifyBaseLogger): FastifyIns
   app.register(postgres, { config })
   app.register(redis, { config })
   app.register(authenticate)
+  app.register(rateLimits, { config })
   app.register(room, { config })
   app.register(drain) // after what it must still have while it waits
 

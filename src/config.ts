@@ -1,10 +1,17 @@
-import { type Static, type TSchema, Type } from '@sinclair/typebox'
+import { isIP } from 'node:net'
+import { FormatRegistry, type Static, type TSchema, Type } from '@sinclair/typebox'
 import { Value } from '@sinclair/typebox/value'
 import { StartError } from './start.ts'
 
 const Whole = (minimum: number, maximum: number, value: number) => Type.Integer({ minimum, maximum, default: value })
 const OneOf = <Choice extends string>(value: Choice, ...others: Choice[]) =>
   Type.Unsafe<Choice>(Type.String({ enum: [value, ...others], default: value }))
+
+// `10.0.0.1, 172.16.0.0/12, fd00::/8`; a network of everybody (`/0`) would let every client choose its own address.
+FormatRegistry.Set('addresses', (text) => text.split(',').every((entry) => {
+  const [, address = '', bits] = /^([^/]*)(?:\/([1-9]\d{0,2}))?$/.exec(entry.trim()) ?? []
+  return isIP(address) !== 0 && Number(bits ?? 1) <= (isIP(address) === 4 ? 32 : 128)
+}))
 
 /** The environment: each variable with its legal values and its default. An empty variable counts as unset. */
 export const Config = Type.Object({
@@ -20,6 +27,8 @@ export const Config = Type.Object({
   BOOT_TIMEOUT: Whole(1, 3600, 30), // seconds, for each engine
   BCRYPT_COST: Whole(4, 16, 10),
   PASSWORD_MIN_LENGTH: Whole(1, 72, 8), // code points
+  RATE_LIMIT: OneOf('on', 'off'),
+  TRUST_PROXY: Type.Optional(Type.String({ format: 'addresses', description: 'addresses or networks such as 10.0.0.0/8, with commas between' })),
   MAX_CONNECTIONS: Whole(1, 1_000_000, 20_000), // open at once, per process
   SHUTDOWN_DELAY: Whole(0, 20, 0), // seconds that SIGTERM leaves to those who send clients here
   MAX_STREAMS: Whole(0, 1_000_000, 10_000), // open event streams, per process
@@ -40,7 +49,7 @@ export function loadConfig (env: NodeJS.ProcessEnv): Config {
     const number = schema.type === 'integer' && /^\d{1,15}$/.test(text ?? '') ? Number(text) : undefined
     const value = number ?? ((schema.enum ? text?.toLowerCase() : text) || schema.default)
     if (text && (!Value.Check(schema, value) || (schema.enum && !schema.enum.includes(value)))) {
-      const legal = schema.enum ? `one of ${schema.enum.join(', ')}` : `a whole number from ${schema.minimum} to ${schema.maximum}`
+      const legal = schema.enum ? `one of ${schema.enum.join(', ')}` : schema.description ?? `a whole number from ${schema.minimum} to ${schema.maximum}`
       throw new StartError(`${name} must be ${legal}, not ${JSON.stringify(text.slice(0, 80))}`)
     }
     if (value !== undefined) config[name] = value

@@ -29,6 +29,7 @@ export const NicknameTaken = define(409, 'nickname_taken', 'nickname is already 
 export const BodyTooLarge = define(413, 'body_too_large', 'request body is larger than 64 KiB')
 export const NotJson = define(415, 'not_json', 'request body must be sent as application/json')
 export const IdempotencyKeyReused = define(422, 'idempotency_key_reused', 'Idempotency-Key was used for another text')
+export const RateLimited = define(429, 'rate_limited', 'that was too often, try again later')
 export const HeadersTooLarge = define(431, 'headers_too_large', 'request headers are too large')
 export const ClientGone = define(499, 'client_gone', 'the client did not wait for the answer')
 export const InternalError = define(500, 'internal_error', 'something went wrong on our side')

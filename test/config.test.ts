@@ -17,6 +17,7 @@ t.test('an empty environment gives the documented defaults', async (t) => {
     BOOT_TIMEOUT: 30,
     BCRYPT_COST: 10,
     PASSWORD_MIN_LENGTH: 8,
+    RATE_LIMIT: 'on',
     MAX_CONNECTIONS: 20_000,
     SHUTDOWN_DELAY: 0,
     MAX_STREAMS: 10_000,
@@ -30,6 +31,9 @@ t.test('an empty environment gives the documented defaults', async (t) => {
 t.test('what is set is taken as it is', async (t) => {
   const set = { HTTP_PORT: '9000', POSTGRES_HOST: 'db', POSTGRES_PASSWORD: ' 007 ', REDIS_PASSWORD: '12', REDIS_DB: '3', LOG_LEVEL: 'debug', MIGRATE: 'off' }
   t.match(loadConfig(set), { ...set, HTTP_PORT: 9000, REDIS_DB: 3 })
+  for (const TRUST_PROXY of ['10.0.0.1', ' 127.0.0.1 ,172.16.0.0/12,::1, fd00::/8', '192.0.2.0/32', '2001:db8::/128']) {
+    t.match(loadConfig({ TRUST_PROXY }), { TRUST_PROXY })
+  }
   t.match(loadConfig({ LOG_LEVEL: 'DEBUG', MIGRATE: 'Off' }), { LOG_LEVEL: 'debug', MIGRATE: 'off' }, 'words in any case')
 })
 
@@ -48,7 +52,10 @@ t.test('a bad value is refused with one line that names the variable and its leg
     ['MIGRATE', 'yes', 'MIGRATE must be one of on, own, off, only, not "yes"'],
     ['RETENTION_DAYS', '0', 'RETENTION_DAYS must be a whole number from 1 to 36500, not "0"'],
     ['BCRYPT_COST', '3', 'BCRYPT_COST must be a whole number from 4 to 16, not "3"'],
-    ['PASSWORD_MIN_LENGTH', '73', 'PASSWORD_MIN_LENGTH must be a whole number from 1 to 72, not "73"']
+    ['PASSWORD_MIN_LENGTH', '73', 'PASSWORD_MIN_LENGTH must be a whole number from 1 to 72, not "73"'],
+    ['RATE_LIMIT', 'false', 'RATE_LIMIT must be one of on, off, not "false"'],
+    ...['true', '1', '10.0.0.0/0', '10.0.0.0/33', '::/129', '10.0.0', '10.0.0.1,', '10.0.0.1 10.0.0.2', '10.0.0.0/8/8', 'proxy.local', '*'].map((value) =>
+      ['TRUST_PROXY', value, `TRUST_PROXY must be addresses or networks such as 10.0.0.0/8, with commas between, not "${value}"`] as const)
   ] as const) {
     t.throws(() => loadConfig({ [name]: value }), { message }, `${name}=${value}`)
   }

@@ -4,6 +4,9 @@ interface Row { id: number, nickname: string, password_hash: string }
 
 const toUser = (row: Row | undefined) => row && { id: row.id, nickname: row.nickname, passwordHash: row.password_hash }
 
+/** A nickname as this service writes it. */
+export const normalNickname = (nickname: string) => nickname.toWellFormed().trim().normalize('NFC')
+
 /** Adds a user. @returns the new id, or undefined when the nickname is taken: the unique constraint decides, not a look before */
 export async function insertUser (query: Query, nickname: string, passwordHash: string): Promise<number | undefined> {
   const [row] = await query<Row>(`insert into chat_user (nickname, password_hash, created_at) values ($1, $2, now())
@@ -18,7 +21,7 @@ export const deleteUser = (query: Query, id: number) => query('delete from chat_
 export async function findUser (query: Query, nickname: string) {
   const typed = nickname.toWellFormed().replaceAll('\0', '\ufffd')
   const [row] = await query<Row>(`select id, nickname, password_hash from chat_user
-    where nickname = any($1) order by nickname = $2 desc limit 1`, [[typed, typed.trim().normalize('NFC')], typed])
+    where nickname = any($1) order by nickname = $2 desc limit 1`, [[typed, normalNickname(typed)], typed])
   return toUser(row)
 }
 

@@ -3,7 +3,7 @@ import { Account, ChangePassword, CreateAccount, Login, Session } from '../../sc
 import { errorAnswers, NoContent } from '../../schemas/errors.ts'
 import { createPasswords } from '../accounts/passwords.ts'
 import { endOtherSessions, endSession, startSession } from '../accounts/sessions.ts'
-import { deleteUser, findUser, findUserById, insertUser, replacePassword } from '../accounts/users.ts'
+import { deleteUser, findUser, findUserById, insertUser, normalNickname, replacePassword } from '../accounts/users.ts'
 import type { Config } from '../config.ts'
 import { InvalidCredentials, NicknameTaken, UserNotFound } from '../errors.ts'
 import { bearerToken } from '../plugins/authenticate.ts'
@@ -18,7 +18,8 @@ const accounts: FastifyPluginAsyncTypebox<{ config: Config }> = async (app, { co
 
   app.post('/api/register', { schema }, async (request, reply) => {
     const { nickname, password } = request.body
-    const userId = await insertUser(sql, nickname, await passwords.hash(password, answerOver(reply)))
+    const userId = await app.limitRegistrations(request, reply, async () =>
+      insertUser(sql, nickname, await passwords.hash(password, answerOver(reply))))
     if (userId === undefined) throw new NicknameTaken()
     const token = await startSession(redis, userId).catch(async (error) => {
       // Without a session the answer is an error, and then no account may be left that holds the nickname.
@@ -29,9 +30,12 @@ const accounts: FastifyPluginAsyncTypebox<{ config: Config }> = async (app, { co
   })
 
   app.post('/api/login', { schema: { body: Login, response: { 200: Session, ...errorAnswers } } }, async (request, reply) => {
-    const user = await findUser(sql, request.body.nickname)
-    const matches = await passwords.verify(request.body.password, user?.passwordHash, answerOver(reply))
-    if (user === undefined || !matches) throw new InvalidCredentials()
+    const { nickname, password } = request.body
+    const user = await app.limitFailures(request, reply, normalNickname(nickname), async () => {
+      const found = await findUser(sql, nickname)
+      return await passwords.verify(password, found?.passwordHash, answerOver(reply)) ? found : undefined
+    })
+    if (user === undefined) throw new InvalidCredentials()
     const token = await startSession(redis, user.id)
     // A change of the password ends the sessions that it finds: one that starts meanwhile, with the old one, has to end itself.
     if ((await findUserById(sql, user.id))?.passwordHash !== user.passwordHash) {
@@ -53,7 +57,9 @@ const accounts: FastifyPluginAsyncTypebox<{ config: Config }> = async (app, { co
     const user = await findUserById(sql, request.userId)
     if (user === undefined) throw new UserNotFound()
     const signal = answerOver(reply)
-    if (!await passwords.verify(currentPassword, user.passwordHash, signal)) throw new InvalidCredentials()
+    const known = await app.limitFailures(request, reply, user.id, async () =>
+      await passwords.verify(currentPassword, user.passwordHash, signal) || undefined)
+    if (!known) throw new InvalidCredentials()
     const newHash = await passwords.hash(newPassword, signal)
 
     // Whatever fails on the way, no session that was there before lives on under a new password, and an error means that

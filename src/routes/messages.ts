@@ -36,7 +36,7 @@ const ownMessages: FastifyPluginAsyncTypebox = async (app) => {
   app.addHook('onRequest', app.authenticate)
 
   const post = { body: CreateMessage, headers: PostHeaders, response: { 201: Message, ...errorAnswers } }
-  app.post('/api/messages', { schema: post }, async (request, reply) => {
+  app.post('/api/messages', { schema: post, onRequest: app.limitPosts }, async (request, reply) => {
     const { message, isReplay } = await writer.post(request.userId, request.body.text, request.headers['idempotency-key'])
     if (isReplay) reply.header('idempotency-replayed', 'true')
     return reply.code(201).send(message)

@@ -15,7 +15,7 @@ export interface Answer {
 
 export interface Call { body?: unknown, raw?: string, token?: string, headers?: Record<string, string> }
 
-/** The service on a port of its own and a database of its own, built as in production but with cheap passwords. */
+/** The service on a port of its own and a database of its own, built as in production but with cheap passwords and no rate limits. */
 export interface Service {
   app: FastifyInstance
   url: string
@@ -33,7 +33,7 @@ export async function startService (t: Test, overrides: Partial<Config> = {}): P
   const database = overrides.POSTGRES_DB ?? await createDatabase(t)
   const logs: Record<string, unknown>[] = []
   const sink = new Writable({ write: (line, _encoding, done) => { logs.push(JSON.parse(`${line}`)); done() } })
-  const app = buildApp({ ...config, BCRYPT_COST: 4, ...overrides, POSTGRES_DB: database }, pino({ level: 'info' }, sink))
+  const app = buildApp({ ...config, BCRYPT_COST: 4, RATE_LIMIT: 'off', ...overrides, POSTGRES_DB: database }, pino({ level: 'info' }, sink))
   t.teardown(() => app.close())
   const url = await app.listen({ host: '127.0.0.1', port: 0 })
 

@@ -1,0 +1,236 @@
+import { randomBytes, randomInt } from 'node:crypto'
+import { join } from 'node:path'
+import t, { type Test } from 'tap'
+import type { Config } from '../../src/config.ts'
+import { client, counterKey } from '../../src/plugins/rate-limits.ts'
+import { type Service, startService } from '../helpers/app.ts'
+import { config, createDatabase, openRedis, ownUserIds } from '../helpers/database.ts'
+import { startProxy } from '../helpers/proxy.ts'
+import { alice, ask, folder, pathWith, startServer, withoutRedis } from '../helpers/server.ts'
+
+// All tests share one Redis and one address, and limits count by address: each test has addresses of its own, in the words of a trusted proxy.
+const newAddress = () => `10.${randomInt(256)}.${randomInt(256)}.${randomInt(256)}`
+const password = 'correct horse'
+
+async function startLimited (t: Test, overrides: Partial<Config> = {}): Promise<Service> {
+  const service = await startService(t, { RATE_LIMIT: 'on', TRUST_PROXY: '127.0.0.1, ::1', ...overrides })
+  if (overrides.POSTGRES_DB === undefined) await ownUserIds(t, service.database)
+  return service
+}
+
+const login = ({ call }: Service, address: string, nickname: string, password: string) =>
+  call('POST', '/api/login', { body: { nickname, password }, headers: { 'x-forwarded-for': address } })
+const register = ({ call }: Service, address: string, nickname: string, password: string) =>
+  call('POST', '/api/register', { body: { nickname, password }, headers: { 'x-forwarded-for': address } })
+
+/** Moves what was counted so far, or the first of it, into the past, as if that time had gone by. */
+async function passTime (t: Test, policy: string, who: unknown, seconds: number, first = 1000): Promise<void> {
+  const redis = openRedis(t)
+  const key = counterKey([{ name: policy }, who])
+  if (policy === 'posts') await redis.set(key, Number(await redis.get(key)) - seconds * 1000)
+  else for (const id of await redis.zrangebyscore(key, '-inf', '+inf', 'LIMIT', 0, first)) await redis.zincrby(key, -seconds * 1000, id)
+}
+
+t.test('failed logins: ten in 15 minutes for a nickname and an address', async (t) => {
+  const service = await startLimited(t)
+  const [address, elsewhere] = [newAddress(), newAddress()]
+  await register(service, address, 'Zo\u00eb', password)
+  for (let i = 0; i < 12; i++) t.equal((await login(service, address, 'Zo\u00eb', password)).status, 200, 'logins that succeed do not count')
+  // However it is spelled: it is the same account.
+  for (const [i, nickname] of ['Zo\u00eb', ' Zo\u00eb', 'Zoe\u0308', 'Zo\u00eb\t', 'Zo\u00eb', '  Zo\u00eb', 'Zo\u00eb', 'Zo\u00eb ', 'Zo\u00eb', 'Zo\u00eb'].entries()) {
+    const { status, headers } = await login(service, address, nickname, 'wrong horse')
+    t.equal(status, 401, `${i + 1}`)
+    t.match(headers.get('ratelimit'), new RegExp(`^"failed-logins-by-nickname";r=${9 - i};t=(900|8\\d\\d), "failed-logins-by-address";r=${99 - i};t=(3600|35\\d\\d)$`))
+  }
+  for (const word of ['wrong horse', password]) {
+    const { status, headers, body } = await login(service, address, 'Zo\u00eb', word)
+    t.equal(status, 429, 'then even the right password is refused')
+    t.match(body, { error: 'that was too often, try again later', code: 'rate_limited' })
+    t.match(headers.get('retry-after'), /^(900|8\d\d)$/)
+    t.match(headers.get('ratelimit'), /^"failed-logins-by-nickname";r=0;t=(900|8\d\d), "failed-logins-by-address";r=90;t=(3600|35\d\d)$/)
+    t.equal(headers.get('ratelimit-policy'), '"failed-logins-by-nickname";q=10;w=900, "failed-logins-by-address";q=100;w=3600')
+  }
+  t.equal((await login(service, address, 'another', 'wrong horse')).status, 401, 'another nickname is another matter')
+  t.equal((await login(service, elsewhere, 'Zo\u00eb', password)).status, 200, 'and so is another address')
+
+  await passTime(t, 'failed-logins-by-nickname', [address, 'Zo\u00eb'], 15 * 60, 1)
+  t.equal((await login(service, address, 'Zo\u00eb', 'wrong horse')).status, 401, 'when the first failure is 15 minutes old, there is one more')
+  t.equal((await login(service, address, 'Zo\u00eb', password)).status, 429, 'and no second')
+  await passTime(t, 'failed-logins-by-nickname', [address, 'Zo\u00eb'], 15 * 60)
+  t.equal((await login(service, address, 'Zo\u00eb', password)).status, 200)
+})
+
+t.test('failed logins: a hundred in an hour for an address', async (t) => {
+  const service = await startLimited(t)
+  const address = newAddress()
+  await register(service, address, 'alice', password)
+  const failures = await Promise.all(Array.from({ length: 100 }, (_, i) => login(service, address, `nobody ${i % 20}`, 'wrong horse')))
+  t.equal(failures.filter(({ status }) => status === 401).length, 100)
+  const { status, headers } = await login(service, address, 'alice', password)
+  t.equal(status, 429)
+  t.match(headers.get('retry-after'), /^(3600|35\d\d)$/, 'the time of the limit that was reached, not of the other')
+  await passTime(t, 'failed-logins-by-address', address, 60 * 60)
+  t.equal((await login(service, address, 'alice', password)).status, 200)
+})
+
+t.test('of thirty wrong passwords at once, ten are looked at, and two replicas count together', async (t) => {
+  const one = await startLimited(t)
+  const other = await startLimited(t, { POSTGRES_DB: one.database })
+  const address = newAddress()
+  const answers = await Promise.all(Array.from({ length: 30 }, (_, i) => login(i % 2 ? one : other, address, 'alice', `wrong ${i}`)))
+  t.equal(answers.filter(({ status }) => status === 401).length, 10)
+  t.equal(answers.filter(({ status }) => status === 429).length, 20)
+})
+
+t.test('a wrong current password counts as a failed login', async (t) => {
+  const service = await startLimited(t)
+  const address = newAddress()
+  const { body: { token } } = await register(service, address, 'alice', password)
+  const change = (currentPassword: string) => service.call('PUT', '/api/password', {
+    token, body: { currentPassword, newPassword: 'another horse' }, headers: { 'x-forwarded-for': address }
+  })
+  for (let i = 0; i < 10; i++) t.match(await change('wrong horse'), { status: 401, body: { error: 'invalid credentials' } })
+  t.equal((await change(password)).status, 429)
+})
+
+t.test('registrations: sixty in an hour for an address', async (t) => {
+  const service = await startLimited(t)
+  const address = newAddress()
+  t.equal((await register(service, address, 'short', 'short')).status, 400, 'what is refused as it stands does not count')
+  const answers = await Promise.all(Array.from({ length: 60 }, (_, i) => register(service, address, `user ${i}`, password)))
+  t.equal(answers.filter(({ status }) => status === 201).length, 60)
+  const { status, headers, body } = await register(service, address, 'one more', password)
+  t.equal(status, 429)
+  t.equal(body.code, 'rate_limited')
+  t.match(headers.get('retry-after'), /^(3600|35\d\d)$/)
+  t.equal(headers.get('ratelimit-policy'), '"registrations";q=60;w=3600')
+  t.equal((await register(service, newAddress(), 'one more', password)).status, 201)
+  await passTime(t, 'registrations', address, 60 * 60)
+  t.equal((await register(service, address, 'later', password)).status, 201)
+})
+
+t.test('posts: a burst of ten, then five a second, for each user', async (t) => {
+  const service = await startLimited(t)
+  const { call } = service
+  const { body: { token, userId } } = await register(service, newAddress(), 'alice', password)
+  const { body: { token: bob } } = await register(service, newAddress(), 'bob', password)
+  const post = (token: string) => call('POST', '/api/messages', { token, body: { text: 'hello' } })
+
+  const started = performance.now()
+  const answers = await Promise.all(Array.from({ length: 40 }, () => post(token)))
+  const flowedBack = Math.floor((performance.now() - started) / 200)
+  const posted = answers.filter(({ status }) => status === 201)
+  t.ok(posted.length >= 10 && posted.length <= 10 + flowedBack, `${posted.length} were posted`)
+  t.ok(posted.some(({ headers }) => /^"posts";r=9;t=1$/.test(headers.get('ratelimit') ?? '')))
+  const { headers, body } = answers.find(({ status }) => status === 429)!
+  t.equal(body.code, 'rate_limited')
+  t.equal(headers.get('retry-after'), '1')
+  t.equal(headers.get('ratelimit'), '"posts";r=0;t=1')
+  t.equal(headers.get('ratelimit-policy'), '"posts";q=10;w=2')
+  t.equal((await post(bob)).status, 201, 'another user is another matter')
+
+  // From here on with a time to come, so that nothing flows back while the test runs.
+  await passTime(t, 'posts', userId, -3600)
+  t.equal((await post(token)).status, 429)
+  t.equal((await call('GET', '/api/messages')).status, 200, 'reading is never limited')
+  await passTime(t, 'posts', userId, 3600 + 2)
+  t.equal((await post(token)).status, 201, 'after two seconds all are back')
+})
+
+t.test('a forged X-Forwarded-For counts for nothing', async (t) => {
+  const nickname = randomBytes(8).toString('hex')
+  const untrusting = await startLimited(t, { TRUST_PROXY: '10.1.2.3' })
+  t.teardown(async () => passTime(t, 'failed-logins-by-address', '127.0.0.1', 3600))
+  for (let i = 0; i < 10; i++) t.equal((await login(untrusting, newAddress(), nickname, 'wrong horse')).status, 401)
+  t.equal((await login(untrusting, newAddress(), nickname, 'wrong horse')).status, 429, 'from a peer that is not trusted')
+
+  const trusting = await startLimited(t)
+  const address = newAddress()
+  for (let i = 0; i < 10; i++) t.equal((await login(trusting, `${newAddress()}, ${address}`, nickname, 'wrong horse')).status, 401)
+  t.equal((await login(trusting, `${newAddress()}, ${address}`, nickname, 'wrong horse')).status, 429, 'before the address that the proxy saw')
+})
+
+t.test('whom an address stands for', async (t) => {
+  for (const [address, who] of [
+    ['192.0.2.7', '192.0.2.7'],
+    ['::ffff:192.0.2.7', '192.0.2.7'],
+    ['2001:db8:1:2:3:4:5:6', '2001:db8:1:2'],
+    ['2001:0DB8:1:2::', '2001:db8:1:2'],
+    ['2001:db8::1', '2001:db8:0:0'],
+    ['::1', '0:0:0:0'],
+    ['::', '0:0:0:0'],
+    ['fe80::1%eth0', 'fe80:0:0:0'],
+    ['1:2:3::', '1:2:3:0'],
+    ['no address', 'no address']
+  ] as const) {
+    t.equal(client(address), who, address)
+  }
+})
+
+t.test('RATE_LIMIT=off turns them off', async (t) => {
+  const service = await startLimited(t, { RATE_LIMIT: 'off' })
+  const address = newAddress()
+  const { body: { token } } = await register(service, address, 'alice', password)
+  for (let i = 0; i < 11; i++) {
+    const { status, headers } = await login(service, address, 'alice', 'wrong horse')
+    t.equal(status, 401)
+    t.equal(headers.get('ratelimit'), null)
+  }
+  const posts = await Promise.all(Array.from({ length: 20 }, () => service.call('POST', '/api/messages', { token, body: { text: 'hello' } })))
+  t.equal(posts.filter(({ status }) => status === 201).length, 20)
+})
+
+t.test('what cannot be counted is 503, and is not charged when the fault was ours', async (t) => {
+  const proxy = await startProxy(t, config.REDIS_HOST!, config.REDIS_PORT)
+  const service = await startLimited(t, { REDIS_HOST: '127.0.0.1', REDIS_PORT: proxy.port })
+  const address = newAddress()
+  const { body: { token } } = await register(service, address, 'alice', password)
+  await proxy.cut()
+  for (const answer of await Promise.all([
+    login(service, address, 'alice', password), register(service, address, 'bob', password),
+    service.call('POST', '/api/messages', { token, body: { text: 'hello' } })
+  ])) t.match(answer, { status: 503, body: { error: 'redis is not ready' } })
+  await proxy.mend()
+  while ((await service.call('GET', '/health/readyz')).status !== 200);
+
+  await service.app.pg.pool.query('alter table chat_user rename to gone')
+  t.equal((await login(service, address, 'alice', password)).status, 503)
+  t.equal((await register(service, address, 'carol', password)).status, 503)
+  await service.app.pg.pool.query('alter table gone rename to chat_user')
+  t.match((await login(service, address, 'alice', 'wrong horse')).headers.get('ratelimit'), /^"failed-logins-by-nickname";r=9;/)
+  t.match((await register(service, address, 'carol', password)).headers.get('ratelimit'), /^"registrations";r=58;/)
+})
+
+t.test('limits and sessions work on js-redis-server, and after its restart', async (t) => {
+  const env = {
+    POSTGRES_HOST: config.POSTGRES_HOST!, POSTGRES_PORT: `${config.POSTGRES_PORT}`, POSTGRES_USER: config.POSTGRES_USER, POSTGRES_PASSWORD: config.POSTGRES_PASSWORD,
+    POSTGRES_DB: await createDatabase(t), DATA_DIR: join(folder(t), 'data'), PATH: pathWith(t, withoutRedis)
+  }
+  const first = startServer(t, env)
+  const url = await first.ready
+  t.match(first.log.join('\n'), 're-implementation of Redis')
+  const { body: { token } } = await ask(url, '/api/register', undefined, alice)
+  const { body: { token: other } } = await ask(url, '/api/login', undefined, alice)
+  const posts = await Promise.all(Array.from({ length: 40 }, () => ask(url, '/api/messages', token, { text: 'hello' })))
+  t.ok(posts.filter(({ status }) => status === 201).length >= 10)
+  t.ok(posts.some(({ status }) => status === 429))
+  const { status, body: sessions } = await ask(url, '/api/sessions', token)
+  t.equal(status, 200)
+  t.equal(sessions.length, 2)
+  const wrong = { ...alice, password: 'wrong horse' }
+  for (let i = 0; i < 9; i++) t.equal((await ask(url, '/api/login', undefined, wrong)).status, 401)
+  first.child.kill('SIGTERM')
+  t.equal(await first.exited, 0)
+
+  const second = startServer(t, env)
+  const later = await second.ready
+  const { body } = await ask(later, '/api/sessions', token)
+  t.strictSame(body.map(({ id, createdAt }: { id: string, createdAt: string }) => [id, createdAt]).sort(),
+    sessions.map(({ id, createdAt }: { id: string, createdAt: string }) => [id, createdAt]).sort())
+  t.equal((await ask(later, '/api/login', undefined, alice)).status, 200)
+  t.equal((await ask(later, '/api/login', undefined, wrong)).status, 401, 'the tenth')
+  t.match(await ask(later, '/api/login', undefined, alice), { status: 429, body: { code: 'rate_limited' } })
+  t.equal((await fetch(`${later}/api/sessions`, { method: 'DELETE', headers: { authorization: `Bearer ${token}` } })).status, 204)
+  t.equal((await ask(later, '/api/sessions', other)).status, 401)
+  t.equal((await ask(later, '/api/sessions', token)).body.length, 1)
+})
