@@ -59,11 +59,9 @@ export class EventStreams {
   }
 
   async #catchUp (response: ServerResponse, since = this.#timeline.seq): Promise<void> {
-    if (since > this.#timeline.seq) {
-      await this.#follower.caughtUp() // Another replica may be ahead.
-      if (!this.#timeline.isFresh) throw new Error('nobody knows how far the log reaches')
-    }
     for (let seq = since; this.#open.has(response);) {
+      // Another replica may be ahead, and so may the log itself.
+      if (seq > this.#timeline.seq) await this.#follower.caughtUp()
       const frames = this.#timeline.framesSince(seq)
       if (frames) {
         this.#flush()
@@ -71,12 +69,13 @@ export class EventStreams {
         if (frames.length > 0) response.write(Buffer.concat(frames))
         return
       }
-      const entries = seq > this.#timeline.seq ? [] : await readLog(this.#query, seq)
+      const entries = await readLog(this.#query, seq)
       if (entries[0]?.seq !== seq) {
         response.write(this.#timeline.resetFrame)
         seq = this.#timeline.seq
         continue
       }
+      if (entries.length === 1 && seq > this.#timeline.seq) throw new Error('this process cannot follow the log now')
       for (const entry of entries.slice(1)) {
         const frame = toFrame(entry)
         if (frame && !response.write(frame)) await once(response, 'drain', { signal: AbortSignal.timeout(MAX_STALL_MS) })
