@@ -129,7 +129,8 @@ export class MessageWriter {
         const post = posts[row.n - 1]
         if (!post) continue
         rest.delete(post)
-        if (row.is_same) post.resolve({ message: toMessage(row), isReplay: true })
+        // Another replica may have written it, just now. Whoever waits for that holds up nobody else.
+        if (row.is_same) void this.#follower.caughtUp().then(() => post.resolve({ message: toMessage(row), isReplay: true }))
         else post.reject(new IdempotencyKeyReused())
       }
     } catch (error) {
