@@ -47,7 +47,8 @@ export class Follower {
 
   /** Resolves when all that was committed before this call is in the Timeline, or when the log cannot be followed now. */
   async caughtUp (): Promise<void> {
-    if (this.#hasFailed) return
+    // What was committed may be missing in a read that is under way, which therefore confirms nothing.
+    if (this.#hasFailed) return this.#wakeUp()
     return new Promise((resolve) => {
       this.#callers.push(resolve)
       this.#wakeUp()
@@ -112,6 +113,6 @@ export class Follower {
       isMore = entries.length === LOG_PAGE
       if (!this.#timeline.apply(from, entries)) this.#timeline.load(await newestMessages(query, TAIL_LENGTH))
     }
-    this.#timeline.confirm()
+    if (!this.#hasFailed || !this.#isWoken) this.#timeline.confirm()
   }
 }
