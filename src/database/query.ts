@@ -30,8 +30,6 @@ export const createQuery = (connection: Pick<Pool | ClientBase, 'query'>): Query
   }
 }
 
-const ignore = () => {}
-
 /**
  * Runs two statements in one round trip, each in a transaction of its own; the second sees what the first has committed.
  * @returns the rows of both, the second's undefined when it failed
@@ -41,9 +39,7 @@ export const createPipeline = (pool: Pool) => async <First extends QueryResultRo
   first: [sql: string, values: unknown[]], second: [sql: string, values: unknown[]]
 ): Promise<[First[], Second[] | undefined]> => {
   const client = await pool.connect().catch((error) => { throw named(error) })
-  client.on('error', ignore) // The statements report it as well, and the pool listens to its idle connections alone.
   const [done, read] = await Promise.allSettled([client.query<First>(statement(...first)), client.query<Second>(statement(...second))])
-  client.off('error', ignore)
   client.release(done.status === 'rejected' || read.status === 'rejected')
   if (done.status === 'rejected') throw named(done.reason)
   return [done.value.rows, read.status === 'fulfilled' ? read.value.rows : undefined]

@@ -44,6 +44,8 @@ export default fp<{ config: Config }>(async (app, { config }) => {
   await app.register(fastifyPostgres, { ...connectionOptions(config), max: config.POSTGRES_POOL, pipeline: true })
   // An idle connection that the server ends must not end the process: https://node-postgres.com/apis/pool#error
   app.pg.pool.on('error', ({ message }) => app.log.warn(`an idle PostgreSQL connection was lost: ${message}`))
+  // Nor must one in use, whose statements report it as well, or on its way from one use to the next.
+  app.pg.pool.on('connect', (client) => client.on('error', () => {}))
   app.decorate('sql', createQuery(app.pg.pool))
   app.decorate('pipeline', createPipeline(app.pg.pool))
 }, { name: 'postgres' })
