@@ -19,9 +19,6 @@ import messageRoutes from './routes/messages.ts'
 import { watchRoutes } from './routes/method-not-allowed.ts'
 import sessionRoutes from './routes/sessions.ts'
 
-// A mean over a second; Node itself is late by a few milliseconds when every core is busy.
-const MAX_EVENT_LOOP_DELAY_MS = 500
-
 /** Builds the whole service as in production, not yet listening; while it becomes ready it waits for both engines and migrates the database. */
 export function buildApp (config: Config, logger: FastifyBaseLogger): FastifyInstance {
   const logController = new RequestLog({ requestIdLogLabel: 'requestId' })
@@ -58,7 +55,7 @@ export function buildApp (config: Config, logger: FastifyBaseLogger): FastifyIns
   app.register(eventRoutes)
   app.register(async (app) => {
     // A process that is late for everything refuses some of it at once. Its health and its streams are not asked.
-    await app.register(underPressure, { maxEventLoopDelay: MAX_EVENT_LOOP_DELAY_MS, customError: Busy })
+    await app.register(underPressure, { maxEventLoopDelay: config.MAX_EVENT_LOOP_DELAY, customError: Busy })
     app.register(accountRoutes, { config })
     app.register(sessionRoutes)
     app.register(messageRoutes)

@@ -30,6 +30,7 @@ export const Config = Type.Object({
   RATE_LIMIT: OneOf('on', 'off'),
   TRUST_PROXY: Type.Optional(Type.String({ format: 'addresses', description: 'addresses or networks such as 10.0.0.0/8, with commas between' })),
   MAX_CONNECTIONS: Whole(1, 1_000_000, 20_000), // open at once, per process
+  MAX_EVENT_LOOP_DELAY: Whole(10, 60_000, 500), // milliseconds, the mean over a second
   SHUTDOWN_DELAY: Whole(0, 20, 0), // seconds that SIGTERM leaves to those who send clients here
   MAX_STREAMS: Whole(0, 1_000_000, 10_000), // open event streams, per process
   RETENTION_DAYS: Type.Optional(Type.Integer({ minimum: 1, maximum: 36_500 })), // unset: messages are kept for ever

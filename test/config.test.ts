@@ -19,6 +19,7 @@ t.test('an empty environment gives the documented defaults', async (t) => {
     PASSWORD_MIN_LENGTH: 8,
     RATE_LIMIT: 'on',
     MAX_CONNECTIONS: 20_000,
+    MAX_EVENT_LOOP_DELAY: 500,
     SHUTDOWN_DELAY: 0,
     MAX_STREAMS: 10_000,
     EVENT_RETENTION_HOURS: 72,

@@ -33,7 +33,7 @@ export async function startService (t: Test, overrides: Partial<Config> = {}): P
   const database = overrides.POSTGRES_DB ?? await createDatabase(t)
   const logs: Record<string, unknown>[] = []
   const sink = new Writable({ write: (line, _encoding, done) => { logs.push(JSON.parse(`${line}`)); done() } })
-  const app = buildApp({ ...config, BCRYPT_COST: 4, RATE_LIMIT: 'off', ...overrides, POSTGRES_DB: database }, pino({ level: 'info' }, sink))
+  const app = buildApp({ ...config, BCRYPT_COST: 4, RATE_LIMIT: 'off', MAX_EVENT_LOOP_DELAY: 60_000, ...overrides, POSTGRES_DB: database }, pino({ level: 'info' }, sink))
   t.teardown(() => app.close())
   const url = await app.listen({ host: '127.0.0.1', port: 0 })
 

@@ -58,7 +58,7 @@ const faults: Record<string, Fault> = {
 
 t.strictSame([...table.keys()].sort(), Object.keys(faults).sort(), 'every row has its fault, and the other way round')
 
-t.jobs = 3
+t.jobs = 1
 for (const [name, expected] of table) {
   t.test(name, { buffered: true }, async (t) => {
     const dataDir = folder(t)
