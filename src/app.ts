@@ -4,8 +4,10 @@ import type { Config } from './config.ts'
 import { answerClientError, answerError } from './error-answers.ts'
 import { Busy, RouteNotFound } from './errors.ts'
 import authenticate from './plugins/authenticate.ts'
+import cors from './plugins/cors.ts'
 import drain from './plugins/drain.ts'
 import input from './plugins/input.ts'
+import passwords from './plugins/passwords.ts'
 import postgres from './plugins/postgres.ts'
 import rateLimits from './plugins/rate-limits.ts'
 import redis from './plugins/redis.ts'
@@ -42,12 +44,14 @@ export function buildApp (config: Config, logger: FastifyBaseLogger): FastifyIns
     if (request.is404) throw new RouteNotFound() // before a body is read, let alone judged
   })
 
+  app.register(cors, { config })
   app.register(input)
   app.register(postgres, { config })
   app.register(redis, { config })
   app.register(authenticate)
   app.register(rateLimits, { config })
   app.register(room, { config })
+  app.register(passwords, { config })
   app.register(drain) // after what it must still have while it waits
 
   const methodNotAllowed = watchRoutes(app)

@@ -13,6 +13,8 @@ FormatRegistry.Set('addresses', (text) => text.split(',').every((entry) => {
   return isIP(address) !== 0 && Number(bits ?? 1) <= (isIP(address) === 4 ? 32 : 128)
 }))
 
+FormatRegistry.Set('origins', (text) => text.split(',').every((entry) => URL.canParse(entry) && /^https?:\/\//.test(entry.trim()) && new URL(entry).origin === entry.trim()))
+
 /** The environment: each variable with its legal values and its default. An empty variable counts as unset. */
 export const Config = Type.Object({
   HTTP_HOST: Type.String({ default: '0.0.0.0' }), HTTP_PORT: Whole(0, 65535, 8080), // port 0: a free one
@@ -29,6 +31,7 @@ export const Config = Type.Object({
   PASSWORD_MIN_LENGTH: Whole(1, 72, 8), // code points
   RATE_LIMIT: OneOf('on', 'off'),
   TRUST_PROXY: Type.Optional(Type.String({ format: 'addresses', description: 'addresses or networks such as 10.0.0.0/8, with commas between' })),
+  CORS_ORIGIN: Type.Optional(Type.String({ format: 'origins', description: 'origins such as https://chat.example, with commas between' })),
   MAX_CONNECTIONS: Whole(1, 1_000_000, 20_000), // open at once, per process
   MAX_EVENT_LOOP_DELAY: Whole(10, 60_000, 500), // milliseconds, the mean over a second
   SHUTDOWN_DELAY: Whole(0, 20, 0), // seconds that SIGTERM leaves to those who send clients here

@@ -4,6 +4,7 @@ import t from 'tap'
 import { HEADERS } from '../src/plugins/security-headers.ts'
 import { startService } from './helpers/app.ts'
 import { connect } from './helpers/database.ts'
+import { openStream } from './helpers/stream.ts'
 
 /** Sends bytes as they are and resolves to everything that comes back until the other side ends. */
 async function speak (url: string, bytes: string): Promise<string> {
@@ -125,6 +126,25 @@ t.test('every answer tells a browser that it is data, and no page', async (t) =>
     for (const [name, value] of Object.entries(HEADERS)) t.equal(headers.get(name), value, `${name} of ${path}`)
     t.notOk(headers.has('access-control-allow-origin'), 'no other origin may read it')
     t.notOk(headers.has('server') || headers.has('x-powered-by'))
+  }
+})
+
+t.test('pages of other origins may use the service where CORS_ORIGIN lists them, and only those', async (t) => {
+  const { call, url } = await startService(t, { CORS_ORIGIN: 'https://chat.example, http://localhost:3000' })
+  const preflight = { 'access-control-request-method': 'POST', 'access-control-request-headers': 'authorization,content-type,idempotency-key' }
+  for (const origin of ['https://chat.example', 'http://localhost:3000']) {
+    const asked = await call('OPTIONS', '/api/messages', { headers: { origin, ...preflight } })
+    t.match({ status: asked.status, allowed: asked.headers.get('access-control-allow-headers') }, { status: 204, allowed: /authorization.*idempotency-key/ })
+    for (const path of ['/api/messages', '/nowhere', '/api/messages?limit=x']) {
+      const { headers } = await call('GET', path, { headers: { origin } })
+      t.equal(headers.get('access-control-allow-origin'), origin, path)
+      t.match(headers.get('access-control-expose-headers'), /x-event-cursor/)
+    }
+    t.equal((await openStream(t, url, '', { origin })).response.headers['access-control-allow-origin'], origin, 'and the events')
+  }
+  for (const origin of ['https://evil.example', 'https://chat.example.evil.example', 'null']) {
+    t.notOk((await call('GET', '/api/messages', { headers: { origin } })).headers.has('access-control-allow-origin'), origin)
+    t.notOk((await call('OPTIONS', '/api/messages', { headers: { origin, ...preflight } })).headers.has('access-control-allow-origin'), origin)
   }
 })
 

@@ -52,6 +52,8 @@ t.test('a bad value is refused with one line that names the variable and its leg
     ['LOG_LEVEL', 'loud', 'LOG_LEVEL must be one of info, trace, debug, warn, error, fatal, silent, not "loud"'],
     ['MIGRATE', 'yes', 'MIGRATE must be one of on, own, off, only, not "yes"'],
     ['RETENTION_DAYS', '0', 'RETENTION_DAYS must be a whole number from 1 to 36500, not "0"'],
+    ['CORS_ORIGIN', '*', 'CORS_ORIGIN must be origins such as https://chat.example, with commas between, not "*"'],
+    ['CORS_ORIGIN', 'https://chat.example/', 'CORS_ORIGIN must be origins such as https://chat.example, with commas between, not "https://chat.example/"'],
     ['BCRYPT_COST', '3', 'BCRYPT_COST must be a whole number from 4 to 16, not "3"'],
     ['PASSWORD_MIN_LENGTH', '73', 'PASSWORD_MIN_LENGTH must be a whole number from 1 to 72, not "73"'],
     ['RATE_LIMIT', 'false', 'RATE_LIMIT must be one of on, off, not "false"'],

@@ -1,7 +1,6 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { Account, ChangePassword, CreateAccount, Login, Session } from '../../schemas/accounts.ts'
 import { errorAnswers, NoContent } from '../../schemas/errors.ts'
-import { createPasswords } from '../accounts/passwords.ts'
 import { endOtherSessions, endSession, startSession } from '../accounts/sessions.ts'
 import { deleteUser, findUser, findUserById, insertUser, normalNickname, replacePassword } from '../accounts/users.ts'
 import type { Config } from '../config.ts'
@@ -11,9 +10,7 @@ import { answerOver } from '../requests.ts'
 
 /** Registration, login and logout, and the password between them. */
 const accounts: FastifyPluginAsyncTypebox<{ config: Config }> = async (app, { config }) => {
-  const { redis, sql } = app
-  const passwords = createPasswords(config.BCRYPT_COST)
-  app.addHook('onClose', () => passwords.close())
+  const { passwords, redis, sql } = app
   const schema = { body: CreateAccount(config.PASSWORD_MIN_LENGTH), response: { 201: Account, ...errorAnswers } }
 
   app.post('/api/register', { schema }, async (request, reply) => {
