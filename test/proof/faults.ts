@@ -31,7 +31,7 @@ export async function faults (world: World, random: Random, database: Postgres, 
   ]
   while (world.writing) {
     for (const [name, fault] of random.shuffled(deck)) {
-      await world.sleep(random.between(1000, 3000))
+      await world.sleep(random.between(200, 2500))
       if (!world.writing) return
       world.count(name)
       await fault()

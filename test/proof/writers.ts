@@ -24,7 +24,7 @@ export async function author (world: World, name: string, token: string, certain
     world.count(isNew ? 'posts acknowledged' : 'posts acknowledged again')
     message.ids.push(id)
     if (isNew) message.news++
-    if (random.chance(0.1)) await readOwn(url, id)
+    if (random.chance(0.3)) await readOwn(url, id)
     return true
   }
   /** Whoever was told that it is posted sees it at once on the same replica. */
