@@ -59,7 +59,11 @@ export function buildApp (config: Config, logger: FastifyBaseLogger): FastifyIns
   app.register(eventRoutes)
   app.register(async (app) => {
     // A process that is late for everything refuses some of it at once. Its health and its streams are not asked.
-    await app.register(underPressure, { maxEventLoopDelay: config.MAX_EVENT_LOOP_DELAY, customError: Busy })
+    await app.register(underPressure, {
+      maxEventLoopDelay: config.MAX_EVENT_LOOP_DELAY,
+      // Infinity: there was no measurement, after a single long pause, as at the start.
+      pressureHandler: async (_request, _reply, _type, delay) => { if (delay !== Infinity) throw new Busy() }
+    })
     app.register(accountRoutes, { config })
     app.register(sessionRoutes)
     app.register(messageRoutes)
