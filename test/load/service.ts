@@ -14,8 +14,8 @@ const START_PATIENCE_MS = 90_000
 const STOP_PATIENCE_MS = 30_000
 const PROBE_EVERY_MS = 10
 
-/** The built service, running: its origin, and the time from the start of its process to the first 200 of readyz, to about 10 ms. */
-export interface Service { url: string, readyMs: number }
+/** The built service, running: its origin, its process, and the time from the start of its process to the first 200 of readyz, to about 10 ms. */
+export interface Service { url: string, pid: number, readyMs: number }
 
 /** Makes an empty DATA_DIR and removes it, with all that is in it, when `work` has settled. @returns what `work` resolves to */
 export async function withDataDir<Result> (work: (dataDir: string) => Promise<Result>): Promise<Result> {
@@ -56,7 +56,7 @@ export async function withService<Result> (
       if (performance.now() - started > START_PATIENCE_MS) throw new Error(`no readiness after ${START_PATIENCE_MS / 1000} s`)
       await sleep(PROBE_EVERY_MS, undefined, { signal })
     }
-    return await work({ url, readyMs: performance.now() - started })
+    return await work({ url, pid: child.pid ?? 0, readyMs: performance.now() - started })
   } finally {
     const lastResort = setTimeout(() => child.kill('SIGKILL'), STOP_PATIENCE_MS)
     child.kill('SIGTERM')
