@@ -18,7 +18,7 @@ export class Follower {
   #options: pg.ClientConfig
   #log: Log
   #stop = new AbortController()
-  #client: pg.Client | undefined
+  #interrupt: (reason: Error) => void = () => {}
   #complaint: string | undefined
   #hasFailed = false
   #callers: (() => void)[] = []
@@ -41,7 +41,7 @@ export class Follower {
 
   async stop (): Promise<void> {
     this.#stop.abort()
-    void this.#client?.end()
+    this.#interrupt(new Error('stopped'))
     await this.#ended
   }
 
@@ -75,15 +75,17 @@ export class Follower {
   }
 
   async #connectAndFollow (): Promise<never> {
-    const client = this.#client = new pg.Client(this.#options)
+    const client = new pg.Client(this.#options)
     const lost = new Promise<never>((_resolve, reject) => {
+      this.#interrupt = reject
       client.once('error', reject).once('end', () => reject(new Error('the connection was closed')))
     })
     lost.catch(() => {})
     client.on('error', () => {})
     client.on('notification', ({ payload }) => { if (Number(payload) > this.#timeline.seq) this.#wakeUp() })
     try {
-      await client.connect()
+      // A client that is ended while it connects never says how that went.
+      await Promise.race([client.connect(), lost])
       await client.query('listen chat_event')
       for (const query = createQuery(client); ;) {
         this.#isWoken = false

