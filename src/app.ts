@@ -2,7 +2,7 @@ import underPressure from '@fastify/under-pressure'
 import Fastify, { type FastifyBaseLogger, type FastifyInstance } from 'fastify'
 import type { Config } from './config.ts'
 import { answerClientError, answerError } from './error-answers.ts'
-import { Busy, RouteNotFound } from './errors.ts'
+import { Busy, ExpectationFailed, InvalidHttp, RouteNotFound } from './errors.ts'
 import authenticate from './plugins/authenticate.ts'
 import cors from './plugins/cors.ts'
 import drain from './plugins/drain.ts'
@@ -28,7 +28,7 @@ export function buildApp (config: Config, logger: FastifyBaseLogger): FastifyIns
     loggerInstance: logger, logController, genReqId: requestId, clientErrorHandler: answerClientError,
     trustProxy: config.TRUST_PROXY ?? false, bodyLimit: 64 * 1024, pluginTimeout: 0, return503OnClosing: false,
     // The whole request within 10 s: Node wants both limits, and looks at them every 30 s unless told otherwise.
-    requestTimeout: 10_000, http: { headersTimeout: 10_000, connectionsCheckingInterval: 1000 },
+    requestTimeout: 10_000, http: { headersTimeout: 10_000, connectionsCheckingInterval: 1000, requireHostHeader: false },
     // Each engine is given up sooner; this is for what nobody thought of.
     handlerTimeout: 15_000,
     frameworkErrors: (error, request, reply) => {
@@ -37,10 +37,15 @@ export function buildApp (config: Config, logger: FastifyBaseLogger): FastifyIns
     }
   })
   app.server.maxConnections = config.MAX_CONNECTIONS
+  // Node would refuse it without a word; so it is left to the hook below, as is a request without `Host`.
+  app.server.on('checkExpectation', (request, response) => app.routing(request, response))
   app.setErrorHandler(answerError)
   app.register(securityHeaders)
   app.addHook('onRequest', async (request, reply) => {
     reply.header('x-request-id', request.id)
+    const { httpVersion, headers: { host, expect } } = request.raw
+    if (httpVersion === '1.1' && host === undefined) throw new InvalidHttp()
+    if (httpVersion === '1.1' && expect !== undefined && !/(^|\W)100-continue($|\W)/i.test(expect)) throw new ExpectationFailed()
     if (request.is404) throw new RouteNotFound() // before a body is read, let alone judged
   })
 

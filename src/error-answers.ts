@@ -29,6 +29,7 @@ export function answerError (error: FastifyError, request: FastifyRequest, reply
   const { statusCode, code, message } = visible(error)
   if (statusCode >= 500) request.log.error({ error: loggable(error) }, message)
   if (statusCode === 401) reply.header('www-authenticate', 'Bearer')
+  if (code === 'encoded_body') reply.header('accept-encoding', 'identity')
   if (statusCode === 503) reply.header('retry-after', 1) // seconds
   const answer: ErrorAnswer = { error: message, code, requestId: request.id }
   reply.code(statusCode).headers({ 'x-request-id': request.id, 'content-type': 'application/json; charset=utf-8' })

@@ -96,6 +96,12 @@ t.test('a body that is no JSON object', async (t) => {
     t.match(await post('{"text":"x"}', type), { status: 415, body: { error: 'request body must be sent as application/json', code: 'not_json' } }, type)
   }
   t.equal((await post('{"text":"x"}', 'application/json; charset=utf-8')).status, 201)
+  for (const raw of ['{"text":"x"}', '\x1f\x8b\x08']) {
+    const { status, headers, body } = await call('POST', '/api/messages', { token, raw, headers: { 'content-encoding': 'gzip' } })
+    t.match({ status, body }, { status: 415, body: { error: 'request body must be sent without Content-Encoding', code: 'encoded_body' } })
+    t.equal(headers.get('accept-encoding'), 'identity')
+  }
+  t.equal((await call('POST', '/api/messages', { token, raw: '{"text":"x"}', headers: { 'content-encoding': 'identity' } })).status, 201)
 
   const padded = (bytes: number) => `{"text":"x","pad":"${'x'.repeat(bytes - 21)}"}`
   t.equal((await post(padded(64 * 1024))).status, 201, '64 KiB')
@@ -153,6 +159,8 @@ t.test('bytes that are no request are answered in the shape of every error', asy
   for (const [bytes, status, code] of [
     ['NONSENSE\r\n\r\n', 400, 'invalid_http'],
     ['GET / HTTP/1.1\r\nhost: x\r\nbad header\r\n\r\n', 400, 'invalid_http'],
+    ['GET /health/livez HTTP/1.1\r\nconnection: close\r\n\r\n', 400, 'invalid_http'],
+    ['GET /health/livez HTTP/1.1\r\nhost: x\r\nexpect: miracles\r\nconnection: close\r\n\r\n', 417, 'expectation_failed'],
     [`GET / HTTP/1.1\r\nhost: x\r\nbig: ${'x'.repeat(40_000)}\r\n\r\n`, 431, 'headers_too_large']
   ] as const) {
     const answer = await speak(url, bytes)
@@ -160,6 +168,9 @@ t.test('bytes that are no request are answered in the shape of every error', asy
     const [head = '', body = ''] = answer.split('\r\n\r\n')
     t.match(head, /content-type: application\/json; charset=utf-8/)
     t.match(JSON.parse(body), { error: String, code, requestId: /^[0-9a-f-]{36}$/ })
+  }
+  for (const head of ['HTTP/1.0', 'HTTP/1.0\r\nexpect: miracles', 'HTTP/1.1\r\nhost:\r\nconnection: close', 'HTTP/1.1\r\nhost: x\r\nexpect: 100-Continue\r\nconnection: close']) {
+    t.match(await speak(url, `GET /health/livez ${head}\r\n\r\n`), /HTTP\/1\.1 200 OK/, `but ${head} is a request`)
   }
 })
 

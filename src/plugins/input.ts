@@ -3,6 +3,7 @@ import { Ajv, type ErrorObject } from 'ajv'
 import type { DataValidationCxt } from 'ajv/dist/types/index.js'
 import fp from 'fastify-plugin'
 import { isCommonPassword } from '../accounts/common-passwords.ts'
+import { EncodedBody } from '../errors.ts'
 
 // Cleans a string in place before its length is judged; lone surrogates become U+FFFD, as in Go's encoding/json.
 function normalize (form: 'trim' | 'nfc', text: string, _schema: unknown, at?: DataValidationCxt): boolean {
@@ -46,6 +47,7 @@ export default fp(async (app) => {
   app.removeAllContentTypeParsers()
   app.addContentTypeParser<string>('application/json', { parseAs: 'string' }, (request, body, done) => {
     if (body.trim() === '') done(null, undefined)
+    else if (!/^(identity)?$/i.test(request.headers['content-encoding'] ?? '')) done(new EncodedBody())
     else void parse(request, body, done)
   })
 
