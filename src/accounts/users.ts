@@ -1,11 +1,9 @@
 import type { Query } from '../database/query.ts'
+import { normalNickname } from '../text.ts'
 
 interface Row { id: number, nickname: string, password_hash: string }
 
 const toUser = (row: Row | undefined) => row && { id: row.id, nickname: row.nickname, passwordHash: row.password_hash }
-
-/** A nickname as this service writes it. */
-export const normalNickname = (nickname: string) => nickname.toWellFormed().trim().normalize('NFC')
 
 /** Adds a user. @returns the new id, or undefined when the nickname is taken: the unique constraint decides, not a look before */
 export async function insertUser (query: Query, nickname: string, passwordHash: string): Promise<number | undefined> {

@@ -4,11 +4,11 @@ import type { DataValidationCxt } from 'ajv/dist/types/index.js'
 import fp from 'fastify-plugin'
 import { isCommonPassword } from '../accounts/common-passwords.ts'
 import { EncodedBody } from '../errors.ts'
+import { normalNickname, normalText } from '../text.ts'
 
-// Cleans a string in place before its length is judged; lone surrogates become U+FFFD, as in Go's encoding/json.
+// Cleans a string in place before its length is judged.
 function normalize (form: 'trim' | 'nfc', text: string, _schema: unknown, at?: DataValidationCxt): boolean {
-  const trimmed = text.toWellFormed().trim()
-  if (at) at.parentData[at.parentDataProperty] = form === 'nfc' ? trimmed.normalize('NFC') : trimmed
+  if (at) at.parentData[at.parentDataProperty] = form === 'nfc' ? normalNickname(text) : normalText(text)
   return true
 }
 

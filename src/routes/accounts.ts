@@ -2,11 +2,12 @@ import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { Account, ChangePassword, CreateAccount, Login, Session } from '../../schemas/accounts.ts'
 import { errorAnswers, NoContent } from '../../schemas/errors.ts'
 import { endOtherSessions, endSession, startSession } from '../accounts/sessions.ts'
-import { deleteUser, findUser, findUserById, insertUser, normalNickname, replacePassword } from '../accounts/users.ts'
+import { deleteUser, findUser, findUserById, insertUser, replacePassword } from '../accounts/users.ts'
 import type { Config } from '../config.ts'
 import { InvalidCredentials, NicknameTaken, UserNotFound } from '../errors.ts'
 import { bearerToken } from '../plugins/authenticate.ts'
 import { answerOver } from '../requests.ts'
+import { normalNickname } from '../text.ts'
 
 /** Registration, login and logout, and the password between them. */
 const accounts: FastifyPluginAsyncTypebox<{ config: Config }> = async (app, { config }) => {

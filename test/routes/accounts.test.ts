@@ -48,6 +48,7 @@ t.test('nicknames', async (t) => {
     [null, 'nickname must be provided'],
     ['', 'nickname must be provided'],
     [' \n ', 'nickname must be provided'],
+    [' \u0085', 'nickname must be provided'],
     ['😀'.repeat(65), 'nickname is too long'],
     ['a\u0000b', 'nickname must not contain control or format characters'],
     ['a\u200eb', 'nickname must not contain control or format characters'],

@@ -37,6 +37,8 @@ t.test('texts: 1 to 2000 code points after trimming, no NUL', async (t) => {
     [' '.repeat(3000) + 'x'.repeat(2000) + '\n', 'x'.repeat(2000)],
     ['a\u0001b\u200d', 'a\u0001b\u200d'],
     ['lone \ud83d', 'lone \ufffd'],
+    ['\u0085 \u0085next\u0085line \u0085', 'next\u0085line'],
+    [`a${' \u0085'.repeat(900)}b`, `a${' \u0085'.repeat(900)}b`],
     ['<script>alert("x")</script>', '<script>alert("x")</script>'],
     ["'; drop table chat_message; --", "'; drop table chat_message; --"]
   ]) {
@@ -49,6 +51,7 @@ t.test('texts: 1 to 2000 code points after trimming, no NUL', async (t) => {
     [null, 'message text must be provided'],
     ['', 'message text must be provided'],
     [' \u00a0\u2003\n', 'message text must be provided'],
+    ['\u0085', 'message text must be provided'],
     ['я'.repeat(2001), 'message is too long'],
     ['😀'.repeat(2001), 'message is too long'],
     ['a\u0000b', 'message text must not contain NUL'],
@@ -60,7 +63,7 @@ t.test('texts: 1 to 2000 code points after trimming, no NUL', async (t) => {
     t.equal(status, 400, JSON.stringify(text)?.slice(0, 60) ?? 'no text')
     t.match(body, { error: sentence, code: 'invalid_request' })
   }
-  t.equal((await call('GET', '/api/messages?limit=200')).body.length, 7, 'what was refused was not stored')
+  t.equal((await call('GET', '/api/messages?limit=200')).body.length, 9, 'what was refused was not stored')
 })
 
 t.test('posting needs a session', async (t) => {
