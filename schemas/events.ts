@@ -9,8 +9,18 @@ export const events = {
   reset: Type.Object({ type: Type.Literal('reset') }, { title: 'Reset', description: 'The log does not reach back to `since`: load the list again.' })
 }
 
-/** The data of one line of the stream. */
-export const Event = Type.Union(Object.values(events), { title: 'Event' })
+export const Event = Type.Union(Object.values(events), { title: 'Event', description: 'The data of one event of the stream.' })
+
+/** The whole stream is a text, whose form is that of https://html.spec.whatwg.org/multipage/server-sent-events.html. */
+export const EventStream = {
+  description: 'Server-sent events without a name, whose `id` is a cursor and whose `data` is one `Event` as JSON. ' +
+    'Where there is no room for a stream, it ends at once.',
+  content: {
+    'text/event-stream': {
+      schema: Type.String(), example: 'retry: 2000\n\n: connected\n\nid: 41\ndata: {"type":"message_deleted","id":17}\n\n'
+    }
+  }
+}
 
 export const EventsQuery = Type.Object({
   since: Type.Optional(Type.Integer({ description: 'X-Event-Cursor of a list, or the id of the last event that was seen.' }))

@@ -2,22 +2,34 @@ import { type Static, Type } from '@sinclair/typebox'
 
 // `normalize` and `sentences` are keywords of src/plugins/input.ts.
 
+const hello = { id: 17, userId: 1, nickname: 'alice', text: 'hello', createdAt: '2026-01-31T12:00:00.000Z' }
+
 export const Message = Type.Object({
   id: Type.Integer(), userId: Type.Integer(), nickname: Type.String(), text: Type.String(), createdAt: Type.String({ format: 'date-time' })
-}, { title: 'Message' })
+}, { title: 'Message', description: 'A message of the room.', examples: [hello] })
 export type Message = Static<typeof Message>
 
 /** Sent as the bytes that its serialiser made once, for whoever asks. */
-export const MessageList = Type.Unsafe<Buffer>(Type.Array(Message, { title: 'MessageList', description: 'Ascending by id.' }))
+export const MessageList = Type.Unsafe<Buffer>(Type.Array(Message, {
+  title: 'MessageList', description: 'Ascending by id.', examples: [[hello]],
+  headers: {
+    'X-Event-Cursor': Type.Integer({ description: '`since` for the events that follow on this list.' }),
+    Age: Type.Integer({ description: 'The database is away, and this is what was known so many seconds ago.' })
+  }
+}))
 
 export const CreateMessage = Type.Object({
   text: Type.String({
-    normalize: 'trim', minLength: 1, maxLength: 2000, pattern: '^[^\\u0000]*$',
+    normalize: 'trim', minLength: 1, maxLength: 2000, description: 'Stored without white space around it; its length counts then.', pattern: '^[^\\u0000]*$',
     sentences: { required: 'message text must be provided', maxLength: 'message is too long', pattern: 'message text must not contain NUL' }
   })
-}, { title: 'CreateMessage' })
+}, { title: 'CreateMessage', examples: [{ text: 'hello' }] })
 
 export const EditMessage = CreateMessage
+
+export const PostedMessage = {
+  ...Message, headers: { 'Idempotency-Replayed': Type.Literal('true', { description: 'This message is the one that an earlier request with the same key made.' }) }
+}
 
 export const PostHeaders = Type.Object({
   'idempotency-key': Type.Optional(Type.String({
@@ -28,7 +40,7 @@ export const PostHeaders = Type.Object({
 
 export const MessageId = Type.Object({ id: Type.Integer() }, { title: 'MessageId' })
 
-export const DeletedMessage = Type.Object({ id: Type.Integer(), status: Type.Literal('deleted') }, { title: 'DeletedMessage' })
+export const DeletedMessage = Type.Object({ id: Type.Integer(), status: Type.Literal('deleted') }, { title: 'DeletedMessage', description: 'The message is gone.', examples: [{ id: 17, status: 'deleted' }] })
 
 export const MAX_PAGE = 200
 export const PageOfMessages = Type.Object({

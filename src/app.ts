@@ -1,4 +1,5 @@
 import underPressure from '@fastify/under-pressure'
+import fastJson from 'fast-json-stringify'
 import Fastify, { type FastifyBaseLogger, type FastifyInstance } from 'fastify'
 import type { Config } from './config.ts'
 import { answerClientError, answerError } from './error-answers.ts'
@@ -7,6 +8,7 @@ import authenticate from './plugins/authenticate.ts'
 import cors from './plugins/cors.ts'
 import drain from './plugins/drain.ts'
 import input from './plugins/input.ts'
+import openapi from './plugins/openapi.ts'
 import passwords from './plugins/passwords.ts'
 import postgres from './plugins/postgres.ts'
 import rateLimits from './plugins/rate-limits.ts'
@@ -19,6 +21,7 @@ import eventRoutes from './routes/events.ts'
 import healthRoutes from './routes/health.ts'
 import messageRoutes from './routes/messages.ts'
 import { watchRoutes } from './routes/method-not-allowed.ts'
+import openapiRoutes from './routes/openapi.ts'
 import sessionRoutes from './routes/sessions.ts'
 
 /** Builds the whole service as in production, not yet listening; while it becomes ready it waits for both engines and migrates the database. */
@@ -40,6 +43,11 @@ export function buildApp (config: Config, logger: FastifyBaseLogger): FastifyIns
   // Node would refuse it without a word; so it is left to the hook below, as is a request without `Host`.
   app.server.on('checkExpectation', (request, response) => app.routing(request, response))
   app.setErrorHandler(answerError)
+  // A serialiser is compiled when it is first used, because most of the declared answers never are, errors and 405 among them.
+  app.setSerializerCompiler(({ schema }) => {
+    let serialize: ((data: unknown) => string) | undefined
+    return (data) => (serialize ??= fastJson(schema as object))(data)
+  })
   app.register(securityHeaders)
   app.addHook('onRequest', async (request, reply) => {
     reply.header('x-request-id', request.id)
@@ -57,6 +65,7 @@ export function buildApp (config: Config, logger: FastifyBaseLogger): FastifyIns
   app.register(rateLimits, { config })
   app.register(room, { config })
   app.register(passwords, { config })
+  app.register(openapi)
   app.register(drain) // after what it must still have while it waits
 
   const methodNotAllowed = watchRoutes(app)
@@ -72,6 +81,7 @@ export function buildApp (config: Config, logger: FastifyBaseLogger): FastifyIns
     app.register(accountRoutes, { config })
     app.register(sessionRoutes)
     app.register(messageRoutes)
+    app.register(openapiRoutes)
   })
   app.register(methodNotAllowed)
   return app

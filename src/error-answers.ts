@@ -1,9 +1,12 @@
 import { STATUS_CODES } from 'node:http'
 import type { Socket } from 'node:net'
+import fastJson from 'fast-json-stringify'
 import type { FastifyError, FastifyReply, FastifyRequest } from 'fastify'
 import { ErrorAnswer } from '../schemas/errors.ts'
 import * as errors from './errors.ts'
 import { requestId } from './requests.ts'
+
+const errorJson = fastJson(ErrorAnswer)
 
 // What Fastify and Node refuse before a handler sees it, by their codes.
 const refusals: Record<string, new () => errors.ClientError> = {
@@ -15,7 +18,6 @@ const refusals: Record<string, new () => errors.ClientError> = {
 
 function visible (error: FastifyError): Pick<errors.ClientError, 'statusCode' | 'code' | 'message'> {
   if (error instanceof errors.ClientError) return error
-  if (error.validation) return { statusCode: 400, code: 'invalid_request', message: error.message }
   const isTheirs = error.statusCode !== undefined && error.statusCode < 500
   return new (refusals[error.code] ?? (isTheirs ? errors.InvalidHttp : errors.InternalError))()
 }
@@ -33,7 +35,7 @@ export function answerError (error: FastifyError, request: FastifyRequest, reply
   if (statusCode === 503) reply.header('retry-after', 1) // seconds
   const answer: ErrorAnswer = { error: message, code, requestId: request.id }
   reply.code(statusCode).headers({ 'x-request-id': request.id, 'content-type': 'application/json; charset=utf-8' })
-    .send(reply.serializeInput(answer, ErrorAnswer))
+    .send(errorJson(answer))
 }
 
 /** Answers bytes that never became a request, because they are no HTTP, too many, or too late. */
@@ -41,7 +43,7 @@ export function answerClientError ({ code: reason }: NodeJS.ErrnoException, sock
   if (!socket.writable) return
   const { statusCode, code, message } = new (refusals[reason ?? ''] ?? errors.InvalidHttp)()
   const answer: ErrorAnswer = { error: message, code, requestId: requestId() }
-  const body = JSON.stringify(answer)
+  const body = errorJson(answer)
   socket.end(`HTTP/1.1 ${statusCode} ${STATUS_CODES[statusCode]}\r\nconnection: close\r\nx-request-id: ${answer.requestId}\r\n` +
     `content-type: application/json; charset=utf-8\r\ncontent-length: ${Buffer.byteLength(body)}\r\n\r\n${body}`)
 }

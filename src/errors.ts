@@ -1,10 +1,13 @@
+import { STATUS_CODES } from 'node:http'
+import { ErrorAnswer } from '../schemas/errors.ts'
+
 /** An error that a client may see: an HTTP status, a code for programs, a sentence for people. */
 export abstract class ClientError extends Error {
   abstract readonly statusCode: number
   abstract readonly code: string
 }
 
-const define = (status: number, code: string, sentence: string) => class extends ClientError {
+const define = <Status extends number>(status: Status, code: string, sentence: string) => class extends ClientError {
   readonly statusCode = status
   readonly code = code
   constructor (options?: ErrorOptions) {
@@ -13,6 +16,8 @@ const define = (status: number, code: string, sentence: string) => class extends
 }
 
 export const InvalidJson = define(400, 'invalid_json', 'request body is not valid JSON')
+/** Each has a sentence of its own, which says what. */
+export const InvalidRequest = define(400, 'invalid_request', 'something in the request is missing or not allowed')
 export const InvalidUrl = define(400, 'invalid_url', 'request URL is not valid')
 export const InvalidHttp = define(400, 'invalid_http', 'request is not valid HTTP')
 export const AuthorizationMissing = define(401, 'authorization_missing', 'authorization header is missing')
@@ -39,3 +44,25 @@ export const DatabaseUnavailable = define(503, 'database_unavailable', 'database
 export const RedisUnavailable = define(503, 'redis_unavailable', 'redis is not ready')
 export const Busy = define(503, 'busy', 'service is busy, try again soon')
 export const ShuttingDown = define(503, 'shutting_down', 'shutting down')
+
+/** What a request can be refused with before anything looks at its address, and what nobody thought of. */
+const always = [InvalidHttp, RequestTimeout, ExpectationFailed, HeadersTooLarge, InternalError]
+/** What comes of a body that is no JSON; any request but GET may have one. */
+export const bodyFailures = [InvalidJson, BodyTooLarge, NotJson, EncodedBody]
+/** What comes of a part of the address that is not what it should be. */
+export const addressFailures = [InvalidUrl, RouteNotFound]
+export const tokenFailures = [AuthorizationMissing, AuthorizationMalformed]
+export const sessionFailures = [...tokenFailures, SessionNotFound, UserNotFound]
+export const outages = [DatabaseUnavailable, RedisUnavailable, Busy]
+
+/** Declares the errors that a route can answer, beside those of any route: for each status the schema, with its errors as examples. */
+export function failures<Status extends number> (...known: (new () => ClientError & { statusCode: Status })[]) {
+  const answers: Record<number, typeof ErrorAnswer> = {}
+  for (const Failure of [...always, ...known]) {
+    const { statusCode, code, message } = new Failure()
+    const examples = { ...answers[statusCode]?.['x-examples'], [code]: { value: { error: message, code, requestId: '2b51b0d4-6a9c-4a6e-9a53-0f4f3b0e7a31' } } }
+    answers[statusCode] = { ...ErrorAnswer, 'x-response-description': `${STATUS_CODES[statusCode]}: ${Object.keys(examples).join(', ')}.`, 'x-examples': examples }
+  }
+  // The loop has made one for each of them.
+  return answers as Record<Status | InstanceType<typeof always[number]>['statusCode'], typeof ErrorAnswer>
+}

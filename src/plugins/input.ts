@@ -1,9 +1,9 @@
 import type { TSchema } from '@sinclair/typebox'
-import { Ajv, type ErrorObject } from 'ajv'
+import { Ajv, type ErrorObject, type Vocabulary } from 'ajv'
 import type { DataValidationCxt } from 'ajv/dist/types/index.js'
 import fp from 'fastify-plugin'
 import { isCommonPassword } from '../accounts/common-passwords.ts'
-import { EncodedBody } from '../errors.ts'
+import { EncodedBody, InvalidRequest } from '../errors.ts'
 import { normalNickname, normalText } from '../text.ts'
 
 // Cleans a string in place before its length is judged.
@@ -12,10 +12,14 @@ function normalize (form: 'trim' | 'nfc', text: string, _schema: unknown, at?: D
   return true
 }
 
-const ajv = new Ajv({ useDefaults: true, verbose: true }).addVocabulary(['sentences'])
-  .addKeyword({ keyword: 'normalize', type: 'string', before: 'maxLength', modifying: true, errors: false, validate: normalize })
-  .addKeyword({ keyword: 'maxBytes', type: 'string', validate: (limit: number, text: string) => Buffer.byteLength(text) <= limit })
-  .addKeyword({ keyword: 'uncommon', type: 'string', validate: (_: true, text: string) => !isCommonPassword(text) })
+/** The keywords of this house, which no other program knows. */
+export const keywords = [
+  { keyword: 'sentences' },
+  { keyword: 'normalize', type: 'string', before: 'maxLength', modifying: true, errors: false, validate: normalize },
+  { keyword: 'maxBytes', type: 'string', validate: (limit: number, text: string) => Buffer.byteLength(text) <= limit },
+  { keyword: 'uncommon', type: 'string', validate: (_: true, text: string) => !isCommonPassword(text) }
+] satisfies Vocabulary
+const ajv = new Ajv({ useDefaults: true, verbose: true, keywords })
 
 /** Queries and parameters arrive as text: whole decimal numbers become integers; anything else stays as it is and fails. */
 function coerceIntegers (schema: TSchema, data: Record<string, unknown>): void {
@@ -58,5 +62,5 @@ export default fp(async (app) => {
       return validate(data) ? { value: data } : { error: validate.errors ?? [] }
     }
   })
-  app.setSchemaErrorFormatter(([error], part) => new Error(sentence(error as ErrorObject, part)))
+  app.setSchemaErrorFormatter(([error], part) => Object.assign(new InvalidRequest(), { message: sentence(error as ErrorObject, part) }))
 }, { name: 'input' })

@@ -1,10 +1,13 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { Account, ChangePassword, CreateAccount, Login, Session } from '../../schemas/accounts.ts'
-import { errorAnswers, NoContent } from '../../schemas/errors.ts'
+import { NoContent } from '../../schemas/errors.ts'
 import { endOtherSessions, endSession, startSession } from '../accounts/sessions.ts'
 import { deleteUser, findUser, findUserById, insertUser, replacePassword } from '../accounts/users.ts'
 import type { Config } from '../config.ts'
-import { InvalidCredentials, NicknameTaken, UserNotFound } from '../errors.ts'
+import {
+  bodyFailures, Busy, failures, InvalidCredentials, InvalidRequest, NicknameTaken, outages, RateLimited, RedisUnavailable, sessionFailures, tokenFailures,
+  UserNotFound
+} from '../errors.ts'
 import { bearerToken } from '../plugins/authenticate.ts'
 import { answerOver } from '../requests.ts'
 import { normalNickname } from '../text.ts'
@@ -12,9 +15,14 @@ import { normalNickname } from '../text.ts'
 /** Registration, login and logout, and the password between them. */
 const accounts: FastifyPluginAsyncTypebox<{ config: Config }> = async (app, { config }) => {
   const { passwords, redis, sql } = app
-  const schema = { body: CreateAccount(config.PASSWORD_MIN_LENGTH), response: { 201: Account, ...errorAnswers } }
+  const tags = ['accounts']
+  const secretFailures = [InvalidRequest, ...bodyFailures, RateLimited, ...outages]
 
-  app.post('/api/register', { schema }, async (request, reply) => {
+  const register = {
+    operationId: 'register', summary: 'Make an account, and log in', tags, body: CreateAccount(config.PASSWORD_MIN_LENGTH),
+    response: { 201: Account, ...failures(...secretFailures, NicknameTaken) }
+  }
+  app.post('/api/register', { schema: register }, async (request, reply) => {
     const { nickname, password } = request.body
     const userId = await app.limitRegistrations(request, reply, async () =>
       insertUser(sql, nickname, await passwords.hash(password, answerOver(reply))))
@@ -27,7 +35,10 @@ const accounts: FastifyPluginAsyncTypebox<{ config: Config }> = async (app, { co
     return reply.code(201).send({ id: userId, userId, nickname, token })
   })
 
-  app.post('/api/login', { schema: { body: Login, response: { 200: Session, ...errorAnswers } } }, async (request, reply) => {
+  const login = {
+    operationId: 'login', summary: 'Log in', tags, body: Login, response: { 200: Session, ...failures(...secretFailures, InvalidCredentials) }
+  }
+  app.post('/api/login', { schema: login }, async (request, reply) => {
     const { nickname, password } = request.body
     const user = await app.limitFailures(request, reply, normalNickname(nickname), async () => {
       const found = await findUser(sql, nickname)
@@ -43,14 +54,19 @@ const accounts: FastifyPluginAsyncTypebox<{ config: Config }> = async (app, { co
     return reply.code(200).send({ token, userId: user.id, nickname: user.nickname })
   })
 
-  app.post('/api/logout', { schema: { response: { 204: NoContent, ...errorAnswers } } }, async (request, reply) => {
+  const logout = {
+    operationId: 'logout', summary: 'Log out, here', tags, response: { 204: NoContent, ...failures(...bodyFailures, ...tokenFailures, RedisUnavailable, Busy) }
+  }
+  app.post('/api/logout', { schema: logout }, async (request, reply) => {
     await endSession(redis, bearerToken(request))
     return reply.code(204).send(null)
   })
 
-  app.put('/api/password', {
-    onRequest: app.authenticate, schema: { body: ChangePassword(config.PASSWORD_MIN_LENGTH), response: { 204: NoContent, ...errorAnswers } }
-  }, async (request, reply) => {
+  const changePassword = {
+    operationId: 'changePassword', summary: 'Change your password, and log out everywhere else', tags, body: ChangePassword(config.PASSWORD_MIN_LENGTH),
+    response: { 204: NoContent, ...failures(...secretFailures, ...sessionFailures, InvalidCredentials) }
+  }
+  app.put('/api/password', { onRequest: app.authenticate, schema: changePassword }, async (request, reply) => {
     const { currentPassword, newPassword } = request.body
     const user = await findUserById(sql, request.userId)
     if (user === undefined) throw new UserNotFound()

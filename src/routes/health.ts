@@ -1,19 +1,21 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
-import { errorAnswers } from '../../schemas/errors.ts'
 import { Health } from '../../schemas/health.ts'
 import { within } from '../deadline.ts'
-import { DatabaseUnavailable, RedisUnavailable, ShuttingDown } from '../errors.ts'
+import { DatabaseUnavailable, failures, RedisUnavailable, ShuttingDown } from '../errors.ts'
 
 // Below the 2 s in which the contract promises an answer, even when an engine hangs.
 const PATIENCE_MS = 1500
 
 /** Liveness, which touches no dependency, and readiness, which asks both engines. */
 const health: FastifyPluginAsyncTypebox = async (app) => {
-  const schema = { response: { 200: Health, ...errorAnswers } }
+  const live = { operationId: 'isAlive', summary: 'Whether the process turns', tags: ['health'], response: { 200: Health, ...failures() } }
+  app.get('/health/livez', { schema: live }, async (_request, reply) => reply.code(200).send({ status: 'ok' }))
 
-  app.get('/health/livez', { schema }, async (_request, reply) => reply.code(200).send({ status: 'ok' }))
-
-  app.get('/health/readyz', { schema }, async (_request, reply) => {
+  const ready = {
+    operationId: 'isReady', summary: 'Whether both engines answer', tags: ['health'],
+    response: { 200: Health, ...failures(DatabaseUnavailable, RedisUnavailable, ShuttingDown) }
+  }
+  app.get('/health/readyz', { schema: ready }, async (_request, reply) => {
     if (app.drain.isBegun) throw new ShuttingDown()
     const database = within(PATIENCE_MS, app.sql('select from chat_message, chat_event, chat_message_key limit 0'))
     const redis = within(PATIENCE_MS, app.redis.ping())

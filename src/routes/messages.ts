@@ -1,20 +1,27 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
-import { errorAnswers } from '../../schemas/errors.ts'
-import { CreateMessage, DeletedMessage, EditMessage, Message, MessageId, MessageList, PageOfMessages, PostHeaders } from '../../schemas/messages.ts'
+import { CreateMessage, DeletedMessage, EditMessage, Message, MessageId, MessageList, PageOfMessages, PostedMessage, PostHeaders } from '../../schemas/messages.ts'
 import { deleteMessage, editMessage } from '../chat/messages.ts'
 import { readPage } from '../chat/pages.ts'
 import { hasUser } from '../accounts/users.ts'
-import { MessageNotFound, UserNotFound } from '../errors.ts'
+import {
+  addressFailures, bodyFailures, Busy, DatabaseUnavailable, failures, IdempotencyKeyReused, InvalidRequest, MessageNotFound, outages, RateLimited,
+  sessionFailures, UserNotFound
+} from '../errors.ts'
 import { answerOver } from '../requests.ts'
 
 // What is no number is no message's address.
 const ONE = '/api/messages/:id(^\\d+$)'
+const tags = ['messages']
 
 /** Reading the room, which anyone may. */
 const messages: FastifyPluginAsyncTypebox = async (app) => {
   const { sql, room: { timeline } } = app
 
-  const schema = { querystring: PageOfMessages, response: { 200: MessageList, ...errorAnswers } }
+  const schema = {
+    operationId: 'listMessages', summary: 'Read a page of the room', tags,
+    description: 'The newest messages, unless one of the two cursors says which.',
+    querystring: PageOfMessages, response: { 200: MessageList, ...failures(InvalidRequest, DatabaseUnavailable, Busy) }
+  }
   app.get('/api/messages', { schema, handlerTimeout: 40_000 }, async (request, reply) => {
     const { after_id: after, wait = 0 } = request.query
     let page = await readPage(sql, timeline, request.query)
@@ -35,7 +42,12 @@ const ownMessages: FastifyPluginAsyncTypebox = async (app) => {
   const { sql, room: { follower, writer } } = app
   app.addHook('onRequest', app.authenticate)
 
-  const post = { body: CreateMessage, headers: PostHeaders, response: { 201: Message, ...errorAnswers } }
+  const writeFailures = [...bodyFailures, ...sessionFailures, ...outages]
+
+  const post = {
+    operationId: 'postMessage', summary: 'Say something', tags, body: CreateMessage, headers: PostHeaders,
+    response: { 201: PostedMessage, ...failures(InvalidRequest, ...writeFailures, IdempotencyKeyReused, RateLimited) }
+  }
   app.post('/api/messages', { schema: post, onRequest: app.limitPosts }, async (request, reply) => {
     const { message, isReplay } = await writer.post(request.userId, request.body.text, request.headers['idempotency-key'])
     if (isReplay) reply.header('idempotency-replayed', 'true')
@@ -44,14 +56,22 @@ const ownMessages: FastifyPluginAsyncTypebox = async (app) => {
 
   const notFound = async (userId: number) => await hasUser(sql, userId) ? new MessageNotFound() : new UserNotFound()
 
-  app.patch(ONE, { schema: { params: MessageId, body: EditMessage, response: { 200: Message, ...errorAnswers } } }, async (request, reply) => {
+  const edit = {
+    operationId: 'editMessage', summary: 'Change what you said', tags, params: MessageId, body: EditMessage,
+    response: { 200: Message, ...failures(InvalidRequest, ...writeFailures, MessageNotFound, ...addressFailures) }
+  }
+  app.patch(ONE, { schema: edit }, async (request, reply) => {
     const message = await editMessage(sql, request.params.id, request.userId, request.body.text)
     if (message === undefined) throw await notFound(request.userId)
     await follower.caughtUp()
     return reply.code(200).send(message)
   })
 
-  app.delete(ONE, { schema: { params: MessageId, response: { 200: DeletedMessage, ...errorAnswers } } }, async (request, reply) => {
+  const remove = {
+    operationId: 'deleteMessage', summary: 'Take back what you said', tags, params: MessageId,
+    response: { 200: DeletedMessage, ...failures(...writeFailures, MessageNotFound, ...addressFailures) }
+  }
+  app.delete(ONE, { schema: remove }, async (request, reply) => {
     const { id } = request.params
     if (!await deleteMessage(sql, id, request.userId)) throw await notFound(request.userId)
     await follower.caughtUp()

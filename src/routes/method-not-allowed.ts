@@ -1,7 +1,6 @@
 import { METHODS } from 'node:http'
 import type { FastifyInstance, FastifyPluginAsync } from 'fastify'
-import { errorAnswers } from '../../schemas/errors.ts'
-import { MethodNotAllowed } from '../errors.ts'
+import { failures, MethodNotAllowed } from '../errors.ts'
 
 /** Watches the routes declared from now on. The plugin it returns, registered after them, answers 405 with `Allow` (RFC 9110, 15.5.6) to other methods. */
 export function watchRoutes (app: FastifyInstance): FastifyPluginAsync {
@@ -16,7 +15,7 @@ export function watchRoutes (app: FastifyInstance): FastifyPluginAsync {
       app.route({
         url,
         method: app.supportedMethods.filter((method) => !methods.includes(method)),
-        schema: { response: errorAnswers },
+        schema: { hide: true, response: failures(MethodNotAllowed) },
         onRequest: async (_request, reply) => {
           reply.header('allow', methods.join(', '))
           throw new MethodNotAllowed()

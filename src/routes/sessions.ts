@@ -1,9 +1,9 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { SessionId, SessionList } from '../../schemas/accounts.ts'
-import { errorAnswers, NoContent } from '../../schemas/errors.ts'
+import { NoContent } from '../../schemas/errors.ts'
 import { endOtherSessions, endSession, listSessions } from '../accounts/sessions.ts'
 import { findUserById } from '../accounts/users.ts'
-import { SessionUnknown, UserNotFound } from '../errors.ts'
+import { addressFailures, bodyFailures, failures, outages, sessionFailures, SessionUnknown, UserNotFound } from '../errors.ts'
 import { bearerToken } from '../plugins/authenticate.ts'
 
 /** Where a user is logged in. */
@@ -13,17 +13,26 @@ const sessions: FastifyPluginAsyncTypebox = async (app) => {
   app.addHook('onRequest', async ({ userId }) => {
     if (await findUserById(sql, userId) === undefined) throw new UserNotFound()
   })
-  const ended = { 204: NoContent, ...errorAnswers }
+  const tags = ['sessions']
 
-  app.get('/api/sessions', { schema: { response: { 200: SessionList, ...errorAnswers } } }, async (request, reply) =>
+  const list = { operationId: 'listSessions', summary: 'Where you are logged in', tags, response: { 200: SessionList, ...failures(...sessionFailures, ...outages) } }
+  app.get('/api/sessions', { schema: list }, async (request, reply) =>
     reply.code(200).send(await listSessions(redis, request.userId, bearerToken(request))))
 
-  app.delete('/api/sessions', { schema: { response: ended } }, async (request, reply) => {
+  const endOthers = {
+    operationId: 'endOtherSessions', summary: 'Log out everywhere else', tags,
+    response: { 204: NoContent, ...failures(...bodyFailures, ...sessionFailures, ...outages) }
+  }
+  app.delete('/api/sessions', { schema: endOthers }, async (request, reply) => {
     await endOtherSessions(redis, request.userId, bearerToken(request))
     return reply.code(204).send(null)
   })
 
-  app.delete('/api/sessions/:id', { schema: { params: SessionId, response: ended } }, async (request, reply) => {
+  const endOne = {
+    operationId: 'endSession', summary: 'End one session', tags, params: SessionId,
+    response: { 204: NoContent, ...failures(...bodyFailures, ...sessionFailures, SessionUnknown, ...addressFailures, ...outages) }
+  }
+  app.delete('/api/sessions/:id', { schema: endOne }, async (request, reply) => {
     const session = (await listSessions(redis, request.userId, bearerToken(request))).find(({ id }) => id === request.params.id)
     if (session === undefined || !await endSession(redis, session.token)) throw new SessionUnknown()
     return reply.code(204).send(null)

@@ -1,0 +1,117 @@
+import { Validator } from '@seriousme/openapi-schema-validator'
+import { Ajv2020 } from 'ajv/dist/2020.js'
+import { pino } from 'pino'
+import t from 'tap'
+import { buildApp } from '../../src/app.ts'
+import { keywords } from '../../src/plugins/input.ts'
+import { type Answer, type Call, startService } from '../helpers/app.ts'
+import { config, createDatabase, ownUserIds } from '../helpers/database.ts'
+
+interface Operation {
+  summary?: string, operationId: string, security?: object[], parameters?: { name: string, in: string, schema: object }[]
+  requestBody?: { content: Record<string, { example?: unknown }> }
+  responses: Record<string, { description: string, headers: Record<string, { schema: object }>, content?: Record<string, { schema: object, example?: unknown, examples?: object }> }>
+}
+
+// The headers by which clients decide.
+const isRelied = /^(age|idempotency-replayed|ratelimit|ratelimit-policy|retry-after|www-authenticate|x-event-cursor|x-request-id)$/
+
+t.test('the document is OpenAPI 3.1, and tells of every route what a client has to know', async (t) => {
+  const app = buildApp({ ...config, POSTGRES_DB: await createDatabase(t) }, pino({ level: 'silent' }))
+  t.teardown(() => app.close())
+  const routes: [string, string][] = []
+  app.addHook('onRoute', ({ method, url }) => {
+    if (!Array.isArray(method) && method !== 'HEAD') routes.push([method.toLowerCase(), url.replace(/:(\w+)(\(.*\))?/, '{$1}')])
+  })
+  const { statusCode, headers, body } = await app.inject('/api/openapi.json')
+  t.equal(statusCode, 200)
+  t.equal(headers['content-type'], 'application/json; charset=utf-8')
+  const document = JSON.parse(body)
+  t.equal(document.openapi, '3.1.0')
+  t.strictSame((await new Validator().validate(document)).errors, undefined)
+  for (const { keyword } of keywords) t.notMatch(body, `"${keyword}"`, `${keyword} is a word of this house`)
+
+  t.ok(routes.length > 14)
+  const operations = Object.entries<Record<string, Operation>>(document.paths)
+    .flatMap(([path, methods]) => Object.entries(methods).map(([method, operation]) => ({ method, path, operation })))
+  t.strictSame(operations.map(({ method, path }) => [method, path]).sort(), routes.sort())
+  t.equal(new Set(operations.map(({ operation: { operationId } }) => operationId)).size, routes.length)
+  for (const { method, path, operation } of operations) {
+    const name = `${method} ${path}`
+    t.ok(operation.summary, name)
+    const answer = await app.inject({ method: method.toUpperCase() as 'GET', url: path.replace('{id}', '1').replace('/api/events', '/api/events?since=x') })
+    const isProtected = answer.statusCode === 401
+    t.strictSame(operation.security, isProtected ? [{ token: [] }] : undefined, `${name} ${isProtected ? 'wants a token' : 'wants none'}`)
+    t.equal(path.includes('{id}'), operation.parameters?.some((parameter) => parameter.in === 'path' && parameter.name === 'id') ?? false)
+    if (operation.requestBody) t.ok(operation.requestBody.content['application/json']?.example, `${name} has a body to try`)
+    for (const [status, { description, headers, content = {} }] of Object.entries(operation.responses)) {
+      t.match(status, /^\d{3}$/)
+      t.ok(description && description !== 'Default Response', `${name} ${status} is described`)
+      t.ok(headers['X-Request-Id'])
+      t.equal('Retry-After' in headers, ['429', '503'].includes(status))
+      t.equal('WWW-Authenticate' in headers, status === '401')
+      t.equal('RateLimit' in headers && 'RateLimit-Policy' in headers, '429' in operation.responses)
+      const [media] = Object.values(content)
+      t.equal(media === undefined, status === '204')
+      if (media && path !== '/api/openapi.json') t.ok(media.example ?? media.examples, `${name} ${status} has an example`)
+      if (Number(status) >= 400) t.strictSame(media?.schema, { $ref: '#/components/schemas/Error' })
+    }
+  }
+  const { get: list, post } = document.paths['/api/messages']
+  t.ok(list.responses['200'].headers['X-Event-Cursor'] && list.responses['200'].headers.Age)
+  t.ok(post.responses['201'].headers['Idempotency-Replayed'])
+  t.strictSame(Object.keys(document.paths['/api/events'].get.responses['200'].content), ['text/event-stream'])
+})
+
+t.test('answers are what the document says', async (t) => {
+  const { app, call, register, database } = await startService(t, { RATE_LIMIT: 'on' })
+  await ownUserIds(t, database)
+  const { body: document } = await call('GET', '/api/openapi.json')
+  const ajv = new Ajv2020({ strict: false }).addFormat('date-time', /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/)
+  const conforms = ({ status, headers, body }: Answer, method: string, path: string) => {
+    const at = path.replace(/\?.*/, '').replace(/\/\d+$/, '/{id}')
+    const described = (document.paths[at][method.toLowerCase()] as Operation).responses[`${status}`]
+    const schema = described?.content?.['application/json']?.schema
+    t.equal(schema === undefined, body === undefined)
+    if (schema) t.ok(ajv.validate({ ...schema, components: document.components }, body), `${status} ${method} ${path}`)
+    for (const [name, value] of headers) {
+      const header = Object.entries(described?.headers ?? {}).find(([header]) => header.toLowerCase() === name)?.[1]
+      if (isRelied.test(name)) t.ok(header && ajv.validate(header.schema, /^\d+$/.test(value) ? Number(value) : value), `${name}: ${value}`)
+    }
+  }
+  const check = async (status: number, method: string, path: string, options: Call = {}) => {
+    const answer = await call(method, path, options)
+    t.equal(answer.status, status, `${method} ${path}`)
+    conforms(answer, method, path)
+    return answer
+  }
+  const { nickname, token } = await register()
+  const password = 'correct horse'
+  await check(200, 'GET', '/health/readyz')
+  await check(409, 'POST', '/api/register', { body: { nickname, password } })
+  await check(400, 'POST', '/api/register', { body: { nickname } })
+  await check(201, 'POST', '/api/register', { body: { nickname: 'alice', password } })
+  await check(200, 'POST', '/api/login', { body: { nickname, password } })
+  await check(401, 'POST', '/api/login', { body: { nickname, password: 'wrong' } })
+  await check(400, 'POST', '/api/login', { raw: '{' })
+  await check(415, 'POST', '/api/login', { raw: 'text', headers: { 'content-type': 'text/plain' } })
+  await check(413, 'POST', '/api/login', { raw: 'x'.repeat(70_000) })
+  await check(200, 'GET', '/api/sessions', { token })
+  const post = { token, body: { text: 'hello' }, headers: { 'idempotency-key': 'one' } }
+  const { body: { id } } = await check(201, 'POST', '/api/messages', post)
+  t.ok((await check(201, 'POST', '/api/messages', post)).headers.has('idempotency-replayed'))
+  await check(422, 'POST', '/api/messages', { ...post, body: { text: 'another' } })
+  await check(401, 'POST', '/api/messages', { ...post, token: 'x' })
+  const refused = (await Promise.all(Array.from({ length: 30 }, () => call('POST', '/api/messages', post)))).find(({ status }) => status === 429)
+  conforms(refused!, 'POST', '/api/messages')
+  t.ok((await check(200, 'GET', '/api/messages?limit=1')).headers.has('x-event-cursor'))
+  await check(400, 'GET', '/api/messages?limit=0')
+  await check(200, 'PATCH', `/api/messages/${id}`, { token, body: { text: 'hello again' } })
+  await check(200, 'DELETE', `/api/messages/${id}`, { token })
+  await check(404, 'DELETE', `/api/messages/${id}`, { token })
+  await check(200, 'GET', '/api/openapi.json')
+  await check(204, 'POST', '/api/logout', { token })
+  await check(401, 'GET', '/api/sessions')
+  app.drain.isBegun = true
+  await check(503, 'GET', '/health/readyz')
+})
