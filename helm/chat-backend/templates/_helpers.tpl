@@ -31,6 +31,9 @@ env:
     value: "8080"
   - name: MIGRATE
     value: {{ .Values.migrate | quote }}
+  # For as long as it may take until no new client is sent here. With it, the end takes 25 s at the most.
+  - name: SHUTDOWN_DELAY
+    value: "5"
   {{- with .Values.extraEnv }}
   {{- toYaml . | nindent 2 }}
   {{- end }}
