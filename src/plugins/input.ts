@@ -22,7 +22,7 @@ export const keywords = [
 const ajv = new Ajv({ useDefaults: true, verbose: true, keywords })
 
 /** Queries and parameters arrive as text: whole decimal numbers become integers; anything else stays as it is and fails. */
-function coerceIntegers (schema: TSchema, data: Record<string, unknown>): void {
+export function coerceIntegers (schema: TSchema, data: Record<string, unknown>): void {
   for (const [name, property] of Object.entries<TSchema>(schema.properties)) {
     const text = data[name]
     if (property.type === 'integer' && typeof text === 'string' && /^-?\d+$/.test(text)) {
