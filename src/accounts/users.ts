@@ -33,6 +33,3 @@ export async function replacePassword (query: Query, id: number, oldHash: string
   const rows = await query('update chat_user set password_hash = $3 where id = $1 and password_hash = $2 returning id', [id, oldHash, newHash])
   return rows.length > 0
 }
-
-/** Whether the user is still there. */
-export const hasUser = async (query: Query, id: number) => (await query('select from chat_user where id = $1', [id])).length > 0

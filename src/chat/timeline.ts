@@ -30,11 +30,14 @@ export function toFrame ({ seq, kind, id, message }: LogEntry): Buffer | undefin
 /** One page as JSON, and where the log stands at that moment. `age`, in seconds, is there when it may be out of date. */
 export interface Page { bytes: Buffer, isEmpty: boolean, cursor: number, age?: number }
 
-export const toPage = ({ messages, cursor }: Snapshot): Page => {
+function toTail (messages: Snapshot['messages']): Tail {
   const tail = new Tail()
   for (const message of messages) tail.put(message.id, messageJson(message))
-  return { bytes: tail.page(0, messages.length), isEmpty: messages.length === 0, cursor }
+  return tail
 }
+
+export const toPage = ({ messages, cursor }: Snapshot): Page =>
+  ({ bytes: toTail(messages).page(0, messages.length), isEmpty: messages.length === 0, cursor })
 
 /**
  * The end of the log, as this process has read it: the newest messages, and the newest events, each serialised once.
@@ -84,8 +87,7 @@ export class Timeline extends EventEmitter<{ frames: [Buffer[]], messages: [] }>
 
   /** Starts again from the newest `TAIL_LENGTH` messages: at the start, and where the log cannot tell what happened in between. */
   load ({ messages, cursor }: Snapshot): void {
-    this.#tail = new Tail()
-    for (const message of messages) this.#tail.put(message.id, messageJson(message))
+    this.#tail = toTail(messages)
     this.#floor = messages.length < TAIL_LENGTH ? -Infinity : messages[0]?.id ?? -Infinity
     this.#frames = []
     this.#framesAfter = this.seq = cursor

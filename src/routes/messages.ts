@@ -2,7 +2,7 @@ import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { CreateMessage, DeletedMessage, EditMessage, Message, MessageId, MessageList, PageOfMessages, PostedMessage, PostHeaders } from '../../schemas/messages.ts'
 import { deleteMessage, editMessage } from '../chat/messages.ts'
 import { readPage } from '../chat/pages.ts'
-import { hasUser } from '../accounts/users.ts'
+import { findUserById } from '../accounts/users.ts'
 import {
   addressFailures, bodyFailures, Busy, DatabaseUnavailable, failures, IdempotencyKeyReused, InvalidRequest, MessageNotFound, outages, RateLimited,
   sessionFailures, UserNotFound
@@ -54,7 +54,7 @@ const ownMessages: FastifyPluginAsyncTypebox = async (app) => {
     return reply.code(201).send(message)
   })
 
-  const notFound = async (userId: number) => await hasUser(sql, userId) ? new MessageNotFound() : new UserNotFound()
+  const notFound = async (userId: number) => await findUserById(sql, userId) ? new MessageNotFound() : new UserNotFound()
 
   const edit = {
     operationId: 'editMessage', summary: 'Change what you said', tags, params: MessageId, body: EditMessage,

@@ -16,7 +16,7 @@ export interface Stream {
   close: () => void
 }
 
-export const parseEvents = (text: string): StreamEvent[] => [...text.matchAll(/^id: (\d+)\ndata: (.+)\n\n/gm)].map(([, id, data]) =>
+const parseEvents = (text: string): StreamEvent[] => [...text.matchAll(/^id: (\d+)\ndata: (.+)\n\n/gm)].map(([, id, data]) =>
   ({ id: Number(id), data: JSON.parse(data!) }))
 
 /** Opens `GET /api/events`. @param query such as `?since=5` */
