@@ -1,9 +1,9 @@
 import { randomBytes } from 'node:crypto'
 import { cpus } from 'node:os'
-import { createHistogram, type Histogram } from 'node:perf_hooks'
 import { parseArgs } from 'node:util'
-import autocannon from 'autocannon'
+import type autocannon from 'autocannon'
 import { runCommand, whole } from './command.ts'
+import { fire } from './fire.ts'
 import { post, postMessage, type Request, type Room, scenarios } from './scenarios.ts'
 import { withDataDir, withService } from './service.ts'
 
@@ -13,8 +13,6 @@ import { withDataDir, withService } from './service.ts'
 const SEEDED_MESSAGES = 200
 // A few passwords at a time keep every core busy; more connections would only measure how long they queue.
 const LOGIN_CONNECTIONS = 4
-// A service that is gone refuses thousands of connections a second.
-const MAX_ERRORS = 100
 const WARM_UP_SECONDS = 1
 
 const names = Object.keys(scenarios)
@@ -59,38 +57,6 @@ async function seed (url: string, signal: AbortSignal): Promise<Omit<Room, 'newe
   return { credentials, token }
 }
 
-interface Outcome { result: autocannon.Result, errors: number, latencies: Histogram }
-
-/**
- * @param failures counts what went wrong, by what it was
- * @returns autocannon's result, the number of requests without an answer, and the latencies in microseconds, where autocannon
- * itself has whole milliseconds
- */
-async function fire (options: autocannon.Options, failures: Map<string, number>, signal: AbortSignal): Promise<Outcome> {
-  signal.throwIfAborted()
-  return new Promise((resolve, reject) => {
-    const latencies = createHistogram()
-    const count = (failure: string, times = 1) => failures.set(failure, (failures.get(failure) ?? 0) + times)
-    const stop = () => instance.stop()
-    const instance = autocannon(options, (error: Error | null, result) => {
-      signal.removeEventListener('abort', stop)
-      if (signal.aborted) return reject(signal.reason)
-      if (error) return reject(error)
-      // A connection that closes before its answer is no error to autocannon; but at the end each can have only one open.
-      const dropped = Math.max(0, result.requests.sent - result.requests.total - result.errors - result.connections)
-      if (dropped > 0) count('connection closed without an answer', dropped)
-      if (result.requests.total === 0) count('no answer at all')
-      resolve({ result, errors: result.errors + dropped, latencies })
-    })
-    instance.on('response', (_client, status, _bytes, ms) => {
-      latencies.record(Math.max(1, Math.round(ms * 1000)))
-      if (status < 200 || status > 299) count(`answered ${status}`)
-    })
-    instance.on('reqError', (error: Error) => count(error.message))
-    signal.addEventListener('abort', stop)
-  })
-}
-
 const COLUMNS = ['scenario', 'connections', 'requests/s', '  p50 ms', '  p99 ms', 'non-2xx', 'errors']
 const print = ([name, ...figures]: (string | number)[]) =>
   console.log([`${name}`.padEnd(8), ...figures.map((figure, i) => `${figure}`.padStart(COLUMNS[i + 1]?.length ?? 0))].join('  '))
@@ -108,8 +74,6 @@ async function load (url: string, about: string, { seconds, connections, chosen 
       url,
       duration: seconds,
       connections: name === 'login' ? Math.min(connections, LOGIN_CONNECTIONS) : connections,
-      sampleInt: 100, // It ends by whole samples: short ones keep to the seconds that were asked for.
-      bailout: MAX_ERRORS,
       ...scenarios[name]?.({ ...user, newest })
     }
     const failures = new Map<string, number>()

@@ -32,19 +32,20 @@ export async function withDataDir<Result> (work: (dataDir: string) => Promise<Re
  * Starts the built service on a free loopback port, without rate limits and with warnings on stderr, and stops it by SIGTERM
  * when `work` has settled.
  * @param env the environment, with DATA_DIR; what it says of the engines goes through
+ * @param program another way to start it, or what stands in for it
  * @returns what `work` resolves to
  * @throws {Error} when the service is not built, does not become ready, or ends by itself or with another code than 0;
  * an AbortError when `signal` aborts the start
  */
 export async function withService<Result> (
-  env: NodeJS.ProcessEnv, signal: AbortSignal, work: (service: Service) => Promise<Result>
+  env: NodeJS.ProcessEnv, signal: AbortSignal, work: (service: Service) => Promise<Result>, program = [process.execPath, SERVER]
 ): Promise<Result> {
   if (!existsSync(SERVER)) throw new Error('the service is not built: npm run build')
   const port = await freePort()
   const url = `http://127.0.0.1:${port}`
-  const [program = '', ...args] = [...endedWithUs(), process.execPath, SERVER]
+  const [command = '', ...args] = [...endedWithUs(), ...program]
   const started = performance.now()
-  const child = spawn(program, args, {
+  const child = spawn(command, args, {
     detached: true, // Ctrl-C reaches this process alone, which then ends the service once and in order.
     stdio: ['ignore', 2, 2],
     env: { ...env, HTTP_HOST: '127.0.0.1', HTTP_PORT: `${port}`, RATE_LIMIT: 'off', LOG_LEVEL: 'warn' }

@@ -1,0 +1,67 @@
+import { writeFileSync } from 'node:fs'
+import { cpus } from 'node:os'
+import { parseArgs } from 'node:util'
+import { leaveFirstCore } from './bench/processes.ts'
+import { draw, type Figure, isMissed, printFigures, printRows, type Row } from './bench/report.ts'
+import { requests } from './bench/requests.ts'
+import { withWorld, type World } from './bench/world.ts'
+import { runCommand, whole } from './command.ts'
+
+// `npm run bench`: the service beside what no service can do better (a bare Fastify route, Node alone) and beside what most people
+// would write, in one run, by turns, on engines of its own. Medians; CPU as the operating system counts it.
+
+interface Arguments { rounds: number, seconds: number, only: string, json: string | undefined, svg: string | undefined, chosen: string[] }
+
+const BUDGETS: { scenario: string, rival: string, ratio: keyof Row['ratios'], name: string, atMost?: number, atLeast?: number }[] = [
+  { scenario: 'page of 50', rival: 'bare', ratio: 'service', name: 'CPU', atMost: 1.3 },
+  { scenario: 'page of 50', rival: 'naive', ratio: 'perSecond', name: 'requests/s', atLeast: 8 },
+  { scenario: 'empty poll', rival: 'bare', ratio: 'service', name: 'CPU', atMost: 1.05 },
+  { scenario: 'post, 16 connections', rival: 'naive', ratio: 'perSecond', name: 'requests/s', atLeast: 2.2 },
+  { scenario: 'post, 64 connections', rival: 'naive', ratio: 'perSecond', name: 'requests/s', atLeast: 3 },
+  { scenario: 'post, 256 connections', rival: 'naive', ratio: 'perSecond', name: 'requests/s', atLeast: 6 },
+  { scenario: 'post, 64 connections', rival: 'naive', ratio: 'total', name: 'CPU of all', atMost: 0.25 },
+  { scenario: 'post, 1 connection', rival: 'naive', ratio: 'p50', name: 'p50', atMost: 0.7 }
+]
+
+const requestFigures = (rows: Row[]): Figure[] => BUDGETS.flatMap(({ scenario, rival, ratio, name, ...budget }) =>
+  rows.filter((row) => row.scenario === scenario && row.rival === rival).map(({ ratios }) => ({ what: `${scenario}: ${name} against ${rival}`, value: ratios[ratio], ...budget })))
+
+type Group = (world: World, given: Arguments) => Promise<{ rows?: Row[], figures: Figure[] }>
+const GROUPS: Record<string, Group> = {
+  requests: async (world, given) => {
+    const rows = await requests(world, given)
+    printRows(rows)
+    return { rows, figures: requestFigures(rows) }
+  }
+}
+
+const names = Object.keys(GROUPS)
+const USAGE = `npm run bench -- [--rounds 7] [--seconds 2] [--only TEXT] [--json FILE] [--svg FILE] [${names.join(' | ')}] ...`
+
+function readArguments (): Arguments {
+  const { values: { rounds, seconds, only, json, svg }, positionals } = parseArgs({
+    allowPositionals: true,
+    options: { rounds: { type: 'string', default: '7' }, seconds: { type: 'string', default: '2' }, only: { type: 'string', default: '' }, json: { type: 'string' }, svg: { type: 'string' } }
+  })
+  const unknown = positionals.find((name) => !names.includes(name))
+  if (unknown !== undefined) throw new Error(`There is no group ${JSON.stringify(unknown)}.`)
+  return { rounds: whole('rounds', rounds, 100), seconds: whole('seconds', seconds, 60), only, json, svg, chosen: positionals.length > 0 ? positionals : names }
+}
+
+await runCommand(USAGE, readArguments, async (given, signal) => {
+  const about = `${cpus().length} cores (${cpus()[0]?.model}); Node ${process.versions.node}; ${leaveFirstCore()}`
+  console.log(about)
+  const rows: Row[] = []
+  const figures: Figure[] = []
+  for (const name of given.chosen) {
+    console.log(`\n## ${name}\n`)
+    const found = await withWorld(signal, (world) => GROUPS[name]!(world, given))
+    rows.push(...found.rows ?? [])
+    figures.push(...found.figures)
+  }
+  console.log(`\n## budgets: ${figures.filter(isMissed).length} missed\n`)
+  printFigures(figures)
+  if (given.json !== undefined) writeFileSync(given.json, `${JSON.stringify({ about, ...given, rows, figures }, null, 2)}\n`)
+  if (given.svg !== undefined && rows.length > 0) writeFileSync(given.svg, draw(rows, `CPU of each request in µs. ${about}`))
+  return true
+})

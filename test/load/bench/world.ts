@@ -1,0 +1,83 @@
+import { randomBytes } from 'node:crypto'
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { Redis } from 'ioredis'
+import pg from 'pg'
+import { loadConfig } from '../../../src/config.ts'
+import { migrations } from '../../../src/database/migrations.ts'
+import { startEngines } from '../../../src/embedded/engines.ts'
+import { runs } from '../../../src/embedded/process.ts'
+import { withDataDir, withService } from '../service.ts'
+import { SERVER, type Service } from '../service.ts'
+import { cpuSeconds, onFirstCore } from './processes.ts'
+
+export const USERS = 200
+const MESSAGES = 5000
+
+/** Seconds of CPU. */
+export interface Cpu { service: number, postgres: number, redis: number }
+
+/** Engines of this run's own, a seeded database for each rival, and a session for each user, which are the same everywhere. */
+export interface World {
+  tokens: string[]
+  signal: AbortSignal
+  sql: (database: string, text: string) => Promise<pg.QueryResult>
+  /** Starts the service on the first core, on a database that it migrates. */
+  withService: <Result>(database: string, work: (service: Service) => Promise<Result>) => Promise<Result>
+  /** Starts one of the programs of this folder instead. */
+  withRival: <Result>(file: string, env: NodeJS.ProcessEnv, work: (rival: Service) => Promise<Result>) => Promise<Result>
+  /** What a process, and the engines, have used so far. */
+  cpu: (...pids: number[]) => Cpu
+}
+
+const seedUsers = `insert into chat_user (nickname, password_hash) select 'user ' || n, '' from generate_series(1, ${USERS}) n`
+/** SQL that adds messages of the length of most that people write. */
+export const seedMessages = (count: number) => `insert into chat_message (user_id, text, created_at)
+  select 1 + n % ${USERS}, 'As long a sentence as most that people write in a chat: ' || n, now() from generate_series(1, ${count}) n`
+
+export async function withWorld<Result> (signal: AbortSignal, work: (world: World) => Promise<Result>): Promise<Result> {
+  // Its stand-in would run in this very process, and be measured with it.
+  if (!['redis-server', 'valkey-server'].some((name) => runs(name, '--version'))) throw new Error('a redis-server or valkey-server must be on the PATH')
+  return withDataDir(async (DATA_DIR) => {
+    const { POSTGRES_HOST, REDIS_HOST, POSTGRES_URL, REDIS_URL, ...own } = process.env
+    const engines = await startEngines(loadConfig({ ...own, DATA_DIR }), { info: () => {}, warn: () => {}, error: () => {} })
+    const env = { ...own, DATA_DIR, ...Object.fromEntries(Object.entries(engines.settings).map(([name, value]) => [name, `${value}`])) }
+    try {
+      return await work(await build(signal, DATA_DIR, env))
+    } finally {
+      await engines.stop()
+    }
+  })
+}
+
+async function build (signal: AbortSignal, dataDir: string, env: Record<string, string | undefined>): Promise<World> {
+  const sql = async (database: string, text: string) => {
+    const client = new pg.Client({
+      host: env['POSTGRES_HOST'], port: Number(env['POSTGRES_PORT']), user: env['POSTGRES_USER'], password: env['POSTGRES_PASSWORD'], database
+    })
+    await client.connect()
+    return client.query(text).finally(() => client.end())
+  }
+  const start = <Result> (database: string, program: string[], extra: NodeJS.ProcessEnv, use: (service: Service) => Promise<Result>) =>
+    withService({ ...env, ...extra, POSTGRES_DB: database }, signal, use, [...onFirstCore, process.execPath, ...program])
+
+  const redis = new Redis({ host: env['REDIS_HOST'] ?? '', port: Number(env['REDIS_PORT']), password: env['REDIS_PASSWORD'] ?? '' })
+  const tokens = Array.from({ length: USERS }, () => randomBytes(32).toString('hex'))
+  await redis.mset(tokens.flatMap((token, i) => [`session:${token}`, i + 1]))
+  const redisPid = Number(/process_id:(\d+)/.exec(await redis.info('server'))?.[1])
+  redis.disconnect()
+  const postgresPid = Number(readFileSync(join(dataDir, 'postgres/postmaster.pid'), 'utf8').split('\n')[0])
+
+  await sql('postgres', 'create database naive')
+  await sql('naive', `${migrations[0]?.sql}; ${seedUsers}; ${seedMessages(MESSAGES)}`)
+  const world: World = {
+    tokens, signal, sql,
+    withService: (database, use) => start(database, [SERVER], {}, use),
+    withRival: (file, extra, use) => start('naive', ['--import', 'tsx', fileURLToPath(new URL(file, import.meta.url))], extra, use),
+    cpu: (...pids) => ({ service: pids.reduce((sum, pid) => sum + cpuSeconds(pid), 0), postgres: cpuSeconds(postgresPid), redis: cpuSeconds(redisPid) })
+  }
+  await world.withService('postgres', () => sql('postgres', `${seedUsers}; ${seedMessages(MESSAGES)}`))
+  for (const database of ['postgres', 'naive']) await sql(database, 'vacuum analyze')
+  return world
+}
