@@ -26,14 +26,13 @@ import sessionRoutes from './routes/sessions.ts'
 
 /** Builds the whole service as in production, not yet listening; while it becomes ready it waits for both engines and migrates the database. */
 export function buildApp (config: Config, logger: FastifyBaseLogger): FastifyInstance {
-  const logController = new RequestLog({ requestIdLogLabel: 'requestId' })
+  const logController = new RequestLog()
   const app = Fastify({
-    loggerInstance: logger, logController, genReqId: requestId, clientErrorHandler: answerClientError,
+    // A logger for each request would cost more than all hooks together; who logs of a request names it.
+    loggerInstance: logger, childLoggerFactory: (logger) => logger, logController, genReqId: requestId, clientErrorHandler: answerClientError,
     trustProxy: config.TRUST_PROXY ?? false, bodyLimit: 64 * 1024, pluginTimeout: 0, return503OnClosing: false,
     // The whole request within 10 s: Node wants both limits, and looks at them every 30 s unless told otherwise.
     requestTimeout: 10_000, http: { headersTimeout: 10_000, connectionsCheckingInterval: 1000, requireHostHeader: false },
-    // Each engine is given up sooner; this is for what nobody thought of.
-    handlerTimeout: 15_000,
     frameworkErrors: (error, request, reply) => {
       answerError(error, request, reply.headers(HEADERS))
       logController.requestCompleted(undefined, request, reply)
@@ -49,12 +48,13 @@ export function buildApp (config: Config, logger: FastifyBaseLogger): FastifyIns
     return (data) => (serialize ??= fastJson(schema as object))(data)
   })
   app.register(securityHeaders)
-  app.addHook('onRequest', async (request, reply) => {
+  app.addHook('onRequest', (request, reply, done) => {
     reply.header('x-request-id', request.id)
     const { httpVersion, headers: { host, expect } } = request.raw
-    if (httpVersion === '1.1' && host === undefined) throw new InvalidHttp()
-    if (httpVersion === '1.1' && expect !== undefined && !/(^|\W)100-continue($|\W)/i.test(expect)) throw new ExpectationFailed()
-    if (request.is404) throw new RouteNotFound() // before a body is read, let alone judged
+    if (httpVersion === '1.1' && host === undefined) done(new InvalidHttp())
+    else if (httpVersion === '1.1' && expect !== undefined && !/(^|\W)100-continue($|\W)/i.test(expect)) done(new ExpectationFailed())
+    else if (request.is404) done(new RouteNotFound()) // before a body is read, let alone judged
+    else done()
   })
 
   app.register(cors, { config })

@@ -12,8 +12,7 @@ const errorJson = fastJson(ErrorAnswer)
 const refusals: Record<string, new () => errors.ClientError> = {
   FST_ERR_BAD_URL: errors.InvalidUrl, FST_ERR_CTP_INVALID_CONTENT_LENGTH: errors.InvalidHttp,
   FST_ERR_CTP_BODY_TOO_LARGE: errors.BodyTooLarge, FST_ERR_CTP_INVALID_MEDIA_TYPE: errors.NotJson, FST_ERR_CTP_INVALID_JSON_BODY: errors.InvalidJson,
-  HPE_HEADER_OVERFLOW: errors.HeadersTooLarge, ERR_HTTP_REQUEST_TIMEOUT: errors.RequestTimeout,
-  FST_ERR_HANDLER_TIMEOUT: errors.Busy
+  HPE_HEADER_OVERFLOW: errors.HeadersTooLarge, ERR_HTTP_REQUEST_TIMEOUT: errors.RequestTimeout
 }
 
 function visible (error: FastifyError): Pick<errors.ClientError, 'statusCode' | 'code' | 'message'> {
@@ -29,7 +28,7 @@ const loggable = ({ name, code, message, stack, cause }: FastifyError): object =
 /** Answers every error in one shape; what no client should see becomes `internal_error`, and the log says what it was. */
 export function answerError (error: FastifyError, request: FastifyRequest, reply: FastifyReply): void {
   const { statusCode, code, message } = visible(error)
-  if (statusCode >= 500) request.log.error({ error: loggable(error) }, message)
+  if (statusCode >= 500) request.log.error({ requestId: request.id, error: loggable(error) }, message)
   if (statusCode === 401) reply.header('www-authenticate', 'Bearer')
   if (code === 'encoded_body') reply.header('accept-encoding', 'identity')
   if (statusCode === 503) reply.header('retry-after', 1) // seconds

@@ -30,6 +30,6 @@ export class RequestLog extends LogController {
   override routeNotFound () {}
   override requestCompleted (_error: unknown, request: FastifyRequest, reply: FastifyReply) {
     const { method, routeOptions: { url: route = 'unknown' } } = request
-    request.log.info({ method, route, status: reply.statusCode, durationMs: Math.round(reply.elapsedTime * 10) / 10 }, 'request completed')
+    request.log.info({ requestId: request.id, method, route, status: reply.statusCode, durationMs: Math.round(reply.elapsedTime * 10) / 10 }, 'request completed')
   }
 }

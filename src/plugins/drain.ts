@@ -1,6 +1,6 @@
 import type { Socket } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
-import type { FastifyRequest } from 'fastify'
+import type { FastifyRequest, onSendHookHandler, preHandlerHookHandler } from 'fastify'
 import fp from 'fastify-plugin'
 
 declare module 'fastify' {
@@ -17,13 +17,18 @@ const EVERY_MS = 50
 export default fp(async (app) => {
   app.decorate('drain', { isBegun: false })
   const changes = new Set<FastifyRequest>()
-  app.addHook('preHandler', (request, _reply, done) => {
-    if (request.method !== 'GET') changes.add(request)
+  const begin: preHandlerHookHandler = (request, _reply, done) => {
+    changes.add(request)
     done()
-  })
-  app.addHook('onSend', (request, _reply, payload, done) => {
+  }
+  const end: onSendHookHandler = (request, _reply, payload, done) => {
     changes.delete(request)
     done(null, payload)
+  }
+  app.addHook('onRoute', (route) => {
+    if (route.method === 'GET' || route.method === 'HEAD') return
+    route.preHandler = [begin, ...[route.preHandler ?? []].flat()]
+    route.onSend = [...[route.onSend ?? []].flat(), end]
   })
 
   const sockets = new Set<Socket>()

@@ -22,11 +22,12 @@ export const keywords = [
 const ajv = new Ajv({ useDefaults: true, verbose: true, keywords })
 
 /** Queries and parameters arrive as text: whole decimal numbers become integers; anything else stays as it is and fails. */
-export function coerceIntegers (schema: TSchema, data: Record<string, unknown>): void {
-  for (const [name, property] of Object.entries<TSchema>(schema.properties)) {
-    const text = data[name]
-    if (property.type === 'integer' && typeof text === 'string' && /^-?\d+$/.test(text)) {
-      data[name] = Math.max(-Number.MAX_SAFE_INTEGER, Math.min(Number(text), Number.MAX_SAFE_INTEGER))
+export function integerCoercion (schema: TSchema): (data: Record<string, unknown>) => void {
+  const names = Object.entries<TSchema>(schema.properties).flatMap(([name, { type }]) => type === 'integer' ? [name] : [])
+  return (data) => {
+    for (const name of names) {
+      const text = data[name]
+      if (typeof text === 'string' && /^-?\d+$/.test(text)) data[name] = Math.max(-Number.MAX_SAFE_INTEGER, Math.min(Number(text), Number.MAX_SAFE_INTEGER))
     }
   }
 }
@@ -57,8 +58,9 @@ export default fp(async (app) => {
 
   app.setValidatorCompiler<TSchema>(({ schema, httpPart }) => {
     const validate = ajv.compile(schema)
+    const coerce = httpPart === 'body' ? undefined : integerCoercion(schema)
     return (data) => {
-      if (httpPart !== 'body') coerceIntegers(schema, data)
+      coerce?.(data)
       return validate(data) ? { value: data } : { error: validate.errors ?? [] }
     }
   })

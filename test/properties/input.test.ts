@@ -6,7 +6,7 @@ import { CreateMessage, PageOfMessages } from '../../schemas/messages.ts'
 import { loadConfig } from '../../src/config.ts'
 import { AuthorizationMalformed, AuthorizationMissing } from '../../src/errors.ts'
 import { bearerToken } from '../../src/plugins/authenticate.ts'
-import input, { coerceIntegers } from '../../src/plugins/input.ts'
+import input, { integerCoercion } from '../../src/plugins/input.ts'
 import { requestId } from '../../src/requests.ts'
 import { StartError } from '../../src/start.ts'
 import { normalNickname, normalText } from '../../src/text.ts'
@@ -70,7 +70,7 @@ t.test('a body is taken by the code points of what is stored, and by nothing els
 t.test('a cursor is a whole decimal number, of any size, and is never more than what counts exactly', async (t) => {
   const coerce = (value: string): unknown => {
     const data: Record<string, unknown> = { after_id: value }
-    coerceIntegers(PageOfMessages, data)
+    integerCoercion(PageOfMessages)(data)
     return data['after_id']
   }
   const limit = BigInt(Number.MAX_SAFE_INTEGER)
