@@ -10,7 +10,7 @@ export const Message = Type.Object({
 export type Message = Static<typeof Message>
 
 /** Sent as the bytes that its serialiser made once, for whoever asks. */
-export const MessageList = Type.Unsafe<Buffer>(Type.Array(Message, {
+export const MessageList = Type.Unsafe<Buffer | string>(Type.Array(Message, {
   title: 'MessageList', description: 'Ascending by id.', examples: [[hello]],
   headers: {
     'X-Event-Cursor': Type.Integer({ description: '`since` for the events that follow on this list.' }),

@@ -13,7 +13,7 @@ const PATIENCE_MS = 1000
  * last known, with its age, where there is no SQL either.
  * @throws {DatabaseUnavailable} when the last known tail does not have it
  */
-export async function readPage (query: Query, timeline: Timeline, wanted: PageOfMessages): Promise<Page> {
+export function readPage (query: Query, timeline: Timeline, wanted: PageOfMessages): Page | Promise<Page> {
   const known = timeline.page(wanted)
   if (known && known.age === undefined) return known
   const read = listMessages(query, wanted).then(toPage)

@@ -1,5 +1,7 @@
 // Room for what comes, before the bytes must be copied to a larger buffer.
 const SPARE_BYTES = 64 * 1024
+// Most readers ask for the same few pages; whoever asks for others pushes these out.
+const KEPT_PAGES = 16
 
 /** Messages as JSON, ascending by id, in one buffer, so that a page of them is one copy. */
 export class Tail {
@@ -8,6 +10,7 @@ export class Tail {
   // Message i is at bytes[offsets[i]] to bytes[offsets[i + 1]], with a comma before it.
   #offsets = [0]
   #bytes = Buffer.allocUnsafe(SPARE_BYTES)
+  #pages = new Map<number, Buffer>() // as they are now, by their range
 
   /** The index of the first message after `id`. */
   indexAfter (id: number): number {
@@ -39,14 +42,19 @@ export class Tail {
   }
 
   /** The messages from one index to before another, as a JSON array. */
-  page (from: number, to: number): Buffer {
-    if (from >= to) return Buffer.from('[]')
+  page (from: number, to: number): Buffer | string {
+    if (from >= to) return '[]' // Node sends a short text together with the headers, and bytes after them.
+    const range = from * 2 ** 20 + to
+    const kept = this.#pages.get(range)
+    if (kept) return kept
     const start = this.#at(this.#offsets, from)
     const end = this.#at(this.#offsets, to)
     const page = Buffer.allocUnsafe(end - start + 1)
     this.#bytes.copy(page, 0, start, end)
     page[0] = 0x5b // [ where the first comma was
     page[page.length - 1] = 0x5d // ]
+    if (this.#pages.size >= KEPT_PAGES) this.#pages.clear()
+    this.#pages.set(range, page)
     return page
   }
 
@@ -55,6 +63,7 @@ export class Tail {
     const end = this.#at(this.#offsets, index + count)
     const used = this.#at(this.#offsets, this.ids.length)
     const growth = bytes.length - (end - start)
+    this.#pages.clear()
     if (used + growth > this.#bytes.length) {
       const larger = Buffer.allocUnsafe((used + growth) * 2)
       this.#bytes.copy(larger, 0, 0, used)

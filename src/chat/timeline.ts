@@ -28,7 +28,7 @@ export function toFrame ({ seq, kind, id, message }: LogEntry): Buffer | undefin
 }
 
 /** One page as JSON, and where the log stands at that moment. `age`, in seconds, is there when it may be out of date. */
-export interface Page { bytes: Buffer, isEmpty: boolean, cursor: number, age?: number }
+export interface Page { json: Buffer | string, isEmpty: boolean, cursor: number, age?: number }
 
 function toTail (messages: Snapshot['messages']): Tail {
   const tail = new Tail()
@@ -37,7 +37,7 @@ function toTail (messages: Snapshot['messages']): Tail {
 }
 
 export const toPage = ({ messages, cursor }: Snapshot): Page =>
-  ({ bytes: toTail(messages).page(0, messages.length), isEmpty: messages.length === 0, cursor })
+  ({ json: toTail(messages).page(0, messages.length), isEmpty: messages.length === 0, cursor })
 
 /**
  * The end of the log, as this process has read it: the newest messages, and the newest events, each serialised once.
@@ -160,7 +160,7 @@ export class Timeline extends EventEmitter<{ frames: [Buffer[]], messages: [] }>
       from = Math.max(0, to - size)
     }
     return {
-      bytes: this.#tail.page(from, to), isEmpty: from >= to, cursor: this.seq, ...(!this.isFresh && { age: Math.floor(this.#age / 1000) })
+      json: this.#tail.page(from, to), isEmpty: from >= to, cursor: this.seq, ...(!this.isFresh && { age: Math.floor(this.#age / 1000) })
     }
   }
 

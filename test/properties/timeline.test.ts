@@ -94,7 +94,7 @@ class Room {
       return
     }
     const wanted = after !== undefined ? this.all.filter(({ id }) => id > after).slice(0, size) : this.all.filter(({ id }) => id < before).slice(-size)
-    if (`${page.bytes}` !== JSON.stringify(wanted)) throw new Error(`${page.bytes} is not ${JSON.stringify(wanted)}`)
+    if (`${page.json}` !== JSON.stringify(wanted)) throw new Error(`${page.json} is not ${JSON.stringify(wanted)}`)
     if (page.isEmpty !== (wanted.length === 0) || page.cursor !== this.#log.length) throw new Error('a wrong description of the page')
   }
 
