@@ -12,7 +12,7 @@ export default fp<{ config: Config }>(async (app, { config }) => {
   const client = new Redis({
     host: config.REDIS_HOST, port: config.REDIS_PORT, db: config.REDIS_DB, password: config.REDIS_PASSWORD,
     lazyConnect: true, connectTimeout: 2000, commandTimeout: 2000, socketTimeout: 3000,
-    enableOfflineQueue: false, autoResendUnfulfilledCommands: false, maxRetriesPerRequest: 0,
+    enableAutoPipelining: true, enableOfflineQueue: false, autoResendUnfulfilledCommands: false, maxRetriesPerRequest: 0,
     retryStrategy: (tries) => Math.min(tries * 100, 1000)
   })
   let reason: Error | undefined
