@@ -22,6 +22,8 @@ export class Follower {
   #complaint: string | undefined
   #hasFailed = false
   #callers: (() => void)[] = []
+  #announced = 0
+  #isSpared = false
   #isWoken = false
   #wake = () => {}
   #ended: Promise<void> | undefined
@@ -55,6 +57,19 @@ export class Follower {
     })
   }
 
+  /** Leaves what is announced meanwhile to `work`, which reads the log itself, and looks for the rest when it has settled. */
+  async spare<Done> (work: () => Promise<Done>): Promise<Done> {
+    this.#isSpared = true
+    return work().finally(() => {
+      this.#isSpared = false
+      this.#followAnnounced()
+    })
+  }
+
+  #followAnnounced (): void {
+    if (!this.#isSpared && this.#announced > this.#timeline.seq) this.#wakeUp()
+  }
+
   #wakeUp (): void {
     this.#isWoken = true
     this.#wake()
@@ -82,7 +97,10 @@ export class Follower {
     })
     lost.catch(() => {})
     client.on('error', () => {})
-    client.on('notification', ({ payload }) => { if (Number(payload) > this.#timeline.seq) this.#wakeUp() })
+    client.on('notification', ({ payload }) => {
+      this.#announced = Number(payload)
+      this.#followAnnounced()
+    })
     try {
       // A client that is ended while it connects never says how that went.
       await Promise.race([client.connect(), lost])

@@ -97,9 +97,10 @@ export class MessageWriter {
   /** Settles each of the posts. */
   async #write (posts: Post[], tries = 1): Promise<void> {
     try {
-      const rows = await this.#insert(posts)
+      const rows = await this.#follower.spare(() => this.#insert(posts))
+      const inserted = new Map(rows.map((row) => [row.n, row]))
       for (const [i, { userId, text, resolve, reject }] of posts.entries()) {
-        const row = rows.find(({ n }) => n === i + 1)
+        const row = inserted.get(i + 1)
         if (row) resolve({ message: toMessage({ ...row, user_id: userId, text }), isReplay: false })
         else reject(new UserNotFound())
       }
