@@ -1,6 +1,10 @@
-{{/* The labels of every object, not of the pods: those carry `app` alone, as the selector of the release taken over does. */}}
+{{/* The labels of every object; nothing selects by them but `app`. */}}
 {{- define "chat-backend.labels" -}}
 app: {{ .Values.names.app }}
+{{ include "chat-backend.commonLabels" . }}
+{{- end }}
+
+{{- define "chat-backend.commonLabels" -}}
 app.kubernetes.io/name: {{ .Chart.Name }}
 app.kubernetes.io/instance: {{ .Release.Name | quote }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
@@ -8,35 +12,45 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- end }}
 
-{{/* What all three containers have in common: the image, its environment and its limits. */}}
+{{/* Rights, secrets and scheduling, the same for the pods of the service, the migration and the test. */}}
+{{- define "chat-backend.pod" -}}
+# A Service named redis would set REDIS_PORT to tcp://…
+enableServiceLinks: false
+# Nothing here speaks to Kubernetes.
+automountServiceAccountToken: false
+securityContext:
+  runAsNonRoot: true
+  runAsUser: 65532
+  runAsGroup: 65532
+  seccompProfile:
+    type: RuntimeDefault
+{{- with .Values.imagePullSecrets }}
+imagePullSecrets:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.priorityClassName }}
+priorityClassName: {{ . }}
+{{- end }}
+{{- with .Values.nodeSelector }}
+nodeSelector:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.affinity }}
+affinity:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.tolerations }}
+tolerations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+
+{{/* Every container: the image, started by its own entrypoint (node, of which no shell and no PATH knows), limits and rights. */}}
 {{- define "chat-backend.container" -}}
 {{- with .Values.image -}}
 image: {{ .repository }}{{ if .digest }}@{{ .digest }}{{ else }}:{{ .tag | default $.Chart.AppVersion }}{{ end }}
 imagePullPolicy: {{ .pullPolicy }}
 {{- end }}
-envFrom:
-  - secretRef:
-      name: {{ .Values.names.databaseSecret }}
-  - secretRef:
-      name: {{ .Values.names.redisSecret }}
-  - configMapRef:
-      name: {{ .Values.names.projectConfig }}
-  - configMapRef:
-      name: {{ .Values.names.databaseConfig }}
-  - configMapRef:
-      name: {{ .Values.names.redisConfig }}
-env:
-  # The port of the probes and the Service.
-  - name: HTTP_PORT
-    value: "8080"
-  - name: MIGRATE
-    value: {{ .Values.migrate | quote }}
-  # For as long as it may take until no new client is sent here. With it, the end takes 25 s at the most.
-  - name: SHUTDOWN_DELAY
-    value: "5"
-  {{- with .Values.extraEnv }}
-  {{- toYaml . | nindent 2 }}
-  {{- end }}
 resources:
   {{- toYaml .Values.resources | nindent 2 }}
 securityContext:
@@ -46,25 +60,54 @@ securityContext:
     drop: [ALL]
 {{- end }}
 
-{{/* `node -e <this> POSTGRES 5432`: waits until something answers at POSTGRES_HOST and POSTGRES_PORT. As process 1, node
-would ignore a SIGTERM that it has no handler for, and a pod that waits could not be deleted at once. */}}
-{{- define "chat-backend.wait" -}}
-const { connect } = require('node:net')
-const [, engine, usualPort] = process.argv
-const host = process.env[`${engine}_HOST`]
-const port = process.env[`${engine}_PORT`] || usualPort
-process.on('SIGTERM', () => process.exit(1))
-function attempt (tries) {
-  const say = (text) => console.log(`${engine} at ${host}:${port}, try ${tries}: ${text}`)
-  connect({ host, port, timeout: 2000 })
-    .on('connect', () => { say('connected'); process.exit(0) })
-    .on('timeout', function () { this.destroy(new Error('no answer in 2 s')) })
-    .on('error', ({ code, message }) => { say(code || message); setTimeout(attempt, 1000, tries + 1) })
-}
-if (host) {
-  attempt(1)
-} else {
-  console.log(`${engine}_HOST is not set`)
-  process.exitCode = 1
-}
+{{/* The containers of the service and of the migration, which know the engines. Takes `root`, `migrate` and `extraEnv`. */}}
+{{- define "chat-backend.configured" -}}
+{{- include "chat-backend.container" .root }}
+{{- with .root.Values.extraVolumeMounts }}
+volumeMounts:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .root.Values.envFrom }}
+envFrom:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+env:
+  {{- include "chat-backend.env" . | nindent 2 }}
+{{- end }}
+
+{{/* The environment beside `envFrom`, over which it wins. A later entry replaces an earlier one of the same name: to apply both is
+an error on the server's side, and so with Helm 4. */}}
+{{- define "chat-backend.env" -}}
+{{- $env := list (dict "name" "HTTP_PORT" "value" "8080") (dict "name" "MIGRATE" "value" .migrate) }}
+{{- with .root.Values.trustProxy }}
+  {{- $env = append $env (dict "name" "TRUST_PROXY" "value" (join "," .)) }}
+{{- end }}
+{{- $variables := dict "url" "URL" "host" "HOST" "port" "PORT" "database" "DB" "user" "USER" "password" "PASSWORD" }}
+{{- range $engine := list "postgres" "redis" }}
+  {{- $settings := index $.root.Values $engine }}
+  {{- $keys := ternary $settings.secretKeys dict (ne $settings.existingSecret "") }}
+  {{- range $field := list "url" "host" "port" "database" "user" "password" }}
+    {{- $name := printf "%s_%s" (upper $engine) (index $variables $field) }}
+    {{- $value := index $settings $field | default "" | toString }}
+    {{- if and (index $keys "url") (ne $field "url") }}
+    {{- else if index $keys $field }}
+      {{- $env = append $env (dict "name" $name "valueFrom" (dict "secretKeyRef" (dict "name" $settings.existingSecret "key" (index $keys $field)))) }}
+    {{- else if $value }}
+      {{- $env = append $env (dict "name" $name "value" $value) }}
+    {{- end }}
+  {{- end }}
+{{- end }}
+{{- $last := dict }}
+{{- $env = concat $env .root.Values.extraEnv .extraEnv }}
+{{- range $env }}
+  {{- $_ := set $last .name . }}
+{{- end }}
+{{- $unique := list }}
+{{- range $env }}
+  {{- if hasKey $last .name }}
+    {{- $unique = append $unique (index $last .name) }}
+    {{- $_ := unset $last .name }}
+  {{- end }}
+{{- end }}
+{{- toYaml $unique }}
 {{- end }}

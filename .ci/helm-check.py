@@ -1,0 +1,272 @@
+"""The facts that .ci/helm holds the chart to. Reads what Helm rendered on standard input."""
+import json, os, re, socket, subprocess, sys, threading, yaml
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+# What a replica tells, and of kube-state-metrics what the alerts need.
+METRICS = '''http_request_duration_seconds_bucket http_request_duration_seconds_count nodejs_eventloop_lag_p99_seconds process_cpu_seconds_total
+    process_resident_memory_bytes chat_postgres_pool_connections chat_postgres_pool_waiting chat_password_queue chat_write_queue
+    chat_write_batch_messages_bucket chat_write_batch_messages_sum chat_write_batch_messages_count chat_log_lag_seconds chat_event_streams
+    chat_long_polls chat_rate_limit_rejections_total chat_build_info up kube_deployment_status_replicas_available
+    kube_deployment_spec_replicas kube_pod_container_status_restarts_total kube_pod_container_resource_limits
+    kube_horizontalpodautoscaler_status_desired_replicas kube_horizontalpodautoscaler_spec_max_replicas'''.split()
+CUSTOM = {'ServiceMonitor': 'prometheus-operator/monitoring.coreos.com/v1', 'PodMonitor': 'prometheus-operator/monitoring.coreos.com/v1',
+          'PrometheusRule': 'prometheus-operator/monitoring.coreos.com/v1', 'HTTPRoute': 'gateway-api/gateway.networking.k8s.io/v1'}
+VOLUMES = {'name', 'configMap', 'csi', 'downwardAPI', 'emptyDir', 'ephemeral', 'persistentVolumeClaim', 'projected', 'secret'}
+failed = False
+
+
+def check(what, value, expected=True):
+    global failed
+    if value == expected:
+        return print(f'ok - {what}')
+    failed = True
+    print(f'not ok - {what}: {value!r} instead of {expected!r}')
+
+
+def read(text):
+    return list(filter(None, yaml.safe_load_all(text)))
+
+
+def pod_of(item):
+    return item['spec'] if item['kind'] == 'Pod' else item['spec'].get('template', {}).get('spec')
+
+
+def pods(objects):
+    return [pod for pod in map(pod_of, (o for o in objects if 'spec' in o)) if pod]
+
+
+def containers(pod):
+    return pod.get('initContainers', []) + pod['containers']
+
+
+def unsafe(pod):
+    """Pod Security `restricted` in the words of its definition, and the few things beyond it that hold for every pod here."""
+    own = pod.get('securityContext', {})
+    yield from (f'{key} is set' for key in ('hostNetwork', 'hostPID', 'hostIPC', 'serviceAccountName') if pod.get(key))
+    yield from (f'volume {v}' for v in pod.get('volumes', []) if not set(v) <= VOLUMES)
+    yield from (f'{key} is set' for key in ('sysctls', 'seLinuxOptions', 'windowsOptions', 'appArmorProfile') if key in own)
+    if own.get('seccompProfile') != {'type': 'RuntimeDefault'}: yield 'no seccomp profile'
+    if own.get('runAsNonRoot') is not True: yield 'may run as root'
+    if not (isinstance(own.get('runAsUser'), int) and own['runAsUser'] > 0): yield 'no numeric user'
+    if pod.get('automountServiceAccountToken') is not False: yield 'has a token'
+    if pod.get('enableServiceLinks') is not False: yield 'has service links'
+    for container in containers(pod):
+        name, rights = container['name'], container.get('securityContext', {})
+        if rights != {'allowPrivilegeEscalation': False, 'readOnlyRootFilesystem': True, 'capabilities': {'drop': ['ALL']}}: yield f'{name}: {rights}'
+        if any('hostPort' in port for port in container.get('ports', [])): yield f'{name}: hostPort'
+        if 'limits' not in container.get('resources', {}): yield f'{name}: no limits'
+        names = [entry['name'] for entry in container.get('env', [])]
+        if len(names) != len(set(names)): yield f'{name}: {names} has one twice'
+        if 'command' in container: yield f'{name}: replaces the entrypoint'
+
+
+def manifests(helm, version, *files):
+    from kubernetes_validate import utils
+    def invalid(item):
+        try:
+            utils.validate(item, version, strict=True)
+        except utils.ValidationError as error:
+            return f"{item['kind']} {item['metadata']['name']}: {error.message}"
+    for file in files:
+        name, objects = os.path.basename(file).split('.')[0], read(open(file))
+        check(f'{helm} renders {name} as Kubernetes {version} wants it', list(filter(None, (invalid(o) for o in objects if o['kind'] not in CUSTOM))), [])
+        check(f'{helm} renders {name} under Pod Security restricted', [bad for pod in pods(objects) for bad in unsafe(pod)], [])
+
+
+def waits(container, form):
+    """Runs what an init container runs, with Node from here, while its engine listens."""
+    engine = container['args'][2]
+    with socket.create_server(('127.0.0.1', 0)) as server:
+        port = server.getsockname()[1]
+        address = {f'{engine}_URL': f'scheme://user:secret@127.0.0.1:{port}/0'} if form == 'url' else {f'{engine}_HOST': '127.0.0.1', f'{engine}_PORT': str(port)}
+        return subprocess.run(['timeout', '10', 'node', *container['args']], env=os.environ | address, stdout=subprocess.DEVNULL).returncode
+
+
+def tests(pod, status):
+    """Runs what the test pod runs against a service that answers readyz with this status."""
+    class Service(BaseHTTPRequestHandler):
+        def do_GET(self):
+            ready = self.path == '/health/readyz'
+            self.send_response(status if ready else 200)
+            self.end_headers()
+            self.wfile.write(json.dumps({'status': 'ok'} if ready else []).encode())
+        def log_message(self, *_): pass
+    with HTTPServer(('127.0.0.1', 0), Service) as server:
+        threading.Thread(target=server.serve_forever).start()
+        arguments = [*pod['containers'][0]['args'][:2], f'http://127.0.0.1:{server.server_address[1]}']
+        code = subprocess.run(['timeout', '10', 'node', *arguments], stdout=subprocess.DEVNULL).returncode
+        server.shutdown()
+        return code
+
+
+def names(objects):
+    return sorted(f"{o['kind']} {o['metadata']['name']}" for o in objects)
+
+
+def one(objects, kind, name='chat-backend'):
+    return next(o for o in objects if o['kind'] == kind and o['metadata']['name'] == name)
+
+
+def environment(container):
+    return {entry['name']: entry.get('value') or '{name}:{key}'.format(**entry['valueFrom']['secretKeyRef']) for entry in container['env']}
+
+
+def seed(helm):
+    objects = read(sys.stdin)
+    deployment, service, ingress = one(objects, 'Deployment'), one(objects, 'Service'), one(objects, 'Ingress', 'chat-backend-ingress')
+    pod = deployment['spec']['template']['spec']
+    main, inits = pod['containers'][0], pod['initContainers']
+    check(f'{helm} renders these objects', names(objects),
+          ['Deployment chat-backend', 'Ingress chat-backend-ingress', 'Pod chat-backend-test', 'Service chat-backend'])
+    label = {'app': 'chat-backend'}
+    check(f'{helm} selects the pods by the label app alone', [deployment['spec']['selector'], service['spec']['selector']], [{'matchLabels': label}, label])
+    check(f'{helm} gives the pods that label', label.items() <= deployment['spec']['template']['metadata']['labels'].items())
+    check(f'{helm} names the containers', [c['name'] for c in (*inits, main)], ['wait-for-postgres', 'wait-for-redis', 'chat-backend'])
+    sources = [('secretRef', 'db-secret'), ('secretRef', 'redis-secret'), ('configMapRef', 'project-example-config'),
+               ('configMapRef', 'db-config'), ('configMapRef', 'redis-config')]
+    check(f'{helm} reads Secrets and ConfigMaps in order', [c['envFrom'] for c in (*inits, main)], [[{kind: {'name': name}} for kind, name in sources]] * 3)
+    check(f'{helm} leaves the shared tables to Django', environment(main), {'HTTP_PORT': '8080', 'MIGRATE': 'own'})
+    check(f'{helm} upgrades without a gap', deployment['spec']['strategy'], {'type': 'RollingUpdate', 'rollingUpdate': {'maxSurge': 1, 'maxUnavailable': 0}})
+    check(f'{helm} serves on until nobody is sent here', main['lifecycle'], {'preStop': {'sleep': {'seconds': 5}}})
+    check(f'{helm} leaves time for an orderly end', pod['terminationGracePeriodSeconds'] > 5 + 25)
+    startup, liveness, readiness = (main[f'{name}Probe'] for name in ('startup', 'liveness', 'readiness'))
+    check(f'{helm} asks for health', [(p['httpGet']['path'], p['httpGet']['port']) for p in (startup, liveness, readiness)],
+          [('/health/livez', 'http'), ('/health/livez', 'http'), ('/health/readyz', 'http')])
+    check(f'{helm} bears a readiness of 2 s and a start of 60 s', [readiness['timeoutSeconds'] > 2, startup['periodSeconds'] * startup['failureThreshold'] > 60], [True, True])
+    check(f'{helm} serves port 8080', [main['ports'], service['spec']['ports'], service['spec']['type']],
+          [[{'name': 'http', 'containerPort': 8080}], [{'name': 'http', 'port': 8080, 'targetPort': 'http'}], 'ClusterIP'])
+    check(f'{helm} routes /api alone, by the default class', ingress['spec'], {'rules': [{'host': '', 'http': {'paths': [
+        {'path': '/api', 'pathType': 'Prefix', 'backend': {'service': {'name': 'chat-backend', 'port': {'name': 'http'}}}}]}}]})
+    nginx = 'nginx.ingress.kubernetes.io/proxy-'
+    check(f'{helm} has nginx hand streams on, and cut none', ingress['metadata']['annotations'],
+          {f'{nginx}buffering': 'off', f'{nginx}read-timeout': '3600', f'{nginx}send-timeout': '3600'})
+    for form in ('host', 'url'):
+        check(f'{helm} waits for both engines by {form}', [waits(c, form) for c in inits], [0, 0])
+    test = one(objects, 'Pod', 'chat-backend-test')
+    check(f'{helm} tests what is ready, and only that', [tests(test['spec'], status) for status in (200, 503)], [0, 1])
+    check(f'{helm} has no test before it is asked for', test['metadata']['annotations']['helm.sh/hook'], 'test')
+
+
+def minimal(helm):
+    objects = read(sys.stdin)
+    check(f'{helm} renders no more than it must', names(objects), ['Deployment chat-backend', 'Pod chat-backend-test', 'Service chat-backend'])
+    check(f'{helm} takes the passwords from the Secrets', environment(one(objects, 'Deployment')['spec']['template']['spec']['containers'][0]),
+          {'HTTP_PORT': '8080', 'MIGRATE': 'on', 'POSTGRES_HOST': 'postgres', 'POSTGRES_PASSWORD': 'postgres:password', 'REDIS_HOST': 'valkey', 'REDIS_PASSWORD': 'valkey:password'})
+
+
+def engines(helm):
+    objects = read(sys.stdin)
+    example = read(open('helm/examples/engines.yaml'))
+    env = environment(one(objects, 'Deployment')['spec']['template']['spec']['containers'][0])
+    check(f'{helm} finds the engines of the example', [(o['metadata']['name'], o['spec']['ports'][0]['port']) for o in example if o['kind'] == 'Service'],
+          [(env['POSTGRES_HOST'], 5432), (env['REDIS_HOST'], 6379)])
+
+
+def operators(helm):
+    env = environment(one(read(sys.stdin), 'Deployment')['spec']['template']['spec']['containers'][0])
+    cluster, valkey = read(open('helm/examples/cloudnative-pg.yaml'))[0], read(open('helm/examples/valkey-values.yaml'))[0]
+    secret = f"{cluster['metadata']['name']}-app"
+    check(f"{helm} finds CloudNativePG's PostgreSQL", {k: v for k, v in env.items() if k.startswith('POSTGRES')},
+          {f'POSTGRES_{k}': f'{secret}:{v}' for k, v in {'HOST': 'host', 'PORT': 'port', 'DB': 'dbname', 'USER': 'username', 'PASSWORD': 'password'}.items()})
+    check(f"{helm} finds Valkey's password", env['REDIS_PASSWORD'], f"{valkey['auth']['usersExistingSecret']}:{next(iter(valkey['auth']['aclUsers']))}")
+
+
+def full(helm):
+    objects = read(sys.stdin)
+    deployment, job = one(objects, 'Deployment'), one(objects, 'Job', 'chat-backend-migrate')
+    pod = deployment['spec']['template']['spec']
+    main, migrate = pod['containers'][0], pod_of(job)['containers'][0]
+    check(f'{helm} renders everything', names(objects), sorted([
+        'ConfigMap chat-backend-authority', 'ConfigMap chat-backend-dashboard', 'ConfigMap chat-config', 'Deployment chat-backend', 'HTTPRoute chat-backend',
+        'HorizontalPodAutoscaler chat-backend', 'Ingress chat-backend-ingress', 'Job chat-backend-migrate', 'NetworkPolicy chat-backend', 'Pod chat-backend-test',
+        'PodDisruptionBudget chat-backend', 'PrometheusRule chat-backend', 'Service chat-backend', 'ServiceMonitor chat-backend']))
+    check(f'{helm} leaves the count to the autoscaler', 'replicas' in deployment['spec'], False)
+    check(f'{helm} takes the image by its digest', {c['image'] for p in pods(objects) for c in containers(p)}, {'registry.example/chat-backend@sha256:' + '0123456789abcdef' * 4})
+    check(f'{helm} waits for as long as it is told, and ends in time', [main['lifecycle'], pod['terminationGracePeriodSeconds']], [{'preStop': {'sleep': {'seconds': 15}}}, 45])
+    service = {'HTTP_PORT': '8080', 'MIGRATE': 'off', 'TRUST_PROXY': '10.0.0.0/8,fd00::/8', 'POSTGRES_HOST': 'chat-db-app:host', 'POSTGRES_PORT': '6432',
+               'POSTGRES_DB': 'chat-db-app:dbname', 'POSTGRES_USER': 'chat-db-app:username', 'POSTGRES_PASSWORD': 'chat-db-app:password', 'REDIS_URL': 'valkey-url:url',
+               'OTEL_EXPORTER_OTLP_ENDPOINT': 'http://collector.observability:4318', 'NODE_EXTRA_CA_CERTS': '/etc/chat/authority/ca.crt'}
+    check(f'{helm} reads Secrets by key, and extraEnv wins', environment(main), service)
+    check(f'{helm} migrates as the owner', environment(migrate), service | {'MIGRATE': 'only', 'POSTGRES_USER': 'owner', 'POSTGRES_PASSWORD': 'chat-db-owner:password'})
+    check(f'{helm} migrates with what the image starts', [set(migrate) & {'args', 'command'}, set(main) & {'args', 'command'}], [set(), set()])
+    check(f'{helm} migrates before all else', job['metadata']['annotations']['helm.sh/hook'], 'pre-install,pre-upgrade')
+    selected = one(objects, 'Service')['spec']['selector']
+    check(f'{helm} sends nobody to the migration and the test', [selected.items() <= o['metadata']['labels'].items()
+          for o in (job, job['spec']['template'], one(objects, 'Pod', 'chat-backend-test'))], [False] * 3)
+    check(f'{helm} takes the class and the annotations of others', [one(objects, 'Ingress', 'chat-backend-ingress')[part][key] for part, key in
+          (('spec', 'ingressClassName'), ('metadata', 'annotations'))], ['haproxy', {'haproxy.org/timeout-server': '1h'}])
+    policy = one(objects, 'NetworkPolicy')['spec']
+    check(f'{helm} lets in the test and lets out to both engines', [{'podSelector': {'matchLabels': {'app': 'chat-backend-test'}}} in policy['ingress'][0]['from'],
+          [rule['ports'][0]['port'] for rule in policy['egress']]], [True, [53, 5432, 6379, 4318]])
+
+
+def variants(helm, program, chart):
+    def render(*arguments):
+        return read(subprocess.run([program, 'template', 'chat', chart, '--namespace', 'chat', *arguments], capture_output=True, check=True, text=True).stdout)
+    def kinds(*arguments):
+        return {o['kind'] for o in render(*arguments)}
+    check(f'{helm} budgets disruption only above one replica', ['PodDisruptionBudget' in kinds('--set', f'replicas={n}') for n in (0, 1, 2)], [False, False, True])
+    check(f'{helm} budgets disruption only above one replica of the autoscaler', ['PodDisruptionBudget' in kinds('--set', f'replicas=3,autoscaling.enabled=true,autoscaling.minReplicas={n}') for n in (1, 2)], [False, True])
+    pod = pods(render('--set', 'preStopSeconds=0,waitForEngines=false'))
+    spec = next(p for p in pod if 'terminationGracePeriodSeconds' in p)
+    check(f'{helm} can do without waiting', ['lifecycle' in spec['containers'][0], 'initContainers' in spec, spec['terminationGracePeriodSeconds']], [False, False, 30])
+    rules = next(o for o in render('--set', 'names.app=a,names.deployment=d,names.container=c,metrics.prometheusRule.enabled=true') if o['kind'] == 'PrometheusRule')
+    text = json.dumps(rules['spec'])
+    check(f'{helm} asks for its own signals alone', [sorted(set(re.findall(rf'{key}=\\"([^"]*)\\"(,namespace=\\"chat\\")?', text))) for key in ('job', 'deployment', 'container')],
+          [[(value, ',namespace=\\"chat\\"')] for value in ('a', 'd', 'c')])
+    schema = json.load(open(f'{chart}/values.schema.json'))
+    def open_objects(node, path='$'):
+        if isinstance(node, dict):
+            if node.get('type') == 'object' and 'properties' in node and node.get('additionalProperties') is not False: yield path
+            for key, value in node.items(): yield from open_objects(value, f'{path}.{key}')
+        elif isinstance(node, list):
+            for index, value in enumerate(node): yield from open_objects(value, f'{path}[{index}]')
+    # Of these two the chart reads a part, and hands on all.
+    check(f'{helm} knows every value', [schema['$schema'], [p for p in open_objects(schema) if 'extraVolumeMounts' not in p]], ['http://json-schema.org/draft-07/schema#', []])
+
+
+def models():
+    """TypeScript with the custom resources as literals of their types, which refuse an unknown field."""
+    resources = [o for o in read(sys.stdin) if o['kind'] in CUSTOM]
+    found = {o['kind'] for o in resources}
+    assert found == set(CUSTOM), found
+    for kind in sorted(found):
+        print(f"import {{ {kind} }} from '@kubernetes-models/{CUSTOM[kind]}'")
+    for item in resources:
+        assert item['apiVersion'] == CUSTOM[item['kind']].split('/', 1)[1], item['apiVersion']
+        print(f"new {item['kind']}({json.dumps({key: value for key, value in item.items() if key not in ('apiVersion', 'kind')})}).validate()")
+
+
+def rules():
+    print(json.dumps(read(sys.stdin)[0]['spec']))
+
+
+def signals(chart, output):
+    groups = read(open(f'{chart}/files/alerts.yaml'))[0]['groups']
+    alerts = [rule for group in groups for rule in group['rules']]
+    check('every alert tells how bad it is, what it is, and what to do',
+          [a['alert'] for a in alerts if a['labels']['severity'] not in ('critical', 'warning') or set(a['annotations']) != {'summary', 'description', 'runbook_url'}
+           or a['annotations']['runbook_url'] != f"docs/operations.md#{a['alert'].lower()}"], [])
+    if os.path.exists('docs/operations.md'):
+        headings = {re.sub(r'[^a-z0-9]', '', line.lower()) for line in open('docs/operations.md') if line.startswith('#')}
+        check('every alert has its part of docs/operations.md', [a['alert'] for a in alerts if a['alert'].lower() not in headings], [])
+    tested = open('test/helm/alerts.yaml').read()
+    check('every alert has a test', [a['alert'] for a in alerts if f"alertname=\"{a['alert']}\"" not in tested], [])
+    dashboard = json.load(open(f'{chart}/files/dashboard.json'))
+    asked = [target['expr'].replace('$__rate_interval', '5m') for panel in dashboard['panels'] for target in panel.get('targets', [])]
+    ids = [panel['id'] for panel in dashboard['panels']]
+    check('the dashboard has panels, each with an id of its own and a word on what it shows',
+          [len(asked) > 20, len(set(ids)) == len(ids), all(panel['type'] == 'row' or panel['description'] for panel in dashboard['panels'])], [True] * 3)
+    def used(expression):
+        plain = re.sub(r'"[^"]*"|\{[^}]*\}|\[[^\]]*\]|\b(by|on|without) \([^)]*\)', ' ', expression)
+        return {word for word in re.findall(r'[a-z_][a-z0-9_]*', plain) if '_' in word and word != 'histogram_quantile' or word == 'up'}
+    for what, expressions in (('alerts', [a['expr'] for a in alerts]), ('dashboard', asked)):
+        check(f'the {what} use known signals alone', sorted(set().union(*map(used, expressions)) - set(METRICS)), [])
+    own = {name for name in METRICS if name.startswith(('chat_', 'http_', 'nodejs_', 'process_'))}
+    check('the dashboard shows every signal of the service', sorted(own - set().union(*map(used, asked))), [])
+    with open(output, 'w') as file:
+        json.dump({'groups': [{'name': 'dashboard', 'rules': [{'record': f'panel:{n}', 'expr': e} for n, e in enumerate(asked)]}]}, file)
+
+
+globals()[sys.argv[1]](*sys.argv[2:])
+sys.exit(failed)
