@@ -195,6 +195,9 @@ def full(helm):
           for o in (job, job['spec']['template'], one(objects, 'Pod', 'chat-backend-test'))], [False] * 3)
     check(f'{helm} takes the class and the annotations of others', [one(objects, 'Ingress', 'chat-backend-ingress')[part][key] for part, key in
           (('spec', 'ingressClassName'), ('metadata', 'annotations'))], ['haproxy', {'haproxy.org/timeout-server': '1h'}])
+    rules = one(objects, 'Ingress', 'chat-backend-ingress')['spec']['rules'][0]['http']['paths'], one(objects, 'HTTPRoute')['spec']['rules'][0]['matches']
+    check(f'{helm} routes the web client, and /metrics not', [[(r['pathType'], r['path']) for r in rules[0]], [(r['path']['type'], r['path']['value']) for r in rules[1]]],
+          [[('Prefix', '/api'), ('Prefix', '/web'), ('Exact', '/')], [('PathPrefix', '/api'), ('PathPrefix', '/web'), ('Exact', '/')]])
     policy = one(objects, 'NetworkPolicy')['spec']
     check(f'{helm} lets in the test and lets out to both engines', [{'podSelector': {'matchLabels': {'app': 'chat-backend-test'}}} in policy['ingress'][0]['from'],
           [rule['ports'][0]['port'] for rule in policy['egress']]], [True, [53, 5432, 6379, 4318]])

@@ -111,3 +111,14 @@ an error on the server's side, and so with Helm 4. */}}
 {{- end }}
 {{- toYaml $unique }}
 {{- end }}
+
+{{/* What the outside may ask for. The web client is one page and its parts: all of / would have /metrics in it. */}}
+{{- define "chat-backend.paths" -}}
+{{- range .paths }}
+- { path: {{ . | quote }}, type: Prefix }
+{{- end }}
+{{- if .root.Values.webClient }}
+- { path: /web, type: Prefix }
+- { path: /, type: Exact }
+{{- end }}
+{{- end }}
