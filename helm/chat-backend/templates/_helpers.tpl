@@ -45,11 +45,13 @@ tolerations:
 {{- end }}
 {{- end }}
 
-{{/* Every container: the image, started by its own entrypoint (node, of which no shell and no PATH knows), limits and rights. */}}
+{{/* Every container: the image, limits and rights. That node starts is said here and not left to the image, because Helm keeps what an
+object that it takes over has and the chart does not: the command of the containers before. The image has no shell, and no PATH to node. */}}
 {{- define "chat-backend.container" -}}
 {{- with .Values.image -}}
 image: {{ .repository }}{{ if .digest }}@{{ .digest }}{{ else }}:{{ .tag | default $.Chart.AppVersion }}{{ end }}
 imagePullPolicy: {{ .pullPolicy }}
+command: [{{ .node }}]
 {{- end }}
 resources:
   {{- toYaml .Values.resources | nindent 2 }}
