@@ -13,17 +13,27 @@ FormatRegistry.Set('addresses', (text) => text.split(',').every((entry) => {
   return isIP(address) !== 0 && Number(bits ?? 1) <= (isIP(address) === 4 ? 32 : 128)
 }))
 
+const isUrl = (text: string, ...schemes: string[]) => URL.canParse(text) && schemes.includes(new URL(text).protocol) && new URL(text).hostname !== ''
+FormatRegistry.Set('postgres-url', (text) => isUrl(text, 'postgres:', 'postgresql:'))
+FormatRegistry.Set('redis-url', (text) => isUrl(text, 'redis:', 'rediss:'))
+FormatRegistry.Set('nodes', (text) => text.split(',').every((entry) => isUrl(`redis://${entry.trim()}`, 'redis:') && /^[^/@]+:\d+$/.test(entry.trim())))
+const Nodes = Type.String({ format: 'nodes', description: 'host:port, with commas between' })
+
 FormatRegistry.Set('origins', (text) => text.split(',').every((entry) => URL.canParse(entry) && /^https?:\/\//.test(entry.trim()) && new URL(entry).origin === entry.trim()))
 
 /** The environment: each variable with its legal values and its default. An empty variable counts as unset. */
 export const Config = Type.Object({
   HTTP_HOST: Type.String({ default: '0.0.0.0' }), HTTP_PORT: Whole(0, 65535, 8080), // port 0: a free one
   POSTGRES_HOST: Type.Optional(Type.String()), // unset: the embedded PostgreSQL
+  POSTGRES_URL: Type.Optional(Type.String({ format: 'postgres-url', description: 'postgres://user:password@host:port/database' })), // instead of the others
   POSTGRES_PORT: Whole(1, 65535, 5432),
   POSTGRES_DB: Type.String({ default: 'chat' }), POSTGRES_USER: Type.String({ default: 'chat' }), POSTGRES_PASSWORD: Type.String({ default: 'chat' }),
   POSTGRES_POOL: Whole(1, 1000, 10), // connections, per process
   REDIS_HOST: Type.Optional(Type.String()), // unset: the embedded session store
   REDIS_PORT: Whole(1, 65535, 6379), REDIS_PASSWORD: Type.Optional(Type.String()), REDIS_DB: Whole(0, 1_000_000, 0),
+  REDIS_URL: Type.Optional(Type.String({ format: 'redis-url', description: 'redis://user:password@host:port/db (rediss:// for TLS)' })),
+  REDIS_SENTINELS: Type.Optional(Nodes), REDIS_SENTINEL_NAME: Type.String({ default: 'mymaster' }), REDIS_SENTINEL_PASSWORD: Type.Optional(Type.String()),
+  REDIS_CLUSTER_NODES: Type.Optional(Nodes), // some of them are enough
   LOG_LEVEL: OneOf('info', 'trace', 'debug', 'warn', 'error', 'fatal', 'silent'),
   MIGRATE: OneOf('on', 'own', 'off', 'only'), // own: all but the tables of Django; only: and then end
   BOOT_TIMEOUT: Whole(1, 3600, 30), // seconds, for each engine
@@ -54,7 +64,7 @@ export function loadConfig (env: NodeJS.ProcessEnv): Config {
     const value = number ?? ((schema.enum ? text?.toLowerCase() : text) || schema.default)
     if (text && (!Value.Check(schema, value) || (schema.enum && !schema.enum.includes(value)))) {
       const legal = schema.enum ? `one of ${schema.enum.join(', ')}` : schema.description ?? `a whole number from ${schema.minimum} to ${schema.maximum}`
-      throw new StartError(`${name} must be ${legal}, not ${JSON.stringify(text.slice(0, 80))}`)
+      throw new StartError(`${name} must be ${legal}, ${name.endsWith('_URL') ? 'and is not' : `not ${JSON.stringify(text.slice(0, 80))}`}`) // a URL may hold a password
     }
     if (value !== undefined) config[name] = value
   }

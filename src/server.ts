@@ -15,7 +15,7 @@ try {
   const config = loadConfig(process.env)
   log.level = config.LOG_LEVEL
   if (config.MIGRATE === 'only') {
-    if (!config.POSTGRES_HOST) throw new StartError('POSTGRES_HOST must be set where MIGRATE is only')
+    if (!(config.POSTGRES_HOST ?? config.POSTGRES_URL)) throw new StartError('POSTGRES_HOST or POSTGRES_URL must be set where MIGRATE is only')
     await migrateWhenReady(config, log)
     process.exit()
   }

@@ -12,6 +12,7 @@ t.test('an empty environment gives the documented defaults', async (t) => {
     POSTGRES_POOL: 10,
     REDIS_PORT: 6379,
     REDIS_DB: 0,
+    REDIS_SENTINEL_NAME: 'mymaster',
     LOG_LEVEL: 'info',
     MIGRATE: 'on',
     BOOT_TIMEOUT: 30,
@@ -35,6 +36,11 @@ t.test('what is set is taken as it is', async (t) => {
   for (const TRUST_PROXY of ['10.0.0.1', ' 127.0.0.1 ,172.16.0.0/12,::1, fd00::/8', '192.0.2.0/32', '2001:db8::/128']) {
     t.match(loadConfig({ TRUST_PROXY }), { TRUST_PROXY })
   }
+  const addresses = {
+    POSTGRES_URL: 'postgresql://chat:p%40ss@db:5432/chat?sslmode=require', REDIS_URL: 'rediss://:secret@redis:6380/2',
+    REDIS_SENTINELS: 'one:26379, [fd00::2]:26379', REDIS_CLUSTER_NODES: '10.0.0.1:7000'
+  }
+  t.match(loadConfig(addresses), addresses)
   t.match(loadConfig({ LOG_LEVEL: 'DEBUG', MIGRATE: 'Off' }), { LOG_LEVEL: 'debug', MIGRATE: 'off' }, 'words in any case')
 })
 
@@ -54,6 +60,10 @@ t.test('a bad value is refused with one line that names the variable and its leg
     ['RETENTION_DAYS', '0', 'RETENTION_DAYS must be a whole number from 1 to 36500, not "0"'],
     ['CORS_ORIGIN', '*', 'CORS_ORIGIN must be origins such as https://chat.example, with commas between, not "*"'],
     ['CORS_ORIGIN', 'https://chat.example/', 'CORS_ORIGIN must be origins such as https://chat.example, with commas between, not "https://chat.example/"'],
+    ['POSTGRES_URL', 'mysql://chat:secret@db/chat', 'POSTGRES_URL must be postgres://user:password@host:port/database, and is not'],
+    ['REDIS_URL', 'redis:6379', 'REDIS_URL must be redis://user:password@host:port/db (rediss:// for TLS), and is not'],
+    ...['redis', 'redis:6379,', 'redis:port', 'redis://redis:6379', 'user@redis:6379', ':6379'].map((value) =>
+      ['REDIS_SENTINELS', value, `REDIS_SENTINELS must be host:port, with commas between, not "${value}"`] as const),
     ['BCRYPT_COST', '3', 'BCRYPT_COST must be a whole number from 4 to 16, not "3"'],
     ['PASSWORD_MIN_LENGTH', '73', 'PASSWORD_MIN_LENGTH must be a whole number from 1 to 72, not "73"'],
     ['RATE_LIMIT', 'false', 'RATE_LIMIT must be one of on, off, not "false"'],

@@ -62,7 +62,7 @@ t.test('npm run migrate makes the tables and nothing else', async (t) => {
   t.notMatch(again.stdout, /was migrated/)
   t.match(migrate({ POSTGRES_PORT: '9', BOOT_TIMEOUT: '1' }), { status: 1, stdout: /PostgreSQL at 127\.0\.0\.1:9 is not usable after 1 s/ })
 
-  t.match(migrate({ POSTGRES_HOST: '' }), { status: 1, stdout: /POSTGRES_HOST must be set where MIGRATE is only/ })
+  t.match(migrate({ POSTGRES_HOST: '' }), { status: 1, stdout: /POSTGRES_HOST or POSTGRES_URL must be set where MIGRATE is only/ })
 
   const server = startServer(t, { ...external(), POSTGRES_DB, MIGRATE: 'off' })
   t.equal((await ask(await server.ready, '/health/readyz')).status, 200)

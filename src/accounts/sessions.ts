@@ -1,5 +1,6 @@
 import { createHash, randomBytes } from 'node:crypto'
 import type { FastifyRedis } from '@fastify/redis'
+import { Cluster, type Redis } from 'ioredis'
 import type { ActiveSession } from '../../schemas/accounts.ts'
 import { RedisUnavailable } from '../errors.ts'
 
@@ -11,20 +12,22 @@ const indexKey = (userId: number) => `chat-backend:user-sessions:${userId}` // t
 const seenKey = (token: string) => `chat-backend:session-seen:${token}` // when it was last used
 const throwNamed = (cause: unknown) => { throw new RedisUnavailable({ cause }) }
 
-/** The commands that describe a session, and forget what expired meanwhile. */
-function describe (redis: FastifyRedis, token: string, userId: number, expiresAt: number) {
+/** Describes a session, and forgets what expired meanwhile. In a cluster these keys are on several servers, so nothing here is one transaction. */
+async function describe (redis: FastifyRedis, token: string, userId: number, expiresAt: number): Promise<void> {
   const now = Date.now()
-  return redis.multi()
-    .zadd(indexKey(userId), 'NX', expiresAt, token).zremrangebyscore(indexKey(userId), 0, now).expire(indexKey(userId), TTL_SECONDS)
-    .set(seenKey(token), now, 'EX', TTL_SECONDS)
+  const index = indexKey(userId)
+  await Promise.all([
+    redis.zadd(index, 'NX', expiresAt, token), redis.zremrangebyscore(index, 0, now), redis.expire(index, TTL_SECONDS),
+    redis.set(seenKey(token), now, 'EX', TTL_SECONDS)
+  ])
 }
 
 /** Starts a session. @returns its token @throws {RedisUnavailable} */
 export async function startSession (redis: FastifyRedis, userId: number): Promise<string> {
   const token = randomBytes(32).toString('hex')
-  const replies = await describe(redis, token, userId, Date.now() + TTL_SECONDS * 1000)
-    .set(key(token), userId, 'EX', TTL_SECONDS).exec().catch(throwNamed)
-  if (replies?.at(-1)?.[1] !== 'OK') throw new RedisUnavailable()
+  await Promise.all([
+    describe(redis, token, userId, Date.now() + TTL_SECONDS * 1000), redis.set(key(token), userId, 'EX', TTL_SECONDS)
+  ]).catch(throwNamed)
   return token
 }
 
@@ -37,7 +40,7 @@ export async function findSession (redis: FastifyRedis, token: string): Promise<
 /** Notes that a session is in use; the first time is when a session of the Go service becomes known here. */
 export async function noteUse (redis: FastifyRedis, token: string, userId: number): Promise<void> {
   const left = await redis.pttl(key(token))
-  if (left > 0) await describe(redis, token, userId, Date.now() + left).exec()
+  if (left > 0) await describe(redis, token, userId, Date.now() + left)
 }
 
 /** Lists the sessions of a user, the last used first, with their tokens, which must not go out. @throws {RedisUnavailable} */
@@ -66,15 +69,17 @@ export async function endSession (redis: FastifyRedis, token: string): Promise<b
  * @throws {RedisUnavailable}
  */
 export async function endOtherSessions (redis: FastifyRedis, userId: number, current: string): Promise<void> {
-  const pass = async () => {
+  const pass = async (server: Redis) => {
     let cursor = '0'
     do {
-      const [next, keys] = await redis.scan(cursor, 'MATCH', key('*'), 'COUNT', 1000)
-      const owners = keys.length > 0 ? await redis.mget(keys) : []
-      const others = keys.filter((found, i) => owners[i] === `${userId}` && found !== key(current))
-      if (others.length > 0) await redis.del(others)
+      const [next, keys] = await server.scan(cursor, 'MATCH', key('*'), 'COUNT', 1000)
+      await Promise.all(keys.map(async (found) => {
+        if (found !== key(current) && await redis.get(found) === `${userId}`) await redis.del(found)
+      }))
       cursor = next
     } while (cursor !== '0')
   }
-  await pass().catch(throwNamed)
+  // The plugin's type does not tell that a client may be a cluster's.
+  const servers = (redis as Redis | Cluster) instanceof Cluster ? (redis as unknown as Cluster).nodes('master') : [redis]
+  await Promise.all(servers.map(pass)).catch(throwNamed)
 }

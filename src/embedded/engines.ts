@@ -9,17 +9,20 @@ import { startPostgres } from './postgres.ts'
 import type { Engine } from './process.ts'
 import { startRedis } from './redis.ts'
 
-/** Starts the engines that the configuration names no host for, on loopback, with data and a random password in `DATA_DIR`. @throws {StartError} */
-export async function startEngines ({ POSTGRES_HOST, REDIS_HOST, DATA_DIR }: Config, log: Log): Promise<Engine> {
-  if (POSTGRES_HOST && REDIS_HOST) return { settings: {}, stop: async () => {} }
+/** Starts the engines that the configuration leads to no server for, on loopback, with data and a random password in `DATA_DIR`. @throws {StartError} */
+export async function startEngines (config: Config, log: Log): Promise<Engine> {
+  const { POSTGRES_HOST, POSTGRES_URL, REDIS_HOST, REDIS_URL, REDIS_SENTINELS, REDIS_CLUSTER_NODES, DATA_DIR } = config
+  const hasPostgres = POSTGRES_HOST ?? POSTGRES_URL
+  const hasRedis = REDIS_HOST ?? REDIS_URL ?? REDIS_SENTINELS ?? REDIS_CLUSTER_NODES
+  if (hasPostgres && hasRedis) return { settings: {}, stop: async () => {} }
   mkdirSync(DATA_DIR, { recursive: true, mode: 0o700 })
   const dataDir = realpathSync(DATA_DIR)
   await lock(dataDir)
   const passwordFile = join(dataDir, 'password')
   if (!existsSync(passwordFile) || statSync(passwordFile).size === 0) writeFileSync(passwordFile, randomBytes(16).toString('hex'), { mode: 0o600 })
   const engines = await Promise.all([
-    ...(POSTGRES_HOST ? [] : [startPostgres(dataDir, passwordFile, log)]),
-    ...(REDIS_HOST ? [] : [startRedis(dataDir, passwordFile, log)])
+    ...(hasPostgres ? [] : [startPostgres(dataDir, passwordFile, log)]),
+    ...(hasRedis ? [] : [startRedis(dataDir, passwordFile, log)])
   ])
   return {
     settings: Object.assign({}, ...engines.map((engine) => engine.settings)),

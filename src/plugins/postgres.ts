@@ -23,15 +23,18 @@ const PLANS = ['plan_cache_mode=force_generic_plan', 'enable_seqscan=off', 'enab
  * hang.
  */
 export const connectionOptions = (config: Config) => ({
-  host: config.POSTGRES_HOST, port: config.POSTGRES_PORT, database: config.POSTGRES_DB,
-  user: config.POSTGRES_USER, password: config.POSTGRES_PASSWORD, application_name: 'chat-backend',
+  ...(config.POSTGRES_URL !== undefined
+    ? { connectionString: config.POSTGRES_URL }
+    : { host: config.POSTGRES_HOST, port: config.POSTGRES_PORT, database: config.POSTGRES_DB, user: config.POSTGRES_USER, password: config.POSTGRES_PASSWORD }),
+  application_name: 'chat-backend',
   connectionTimeoutMillis: 2000, statement_timeout: 2000, query_timeout: 2250,
   lock_timeout: 1800, idle_in_transaction_session_timeout: 10_000, options: PLANS
 })
 
 /** Waits for the server at most `BOOT_TIMEOUT` seconds, and migrates the database unless `MIGRATE` is off. */
 export async function migrateWhenReady (config: Config, log: Log): Promise<void> {
-  await waitFor(`PostgreSQL at ${config.POSTGRES_HOST}:${config.POSTGRES_PORT}`, config.BOOT_TIMEOUT, log, async () => {
+  const where = config.POSTGRES_URL === undefined ? `${config.POSTGRES_HOST}:${config.POSTGRES_PORT}` : new URL(config.POSTGRES_URL).host
+  await waitFor(`PostgreSQL at ${where}`, config.BOOT_TIMEOUT, log, async () => {
     const client = new pg.Client({ ...connectionOptions(config), statement_timeout: 0, query_timeout: 0, lock_timeout: 0 })
     client.on('error', () => {}) // A query reports it as well.
     try {

@@ -1,20 +1,46 @@
 import fastifyRedis from '@fastify/redis'
 import fp from 'fastify-plugin'
-import { Redis } from 'ioredis'
+import { Cluster, Redis } from 'ioredis'
 import type { Config } from '../config.ts'
 import { waitFor } from '../start.ts'
+
+const retry = (tries: number) => Math.min(tries * 100, 1000)
+const shared = { lazyConnect: true, enableOfflineQueue: false, enableAutoPipelining: true }
+const patience = { connectTimeout: 2000, commandTimeout: 2000, socketTimeout: 3000, autoResendUnfulfilledCommands: false, maxRetriesPerRequest: 0 }
+const nodes = (list: string) => list.split(',').map((entry) => {
+  const { hostname, port } = new URL(`redis://${entry.trim()}`)
+  return { host: hostname.replace(/^\[|\]$/g, ''), port: Number(port) }
+})
+
+/** @returns a client that is not connected yet, and what it connects to, for people */
+function createClient (config: Config): { client: Redis | Cluster, where: string } {
+  const { REDIS_CLUSTER_NODES: cluster, REDIS_SENTINELS: sentinels, REDIS_URL: url, REDIS_HOST: host, REDIS_PORT: port, REDIS_DB: db, REDIS_PASSWORD: password } = config
+  const one = { ...shared, ...patience, retryStrategy: retry }
+  if (cluster !== undefined) {
+    const client = new Cluster(nodes(cluster), {
+      ...shared, redisOptions: { ...patience, password }, clusterRetryStrategy: retry, slotsRefreshTimeout: 2000, retryDelayOnFailover: 200, maxRedirections: 8
+    })
+    return { client, where: `the cluster of ${cluster}` }
+  }
+  if (sentinels !== undefined) {
+    const client = new Redis({
+      ...one, db, password, sentinels: nodes(sentinels), name: config.REDIS_SENTINEL_NAME, sentinelPassword: config.REDIS_SENTINEL_PASSWORD,
+      sentinelRetryStrategy: retry, sentinelCommandTimeout: 2000
+    })
+    return { client, where: `the sentinels ${sentinels}` }
+  }
+  return url !== undefined
+    ? { client: new Redis(url, one), where: new URL(url).host }
+    : { client: new Redis({ ...one, host, port, db, password }), where: `${host}:${port}` }
+}
 
 /**
  * Decorates the instance with `redis`, after waiting for the server at most `BOOT_TIMEOUT` seconds. A command fails at
  * once while there is no connection, and after 2 s when the server hangs; a connection that is lost or silent is replaced.
+ * Commands of one turn of the event loop are sent together.
  */
 export default fp<{ config: Config }>(async (app, { config }) => {
-  const client = new Redis({
-    host: config.REDIS_HOST, port: config.REDIS_PORT, db: config.REDIS_DB, password: config.REDIS_PASSWORD,
-    lazyConnect: true, connectTimeout: 2000, commandTimeout: 2000, socketTimeout: 3000,
-    enableAutoPipelining: true, enableOfflineQueue: false, autoResendUnfulfilledCommands: false, maxRetriesPerRequest: 0,
-    retryStrategy: (tries) => Math.min(tries * 100, 1000)
-  })
+  const { client, where } = createClient(config)
   let reason: Error | undefined
   client.on('error', (error: Error) => {
     reason = error
@@ -23,10 +49,11 @@ export default fp<{ config: Config }>(async (app, { config }) => {
   app.addHook('onClose', async () => client.disconnect())
 
   // The plugin below would wait without end for a server that is not there, so it gets a client that is connected.
-  await waitFor(`Redis at ${config.REDIS_HOST}:${config.REDIS_PORT}`, config.BOOT_TIMEOUT, app.log, async () => {
+  await waitFor(`Redis at ${where}`, config.BOOT_TIMEOUT, app.log, async () => {
     if (client.status === 'wait') await client.connect()
     // While it connects, the client takes a database number that is out of range for a warning, and stays on number 0.
-    await client.select(config.REDIS_DB).catch((error) => { throw reason ?? error })
+    const check = client instanceof Redis ? client.select(client.options.db ?? 0) : client.ping()
+    await check.catch((error) => { throw reason ?? error })
   })
   await app.register(fastifyRedis, { client })
 }, { name: 'redis' })

@@ -1,6 +1,6 @@
 import t from 'tap'
 import { startService } from '../helpers/app.ts'
-import { config, connect } from '../helpers/database.ts'
+import { config, connect, createDatabase } from '../helpers/database.ts'
 import { startProxy } from '../helpers/proxy.ts'
 
 t.test('connections that the server ends do no harm', async (t) => {
@@ -65,4 +65,17 @@ t.test('a statement that does not end is given up, and its connection is not use
   await client.query('rollback')
   t.equal((await call('POST', '/api/messages', { token, body: { text: 'free' } })).status, 201)
   t.equal((await call('GET', '/api/messages')).body.length, 1, 'the message that was refused is not there')
+})
+
+t.test('POSTGRES_URL and REDIS_URL lead to the engines as well as the parts of them do', async (t) => {
+  const database = await createDatabase(t)
+  const { POSTGRES_HOST, POSTGRES_PORT, POSTGRES_USER, POSTGRES_PASSWORD, REDIS_HOST, REDIS_PORT, REDIS_PASSWORD = '' } = config
+  const { call, register, post } = await startService(t, {
+    POSTGRES_URL: `postgres://${POSTGRES_USER}:${encodeURIComponent(POSTGRES_PASSWORD)}@${POSTGRES_HOST}:${POSTGRES_PORT}/${database}`,
+    POSTGRES_HOST: 'nowhere.invalid', POSTGRES_DB: 'nothing', REDIS_URL: `redis://:${REDIS_PASSWORD}@${REDIS_HOST}:${REDIS_PORT}/0`, REDIS_HOST: 'nowhere.invalid'
+  })
+  await post((await register()).token, 'hello')
+  t.match((await call('GET', '/api/messages')).body, [{ text: 'hello' }])
+  const client = await connect(t, database)
+  t.equal((await client.query('select text from chat_message')).rows[0].text, 'hello', 'it is in the database of the URL')
 })

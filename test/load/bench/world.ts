@@ -40,7 +40,7 @@ export async function withWorld<Result> (signal: AbortSignal, work: (world: Worl
   // Its stand-in would run in this very process, and be measured with it.
   if (!['redis-server', 'valkey-server'].some((name) => runs(name, '--version'))) throw new Error('a redis-server or valkey-server must be on the PATH')
   return withDataDir(async (DATA_DIR) => {
-    const { POSTGRES_HOST, REDIS_HOST, POSTGRES_URL, REDIS_URL, ...own } = process.env
+    const { POSTGRES_HOST, POSTGRES_URL, REDIS_HOST, REDIS_URL, REDIS_SENTINELS, REDIS_CLUSTER_NODES, ...own } = process.env
     const engines = await startEngines(loadConfig({ ...own, DATA_DIR }), { info: () => {}, warn: () => {}, error: () => {} })
     const env = { ...own, DATA_DIR, ...Object.fromEntries(Object.entries(engines.settings).map(([name, value]) => [name, `${value}`])) }
     try {
