@@ -8,6 +8,7 @@ import authenticate from './plugins/authenticate.ts'
 import cors from './plugins/cors.ts'
 import drain from './plugins/drain.ts'
 import input from './plugins/input.ts'
+import metrics from './plugins/metrics.ts'
 import openapi from './plugins/openapi.ts'
 import passwords from './plugins/passwords.ts'
 import postgres from './plugins/postgres.ts'
@@ -21,6 +22,7 @@ import eventRoutes from './routes/events.ts'
 import healthRoutes from './routes/health.ts'
 import messageRoutes from './routes/messages.ts'
 import { watchRoutes } from './routes/method-not-allowed.ts'
+import metricsRoutes from './routes/metrics.ts'
 import openapiRoutes from './routes/openapi.ts'
 import sessionRoutes from './routes/sessions.ts'
 
@@ -48,6 +50,7 @@ export function buildApp (config: Config, logger: FastifyBaseLogger): FastifyIns
     return (data) => (serialize ??= fastJson(schema as object))(data)
   })
   app.register(securityHeaders)
+  app.register(metrics)
   app.addHook('onRequest', (request, reply, done) => {
     reply.header('x-request-id', request.id)
     const { httpVersion, headers: { host, expect } } = request.raw
@@ -71,8 +74,9 @@ export function buildApp (config: Config, logger: FastifyBaseLogger): FastifyIns
   const methodNotAllowed = watchRoutes(app)
   app.register(healthRoutes)
   app.register(eventRoutes)
+  app.register(metricsRoutes)
   app.register(async (app) => {
-    // A process that is late for everything refuses some of it at once. Its health and its streams are not asked.
+    // A process that is late for everything refuses some of it at once. Its health, its metrics and its streams are not asked.
     await app.register(underPressure, {
       maxEventLoopDelay: config.MAX_EVENT_LOOP_DELAY,
       // Infinity: there was no measurement, after a single long pause, as at the start.

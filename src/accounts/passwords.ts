@@ -76,6 +76,10 @@ export function createPasswords (cost: number) {
       const comparable = storedHash !== undefined && Buffer.byteLength(password) <= 72
       return await run<boolean>({ password, storedHash: comparable ? storedHash : nobody }, signal) && comparable
     },
+    /** How many are under way, and how many wait for a thread. */
+    get queue () {
+      return { running: THREADS - free, waiting: waiting.size }
+    },
     /** Ends the threads. */
     close: async () => { await Promise.all([...threads].map((thread) => thread.terminate())) }
   }

@@ -38,6 +38,11 @@ export class EventStreams {
     this.#heartbeat = setInterval(() => this.#send([Buffer.from(': still here\n\n')]), HEARTBEAT_MS)
   }
 
+  /** How many are open. */
+  get size (): number {
+    return this.#open.size
+  }
+
   /**
    * Streams events until either side ends: those after `since` that the log still has, then each as it happens. A browser
    * never connects again after an error, so where there is no room the stream ends in order.

@@ -64,6 +64,11 @@ export class Timeline extends EventEmitter<{ frames: [Buffer[]], messages: [] }>
     return this.#isFollowed && this.#age < FRESH_MS
   }
 
+  /** The seconds since nothing could be missing. */
+  get lag (): number {
+    return this.#age / 1000
+  }
+
   get #age (): number {
     return performance.now() - this.#confirmedAt
   }

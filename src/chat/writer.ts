@@ -67,12 +67,19 @@ export class MessageWriter {
   #follower: Follower
   #queue: Post[] = []
   #isWriting = false
+  /** Told of each batch, with the number of its messages. */
+  onBatch: (size: number) => void = () => {}
 
   constructor (pipeline: Pipeline, query: Query, timeline: Timeline, follower: Follower) {
     this.#pipeline = pipeline
     this.#query = query
     this.#timeline = timeline
     this.#follower = follower
+  }
+
+  /** How many messages wait for the batch under way to end. */
+  get queued (): number {
+    return this.#queue.length
   }
 
   /**
@@ -90,7 +97,11 @@ export class MessageWriter {
 
   async #drain (): Promise<void> {
     this.#isWriting = true
-    while (this.#queue.length > 0) await this.#write(this.#queue.splice(0, MAX_BATCH))
+    while (this.#queue.length > 0) {
+      const posts = this.#queue.splice(0, MAX_BATCH)
+      this.onBatch(posts.length)
+      await this.#write(posts)
+    }
     this.#isWriting = false
   }
 

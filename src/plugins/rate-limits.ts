@@ -7,14 +7,14 @@ import type { Config } from '../config.ts'
 import { RateLimited, RedisUnavailable } from '../errors.ts'
 
 /** At most `quota` in any `seconds`; with `smooth`, as tokens that flow back one by one. */
-interface Policy { name: string, quota: number, seconds: number, smooth?: true }
+interface Policy { name: string, limit: 'posts' | 'registrations' | 'failures', quota: number, seconds: number, smooth?: true }
 /** A policy, and whom it counts here. */
 type Claim = [Policy, unknown]
 
-const FAILURES_BY_NICKNAME: Policy = { name: 'failed-logins-by-nickname', quota: 10, seconds: 15 * 60 }
-const FAILURES_BY_ADDRESS: Policy = { name: 'failed-logins-by-address', quota: 100, seconds: 60 * 60 }
-const REGISTRATIONS: Policy = { name: 'registrations', quota: 60, seconds: 60 * 60 }
-const POSTS: Policy = { name: 'posts', quota: 10, seconds: 2, smooth: true }
+const FAILURES_BY_NICKNAME: Policy = { name: 'failed-logins-by-nickname', limit: 'failures', quota: 10, seconds: 15 * 60 }
+const FAILURES_BY_ADDRESS: Policy = { name: 'failed-logins-by-address', limit: 'failures', quota: 100, seconds: 60 * 60 }
+const REGISTRATIONS: Policy = { name: 'registrations', limit: 'registrations', quota: 60, seconds: 60 * 60 }
+const POSTS: Policy = { name: 'posts', limit: 'posts', quota: 10, seconds: 2, smooth: true }
 
 // Both scripts charge every key or none. They answer whether they did, then for each key what is left, and the milliseconds until it is more.
 const CLOCK = "local time = redis.call('TIME') local now = time[1] * 1000 + math.floor(time[2] / 1000)"
@@ -89,7 +89,7 @@ export default fp<{ config: Config }>(async (app, { config }) => {
   redis.defineCommand('chargeSmoothly', { lua: CHARGE_SMOOTHLY })
 
   /** @returns gives the charge back @throws {RateLimited | RedisUnavailable} */
-  async function charge (reply: FastifyReply, ...claims: Claim[]): Promise<() => Promise<void>> {
+  async function charge (reply: FastifyReply, ...claims: [Claim, ...Claim[]]): Promise<() => Promise<void>> {
     const id = randomUUID()
     const keys = claims.map(counterKey)
     const command = claims.some(([{ smooth }]) => smooth) ? 'chargeSmoothly' : 'charge'
@@ -101,6 +101,7 @@ export default fp<{ config: Config }>(async (app, { config }) => {
     if (charged === 0) {
       const waits = standing.filter((_, i) => standing[i - 1] === 0 && i % 2 === 1)
       reply.header('retry-after', Math.ceil(Math.max(...waits) / 1000))
+      app.metrics.rejections.inc({ limit: claims[0][0].limit })
       throw new RateLimited()
     }
     return async () => {
@@ -109,7 +110,7 @@ export default fp<{ config: Config }>(async (app, { config }) => {
     }
   }
 
-  async function limit<Done> (reply: FastifyReply, claims: Claim[], work: () => Promise<Done>, counts: (done: Done) => boolean): Promise<Done> {
+  async function limit<Done> (reply: FastifyReply, claims: [Claim, ...Claim[]], work: () => Promise<Done>, counts: (done: Done) => boolean): Promise<Done> {
     const giveBack = config.RATE_LIMIT === 'on' ? await charge(reply, ...claims) : undefined
     const done = await work().catch(async (error) => {
       await giveBack?.()
@@ -125,4 +126,4 @@ export default fp<{ config: Config }>(async (app, { config }) => {
   app.decorate('limitRegistrations', (request, reply, work) => limit(reply, [[REGISTRATIONS, client(request.ip)]], work, () => true))
   app.decorate('limitFailures', (request, reply, account, work) => limit(reply,
     [[FAILURES_BY_NICKNAME, [client(request.ip), account]], [FAILURES_BY_ADDRESS, client(request.ip)]], work, (done) => done === undefined))
-}, { name: 'rate-limits', dependencies: ['redis'] })
+}, { name: 'rate-limits', dependencies: ['redis', 'metrics'] })

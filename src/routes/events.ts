@@ -11,7 +11,7 @@ const events: FastifyPluginAsyncTypebox = async (app) => {
     querystring: EventsQuery, headers: EventsHeaders, response: { 200: EventStream, ...failures(InvalidRequest) }
   }
   // Without HEAD, which would wait for the end of the stream.
-  app.get('/api/events', { schema, exposeHeadRoute: false }, async (request, reply) => {
+  app.get('/api/events', { schema, exposeHeadRoute: false, config: { isStream: true } }, async (request, reply) => {
     const { 'last-event-id': last } = request.headers
     const since = last ? (/^\d{1,15}$/.test(last) ? Number(last) : -1) : request.query.since
     reply.headers({

@@ -26,7 +26,9 @@ const messages: FastifyPluginAsyncTypebox = async (app) => {
     const { after_id: after, wait = 0 } = request.query
     let page = await readPage(sql, timeline, request.query)
     if (page.isEmpty && after !== undefined && wait > 0) {
+      const from = performance.now()
       await timeline.messageAfter(after, answerOver(reply, wait * 1000))
+      request.waitedMs = performance.now() - from
       page = await readPage(sql, timeline, request.query)
     }
     if (page.age !== undefined) reply.header('age', page.age)
