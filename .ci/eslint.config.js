@@ -2,7 +2,7 @@ import { join } from 'node:path'
 import neostandard, { plugins } from 'neostandard'
 
 export default [
-  ...neostandard({ ts: true, ignores: ['dist/', '.tap/', '.data/'] }),
+  ...neostandard({ ts: true, ignores: ['dist/', '.tap/', '.data/', 'client/'] }),
   {
     files: ['**/*.ts'],
     languageOptions: { parserOptions: { projectService: true, tsconfigRootDir: join(import.meta.dirname, '..') } },

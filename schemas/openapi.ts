@@ -4,3 +4,11 @@ import { Type } from '@sinclair/typebox'
 export const OpenApi = Type.Unsafe<Buffer>(Type.Object({
   openapi: Type.String(), info: Type.Object({}, { additionalProperties: true }), paths: Type.Object({}, { additionalProperties: true })
 }, { title: 'OpenApi', description: 'This document.', additionalProperties: true }))
+
+export const DocsPage = {
+  description: 'A page.',
+  content: { 'text/html': { schema: Type.String(), example: '<!doctype html>' } }
+}
+
+/** A file that the page needs, as it is. */
+export const DocsFile = Type.Unsafe<Buffer>(Type.String())

@@ -18,6 +18,7 @@ import room from './plugins/room.ts'
 import securityHeaders, { HEADERS } from './plugins/security-headers.ts'
 import { RequestLog, requestId } from './requests.ts'
 import accountRoutes from './routes/accounts.ts'
+import docsRoutes from './routes/docs.ts'
 import eventRoutes from './routes/events.ts'
 import healthRoutes from './routes/health.ts'
 import messageRoutes from './routes/messages.ts'
@@ -86,6 +87,7 @@ export function buildApp (config: Config, logger: FastifyBaseLogger): FastifyIns
     app.register(sessionRoutes)
     app.register(messageRoutes)
     app.register(openapiRoutes)
+    app.register(docsRoutes)
   })
   app.register(methodNotAllowed)
   return app

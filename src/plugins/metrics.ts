@@ -1,6 +1,6 @@
-import { createRequire } from 'node:module'
 import fp from 'fastify-plugin'
 import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from 'prom-client'
+import { version } from '../version.ts'
 
 declare module 'fastify' {
   interface FastifyInstance { metrics: { registry: Registry, rejections: Counter<'limit'> } }
@@ -14,7 +14,6 @@ declare module 'fastify' {
   }
 }
 
-const { version }: { version: string } = createRequire(import.meta.url)('#package.json')
 const METHODS = new Set(['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS'])
 
 /**

@@ -2,6 +2,7 @@ import { Type } from '@sinclair/typebox'
 import Fastify, { type RouteOptions } from 'fastify'
 import fp from 'fastify-plugin'
 import { Event } from '../../schemas/events.ts'
+import { version } from '../version.ts'
 import { keywords } from './input.ts'
 
 declare module 'fastify' {
@@ -11,7 +12,7 @@ declare module 'fastify' {
 
 interface Answer { headers?: object, content?: Record<string, { examples?: Record<string, unknown> }> }
 /** What `@fastify/swagger` has made of a route. */
-interface Operation { responses: Record<string, Answer>, security?: unknown }
+interface Operation { responses: Record<string, Answer>, parameters?: { required?: boolean, schema: object }[], security?: unknown }
 
 const headersOf = (status: string, isLimited: boolean) => ({
   'X-Request-Id': { schema: Type.String(), description: 'As it was sent, when it was short and plain, else a new one. The log has it, too.' },
@@ -23,9 +24,13 @@ const headersOf = (status: string, isLimited: boolean) => ({
   })
 })
 
-/** Adds what follows from the errors that a route declares: the headers of its answers, and whether it wants a token. */
+/**
+ * Adds what follows from the errors that a route declares: the headers of its answers, and whether it wants a token. What has a default
+ * is always there for the handler, but no client has to send it.
+ */
 function complete (operation: Operation): void {
-  const { responses } = operation
+  const { responses, parameters = [] } = operation
+  for (const parameter of parameters) if ('default' in parameter.schema) parameter.required = false
   for (const [status, answer] of Object.entries(responses)) answer.headers = { ...headersOf(status, '429' in responses), ...answer.headers }
   if (responses['401']?.content?.['application/json']?.examples?.['authorization_missing']) operation.security = [{ token: [] }]
 }
@@ -57,7 +62,8 @@ export default fp(async (app) => {
       convertConstToEnum: false,
       openapi: {
         openapi: '3.1.0',
-        info: { title: 'chat-backend', version: '1', description: 'One shared chat room.' },
+        info: { title: 'chat-backend', version, description: 'One shared chat room.' },
+        servers: [{ url: '/', description: 'Whoever serves this document.' }],
         components: { securitySchemes: { token: { type: 'http', scheme: 'bearer', description: 'The `token` of a registration or a login.' } } }
       }
     })

@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs'
 import { Validator } from '@seriousme/openapi-schema-validator'
 import { Ajv2020 } from 'ajv/dist/2020.js'
 import { pino } from 'pino'
@@ -20,8 +21,8 @@ t.test('the document is OpenAPI 3.1, and tells of every route what a client has 
   const app = buildApp({ ...config, MAX_EVENT_LOOP_DELAY: 60_000, POSTGRES_DB: await createDatabase(t) }, pino({ level: 'silent' }))
   t.teardown(() => app.close())
   const routes: [string, string][] = []
-  app.addHook('onRoute', ({ method, url }) => {
-    if (!Array.isArray(method) && method !== 'HEAD') routes.push([method.toLowerCase(), url.replace(/:(\w+)(\(.*\))?/, '{$1}')])
+  app.addHook('onRoute', ({ method, url, schema }) => {
+    if (!Array.isArray(method) && method !== 'HEAD' && !schema?.hide) routes.push([method.toLowerCase(), url.replace(/:(\w+)(\(.*\))?/, '{$1}')])
   })
   const { statusCode, headers, body } = await app.inject('/api/openapi.json')
   t.equal(statusCode, 200)
@@ -29,6 +30,7 @@ t.test('the document is OpenAPI 3.1, and tells of every route what a client has 
   const document = JSON.parse(body)
   t.equal(document.openapi, '3.1.0')
   t.strictSame((await new Validator().validate(document)).errors, undefined)
+  t.equal(document.info.version, JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')).version)
   for (const { keyword } of keywords) t.notMatch(body, `"${keyword}"`, `${keyword} is a word of this house`)
 
   t.ok(routes.length > 14)
@@ -59,8 +61,30 @@ t.test('the document is OpenAPI 3.1, and tells of every route what a client has 
   }
   const { get: list, post } = document.paths['/api/messages']
   t.ok(list.responses['200'].headers['X-Event-Cursor'] && list.responses['200'].headers.Age)
+  t.notOk(list.parameters.some(({ required }: { required: boolean }) => required), 'nothing must be asked for')
   t.ok(post.responses['201'].headers['Idempotency-Replayed'])
   t.strictSame(Object.keys(document.paths['/api/events'].get.responses['200'].content), ['text/event-stream'])
+})
+
+t.test('the page and its files: nothing from elsewhere, nothing inline, and asked for again only when they change', async (t) => {
+  const { call } = await startService(t)
+  const page = await call('GET', '/api/docs')
+  t.equal(page.status, 200)
+  t.equal(page.headers.get('content-type'), 'text/html; charset=utf-8')
+  const policy = page.headers.get('content-security-policy') ?? ''
+  t.ok(policy.startsWith("default-src 'none'; "))
+  t.notMatch(policy, /unsafe|http|\*/)
+  const files = [...page.body.matchAll(/ (?:src|href)="([^"]+)"/g)].map(([, file]) => `/api/${file}`)
+  t.equal(files.length, 4)
+  for (const file of files) {
+    const { status, headers } = await call('GET', file)
+    t.equal(status, 200, file)
+    t.match(headers.get('content-type'), { js: /^text\/javascript/, css: /^text\/css/, png: /^image\/png/ }[file.replace(/.*\./, '')])
+    const again = await call('GET', file, { headers: { 'if-none-match': headers.get('etag') ?? '' } })
+    t.strictSame([again.status, again.body], [304, undefined])
+    t.equal((await call('GET', file, { headers: { 'if-none-match': '"another"' } })).status, 200)
+  }
+  for (const path of ['/api/docs/', '/api/docs/package.json', '/api/docs/..%2fpackage.json', '/api/docs/swagger-ui-bundle.js.map']) t.equal((await call('GET', path)).status, 404, path)
 })
 
 t.test('answers are what the document says', async (t) => {
