@@ -16,6 +16,7 @@ import rateLimits from './plugins/rate-limits.ts'
 import redis from './plugins/redis.ts'
 import room from './plugins/room.ts'
 import securityHeaders, { HEADERS } from './plugins/security-headers.ts'
+import tracing from './plugins/tracing.ts'
 import { RequestLog, requestId } from './requests.ts'
 import accountRoutes from './routes/accounts.ts'
 import docsRoutes from './routes/docs.ts'
@@ -26,13 +27,13 @@ import { watchRoutes } from './routes/method-not-allowed.ts'
 import metricsRoutes from './routes/metrics.ts'
 import openapiRoutes from './routes/openapi.ts'
 import sessionRoutes from './routes/sessions.ts'
+import { requestLogger } from './tracing.ts'
 
 /** Builds the whole service as in production, not yet listening; while it becomes ready it waits for both engines and migrates the database. */
 export function buildApp (config: Config, logger: FastifyBaseLogger): FastifyInstance {
   const logController = new RequestLog()
   const app = Fastify({
-    // A logger for each request would cost more than all hooks together; who logs of a request names it.
-    loggerInstance: logger, childLoggerFactory: (logger) => logger, logController, genReqId: requestId, clientErrorHandler: answerClientError,
+    loggerInstance: logger, logController, genReqId: requestId, childLoggerFactory: requestLogger, clientErrorHandler: answerClientError,
     trustProxy: config.TRUST_PROXY ?? false, bodyLimit: 64 * 1024, pluginTimeout: 0, return503OnClosing: false,
     // The whole request within 10 s: Node wants both limits, and looks at them every 30 s unless told otherwise.
     requestTimeout: 10_000, http: { headersTimeout: 10_000, connectionsCheckingInterval: 1000, requireHostHeader: false },
@@ -50,6 +51,7 @@ export function buildApp (config: Config, logger: FastifyBaseLogger): FastifyIns
     let serialize: ((data: unknown) => string) | undefined
     return (data) => (serialize ??= fastJson(schema as object))(data)
   })
+  app.register(tracing, { config })
   app.register(securityHeaders)
   app.register(metrics)
   app.addHook('onRequest', (request, reply, done) => {

@@ -21,6 +21,8 @@ const Nodes = Type.String({ format: 'nodes', description: 'host:port, with comma
 
 FormatRegistry.Set('origins', (text) => text.split(',').every((entry) => URL.canParse(entry) && /^https?:\/\//.test(entry.trim()) && new URL(entry).origin === entry.trim()))
 
+FormatRegistry.Set('url', (text) => URL.canParse(text) && /^https?:$/.test(new URL(text).protocol))
+
 /** The environment: each variable with its legal values and its default. An empty variable counts as unset. */
 export const Config = Type.Object({
   HTTP_HOST: Type.String({ default: '0.0.0.0' }), HTTP_PORT: Whole(0, 65535, 8080), // port 0: a free one
@@ -48,6 +50,7 @@ export const Config = Type.Object({
   MAX_STREAMS: Whole(0, 1_000_000, 10_000), // open event streams, per process
   RETENTION_DAYS: Type.Optional(Type.Integer({ minimum: 1, maximum: 36_500 })), // unset: messages are kept for ever
   EVENT_RETENTION_HOURS: Whole(1, 100_000, 72),
+  OTEL_EXPORTER_OTLP_ENDPOINT: Type.Optional(Type.String({ format: 'url', description: 'a URL such as http://collector:4318' })), // unset: no traces
   DATA_DIR: Type.String({ default: '.data' })
 })
 export type Config = Static<typeof Config>

@@ -64,6 +64,7 @@ t.test('a bad value is refused with one line that names the variable and its leg
     ['REDIS_URL', 'redis:6379', 'REDIS_URL must be redis://user:password@host:port/db (rediss:// for TLS), and is not'],
     ...['redis', 'redis:6379,', 'redis:port', 'redis://redis:6379', 'user@redis:6379', ':6379'].map((value) =>
       ['REDIS_SENTINELS', value, `REDIS_SENTINELS must be host:port, with commas between, not "${value}"`] as const),
+    ['OTEL_EXPORTER_OTLP_ENDPOINT', 'collector:4318', 'OTEL_EXPORTER_OTLP_ENDPOINT must be a URL such as http://collector:4318, not "collector:4318"'],
     ['BCRYPT_COST', '3', 'BCRYPT_COST must be a whole number from 4 to 16, not "3"'],
     ['PASSWORD_MIN_LENGTH', '73', 'PASSWORD_MIN_LENGTH must be a whole number from 1 to 72, not "73"'],
     ['RATE_LIMIT', 'false', 'RATE_LIMIT must be one of on, off, not "false"'],

@@ -2,6 +2,7 @@ import { DatabaseError } from 'pg'
 import type { Message } from '../../schemas/messages.ts'
 import type { Pipeline, Query } from '../database/query.ts'
 import { Busy, DatabaseUnavailable, IdempotencyKeyReused, UserNotFound } from '../errors.ts'
+import { channels, traced } from '../tracing.ts'
 import type { Follower } from './follower.ts'
 import { LOG_PAGE, type LogRow, READ_LOG, toLogEntry } from './log.ts'
 import { type MessageRow, toMessage } from './messages.ts'
@@ -90,7 +91,9 @@ export class MessageWriter {
   post (userId: number, text: string, key: string | null = null): Promise<Posted> {
     if (this.#queue.length >= MAX_QUEUE) throw new Busy()
     return new Promise((resolve, reject) => {
-      this.#queue.push({ userId, text, key, resolve, reject })
+      const post = { userId, text, key, resolve, reject }
+      channels.waiting.publish(post)
+      this.#queue.push(post)
       if (!this.#isWriting) void this.#drain()
     })
   }
@@ -100,7 +103,7 @@ export class MessageWriter {
     while (this.#queue.length > 0) {
       const posts = this.#queue.splice(0, MAX_BATCH)
       this.onBatch(posts.length)
-      await this.#write(posts)
+      await traced(channels.batch, { posts }, () => this.#write(posts))
     }
     this.#isWriting = false
   }

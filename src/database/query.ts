@@ -1,6 +1,7 @@
 import { type ClientBase, DatabaseError, type Pool, type QueryResultRow } from 'pg'
 import { within } from '../deadline.ts'
 import { DatabaseUnavailable } from '../errors.ts'
+import { channels, traced } from '../tracing.ts'
 
 // From the wait for a free connection to the last row.
 const PATIENCE_MS = 2500
@@ -24,7 +25,7 @@ const statement = (text: string, values: unknown[]) => {
 
 export const createQuery = (connection: Pick<Pool | ClientBase, 'query'>): Query => async <Row extends QueryResultRow>(sql: string, values?: unknown[]) => {
   try {
-    return (await within(PATIENCE_MS, values ? connection.query<Row>(statement(sql, values)) : connection.query<Row>(sql))).rows
+    return (await within(PATIENCE_MS, traced(channels.sql, { text: sql }, () => values ? connection.query<Row>(statement(sql, values)) : connection.query<Row>(sql)))).rows
   } catch (error) {
     throw named(error)
   }
@@ -39,7 +40,10 @@ export const createPipeline = (pool: Pool) => async <First extends QueryResultRo
   first: [sql: string, values: unknown[]], second: [sql: string, values: unknown[]]
 ): Promise<[First[], Second[] | undefined]> => {
   const client = await pool.connect().catch((error) => { throw named(error) })
-  const [done, read] = await Promise.allSettled([client.query<First>(statement(...first)), client.query<Second>(statement(...second))])
+  const [done, read] = await Promise.allSettled([
+    traced(channels.sql, { text: first[0] }, () => client.query<First>(statement(...first))),
+    traced(channels.sql, { text: second[0] }, () => client.query<Second>(statement(...second)))
+  ])
   client.release(done.status === 'rejected' || read.status === 'rejected')
   if (done.status === 'rejected') throw named(done.reason)
   return [done.value.rows, read.status === 'fulfilled' ? read.value.rows : undefined]

@@ -1,0 +1,125 @@
+import { AsyncLocalStorage } from 'node:async_hooks'
+import { tracingChannel } from 'node:diagnostics_channel'
+import type { IncomingMessage } from 'node:http'
+import { ROOT_CONTEXT, type Span, SpanKind, SpanStatusCode, trace } from '@opentelemetry/api'
+import { OTLPTraceExporter } from '@opentelemetry/exporter-trace-otlp-http'
+import { defaultResource, detectResources, envDetector, resourceFromAttributes } from '@opentelemetry/resources'
+import { BasicTracerProvider, BatchSpanProcessor } from '@opentelemetry/sdk-trace-base'
+import type { FastifyInstance } from 'fastify'
+import { within } from './deadline.ts'
+import type { Log } from './start.ts'
+import { channels, readTraceparent, type TraceIds } from './tracing.ts'
+import { version } from './version.ts'
+
+const FLUSH_MS = 5000
+
+/** Sends spans, and complains once for each time that the collector is away. */
+class Exporter extends OTLPTraceExporter {
+  #log: Log
+  #isAway = false
+
+  constructor (url: string, log: Log) {
+    super({ url })
+    this.#log = log
+  }
+
+  override export (...[spans, done]: Parameters<OTLPTraceExporter['export']>): void {
+    super.export(spans, (result) => {
+      const isAway = result.error !== undefined
+      if (isAway && !this.#isAway) this.#log.warn(`the collector of traces does not take them: ${result.error?.message}`)
+      if (!isAway && this.#isAway) this.#log.info('the collector of traces takes them again')
+      this.#isAway = isAway
+      done(result)
+    })
+  }
+}
+
+/**
+ * Makes a span of each request, with spans of its SQL statements and Redis commands below it, and of each batch of messages, with links to those
+ * who wait for it, and sends them by OTLP over HTTP. Its other settings are the SDK's own variables (`OTEL_…`). What a client
+ * sent is in no span: neither an address, which the pattern of its route stands for, nor a value of a statement, nor a key in Redis, which may
+ * hold a token. No more than the class of an error is either, because its words may quote them.
+ */
+export function startTelemetry (app: FastifyInstance, endpoint: string): void {
+  const resource = defaultResource().merge(resourceFromAttributes({ 'service.name': 'chat-backend', 'service.version': version }))
+    .merge(detectResources({ detectors: [envDetector] }))
+  const exporter = new Exporter(`${endpoint.replace(/\/$/, '')}/v1/traces`, app.log)
+  const provider = new BasicTracerProvider({ resource, spanProcessors: [new BatchSpanProcessor(exporter)] })
+  const tracer = provider.getTracer('chat-backend', version)
+  const active = new AsyncLocalStorage<Span | undefined>()
+  const spans = new WeakMap<object, Span>()
+
+  app.decorate('beginSpan', (request: IncomingMessage): TraceIds => {
+    const { method = '', headers: { traceparent } } = request
+    const parent = typeof traceparent === 'string' ? readTraceparent(traceparent) : undefined
+    const context = parent ? trace.setSpanContext(ROOT_CONTEXT, { ...parent, isRemote: true }) : ROOT_CONTEXT
+    const span = tracer.startSpan(method, { kind: SpanKind.SERVER, attributes: { 'http.request.method': method } }, context)
+    spans.set(request, span)
+    return span.spanContext()
+  })
+  app.addHook('onRequest', (request, _reply, done) => active.run(spans.get(request.raw), done))
+  app.addHook('preValidation', (request, _reply, done) => active.run(spans.get(request.raw), done)) // the parts of a body come from elsewhere
+  app.addHook('onResponse', (request, reply, done) => {
+    const route = request.routeOptions.url
+    const span = spans.get(request.raw)?.setAttribute('http.response.status_code', reply.statusCode)
+    if (route) span?.updateName(`${request.method} ${route}`).setAttribute('http.route', route)
+    if (reply.statusCode >= 500) span?.setStatus({ code: SpanStatusCode.ERROR })
+    span?.end()
+    done()
+  })
+
+  const nothing = () => {} // The types want all five.
+  const ends = {
+    start: nothing, end: nothing, asyncStart: nothing,
+    error: (message: object & { error: unknown }) => {
+      spans.get(message)?.setStatus({ code: SpanStatusCode.ERROR }).setAttribute('error.type', message.error instanceof Error ? message.error.constructor.name : 'unknown')
+    },
+    asyncEnd: (message: object) => { spans.get(message)?.end() }
+  }
+
+  /** Makes a span of what a channel tells, below the active one. */
+  function below<Message extends object> (describe: (message: Message) => { name: string, attributes: Record<string, string> }) {
+    return {
+      ...ends,
+      start: (message: Message) => {
+        const parent = active.getStore()
+        if (!parent) return
+        const { name, attributes } = describe(message)
+        spans.set(message, tracer.startSpan(name, { kind: SpanKind.CLIENT, attributes }, trace.setSpan(ROOT_CONTEXT, parent)))
+      }
+    }
+  }
+  const sql = below(({ text }: { text: string }) => {
+    const operation = /\w+/.exec(text)?.[0].toUpperCase() ?? 'SQL'
+    return { name: operation, attributes: { 'db.system.name': 'postgresql', 'db.operation.name': operation, 'db.query.text': text.trim() } }
+  })
+  const redis = below(({ command }: { command: string }) =>
+    ({ name: command.toUpperCase(), attributes: { 'db.system.name': 'redis', 'db.operation.name': command.toUpperCase() } }))
+  const redisChannel = tracingChannel<unknown, { command: string }>('ioredis:command')
+
+  const note = (post: unknown) => {
+    const span = active.getStore()
+    if (span) spans.set(post as object, span)
+  }
+  const startBatch = (message: { posts: object[] }) => {
+    const links = message.posts.flatMap((post) => spans.get(post) ?? []).map((span) => ({ context: span.spanContext() }))
+    if (links.length === 0) return undefined
+    const span = tracer.startSpan('write messages', { links, attributes: { 'chat.batch.messages': message.posts.length } }, ROOT_CONTEXT)
+    spans.set(message, span)
+    return span
+  }
+
+  channels.sql.subscribe(sql)
+  redisChannel.subscribe(redis)
+  channels.waiting.subscribe(note)
+  channels.batch.start.bindStore(active, startBatch)
+  channels.batch.subscribe(ends)
+  app.addHook('onClose', async () => {
+    channels.sql.unsubscribe(sql)
+    redisChannel.unsubscribe(redis)
+    channels.waiting.unsubscribe(note)
+    channels.batch.start.unbindStore(active)
+    channels.batch.unsubscribe(ends)
+    await within(FLUSH_MS, provider.shutdown()).catch(() => {}) // Nobody waits longer for a collector that is away.
+  })
+}
