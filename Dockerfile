@@ -1,31 +1,54 @@
-# Another base, such as a mirror's: --build-arg NODE_IMAGE=…; it needs Node 20.20 or later, and npm.
-ARG NODE_IMAGE=node:26-bookworm-slim
+# A pinned base, or another's: --build-arg RUNTIME_DIGEST=sha256:…, --build-arg RUNTIME_IMAGE=mirror.example/nodejs26-debian13:nonroot.
+ARG NODE_VERSION=26
+ARG BUILD_IMAGE=docker.io/library/node:${NODE_VERSION}-trixie-slim
+ARG BUILD_DIGEST
+ARG RUNTIME_IMAGE=gcr.io/distroless/nodejs${NODE_VERSION}-debian13:nonroot
+ARG RUNTIME_DIGEST
 
-FROM ${NODE_IMAGE} AS build
+# On the machine that builds, whatever the image is for: the compiled service is the same everywhere.
+FROM --platform=${BUILDPLATFORM} ${BUILD_IMAGE}${BUILD_DIGEST:+@${BUILD_DIGEST}} AS dependencies
 WORKDIR /app
 COPY package.json package-lock.json ./
-# No install scripts: no package runs its own code here, and `prepare` would want sources that are not there yet.
+ARG TARGETARCH
+# No install scripts: no package runs its own code here. The one that is compiled, bcrypt, is chosen for the target; without the
+# devDependencies, the embedded engines are gone as well: in a container both engines are other hosts.
+RUN npm ci --omit=dev --ignore-scripts --os=linux --libc=glibc --cpu="$(echo "$TARGETARCH" | sed s/amd64/x64/)" \
+ && npm pkg delete devDependencies overrides scripts \
+ && npm sbom --sbom-format cyclonedx > sbom.cdx.json \
+ && rm package-lock.json \
+ && chmod -R a=rX .
+
+FROM --platform=${BUILDPLATFORM} ${BUILD_IMAGE}${BUILD_DIGEST:+@${BUILD_DIGEST}} AS build
+WORKDIR /app
+COPY package.json package-lock.json ./
 RUN npm ci --ignore-scripts
 COPY tsconfig.json ./
 COPY schemas schemas
 COPY src src
-# Without the devDependencies, the embedded engines are gone as well: in a container both engines are other hosts.
-RUN npx tsc -b && npm ci --omit=dev --ignore-scripts
+RUN npm run build && rm dist/.tsbuildinfo && chmod -R a=rX dist
 
-FROM ${NODE_IMAGE}
-LABEL org.opencontainers.image.title="chat-backend" \
-      org.opencontainers.image.description="One shared chat room over HTTP" \
-      org.opencontainers.image.licenses="MIT"
-ENV NODE_ENV=production
+# Node, and what it is linked with: no shell, no package manager, no npm. Its entrypoint is /nodejs/bin/node.
+FROM ${RUNTIME_IMAGE}${RUNTIME_DIGEST:+@${RUNTIME_DIGEST}}
+# All of it is root's and read-only, so the service cannot change its own code; it writes no file, and runs on a read-only root.
+COPY --from=dependencies /app /app
+COPY --from=build /app/dist /app/dist
 WORKDIR /app
-# All of it stays root's, so the service cannot change its own code; it writes no file, and runs on a read-only root.
-COPY --from=build /app/package.json ./
-COPY --from=build /app/node_modules node_modules
-COPY --from=build /app/dist dist
+ENV NODE_ENV=production
 # Numeric, because Kubernetes cannot tell that a named user is not root (runAsNonRoot).
 USER 65532:65532
 EXPOSE 8080
 # For plain Docker; Kubernetes has probes of its own. The start may wait BOOT_TIMEOUT (30 s) for each engine.
 HEALTHCHECK --interval=15s --timeout=3s --start-period=70s \
-  CMD ["node", "-e", "fetch(`http://127.0.0.1:${process.env.HTTP_PORT || 8080}/health/livez`).then(({ ok }) => process.exit(ok ? 0 : 1), () => process.exit(1))"]
-CMD ["node", "dist/src/server.js"]
+  CMD ["/nodejs/bin/node", "-e", "fetch(`http://127.0.0.1:${process.env.HTTP_PORT || 8080}/health/livez`).then(({ ok }) => process.exit(ok ? 0 : 1), () => process.exit(1))"]
+CMD ["dist/src/server.js"]
+ARG RUNTIME_IMAGE
+ARG RUNTIME_DIGEST
+ARG VERSION=unknown
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="chat-backend" \
+      org.opencontainers.image.description="One shared chat room over HTTP" \
+      org.opencontainers.image.licenses="MIT" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}" \
+      org.opencontainers.image.base.name="${RUNTIME_IMAGE}" \
+      org.opencontainers.image.base.digest="${RUNTIME_DIGEST}"
