@@ -4,8 +4,9 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { parseArgs } from 'node:util'
 import { runCommand, whole } from '../load/command.ts'
 import { withDataDir } from '../load/service.ts'
-import { check, type Poller, type Stream, type Written } from './checker.ts'
+import type { Poller, Stream, Written } from './checker.ts'
 import { type Engine, type Postgres, startDatabase, startSessions } from './cluster.ts'
+import { judge, register, report } from './evidence.ts'
 import { faults } from './faults.ts'
 import { prepare, program } from './programs.ts'
 import { poller, stream } from './readers.ts'
@@ -22,10 +23,8 @@ const CARELESS_AUTHORS = 2
 const PROGRAMS = 3
 const POLLERS = 3 // and as many who wait
 const STREAMS = 4
-/** How long replicas may take to be ready again, and writers to finish what they began; and then how long readers may take to see it. */
+/** How long replicas may take to be ready again, and writers to finish what they began. */
 const PATIENCE_MS = 45_000
-const CATCH_UP_MS = 5000
-const EXAMPLES = 5
 
 /** Faults of the service itself, which the proof must find. */
 const plants: Record<string, string> = { 'no-lock': 'drop trigger chat_event_lock on chat_message' }
@@ -68,7 +67,10 @@ async function prove ({ seconds, seed, plant }: Arguments, signal: AbortSignal):
     }
   })
   signal.throwIfAborted()
-  return report(world)
+  for (const what of ['posts acknowledged', 'SQL transactions committed', 'events delivered', ...(world.tally.has('cuts of LISTEN') ? ['LISTEN connections cut'] : [])]) {
+    if (!world.tally.get(what)) world.find('nothing', `the run had no ${what}`)
+  }
+  return report(world, 'nothing lost, nothing twice, one order for everybody')
 }
 
 async function run (world: World, seconds: number, plant: string | undefined, database: Postgres, sessions: Engine, replicas: Replica[]): Promise<void> {
@@ -96,46 +98,9 @@ async function run (world: World, seconds: number, plant: string | undefined, da
   await failing
   const written = await inTime(allReady(world.urls, world.ended.signal).then(() => writing))
   if (!written) return world.find('stuck', `not every replica was ready and every post acknowledged within ${PATIENCE_MS / 1000} s`)
-  world.cutting = false
-
-  const end = await database.connect()
-  const { rows: table } = await end.query<{ id: number, text: string }>('select id::float8 as id, text from chat_message order by id')
-  const { rows: log } = await end.query<{ seq: number, kind: string, id: number }>('select seq::float8 as seq, kind, message_id::float8 as id from chat_event order by seq')
-  await end.end()
-  const behind = () => [
-    ...pollers.filter(({ seen }) => (seen.at(-1)?.id ?? 0) < (table.at(-1)?.id ?? 0)),
-    ...streams.filter(({ sessions }) => (sessions.at(-1)?.events.at(-1)?.seq ?? sessions.at(-1)?.since ?? -1) < (log.at(-1)?.seq ?? 0))
-  ]
-  for (const deadline = Date.now() + CATCH_UP_MS; behind().length > 0 && Date.now() < deadline;) await world.sleep(100)
-  for (const { name } of behind()) world.find('stuck', `${name} did not see the last of it within ${CATCH_UP_MS / 1000} s`)
-  await world.sleep(1000) // for what comes twice
-  world.ended.abort()
-  await reading
-  world.findings.push(...check({ table, log, written: written.flat(), pollers, streams }))
-  world.count('messages at the end', table.length)
-  world.count('rows of the log', log.length)
-}
-
-/** @returns a token */
-async function register (world: World, nickname: string): Promise<string> {
-  const answer = await world.ask(world.urls[0]!, { method: 'POST', path: '/api/register', body: { nickname, password: 'correct horse' } })
-  if (answer?.status !== 201) throw new Error(`no registration: ${JSON.stringify(answer?.body)}`)
-  return (answer.body as { token: string }).token
+  await judge(world, database, written.flat(), pollers, streams, reading)
 }
 
 const inTime = (writing: Promise<Written[][]>) => Promise.race([writing, sleep(PATIENCE_MS, undefined, { ref: false })])
-
-/** @returns whether there is nothing to complain about */
-function report ({ tally, findings, find }: World): boolean {
-  for (const what of ['posts acknowledged', 'SQL transactions committed', 'events delivered', ...(tally.has('cuts of LISTEN') ? ['LISTEN connections cut'] : [])]) {
-    if (!tally.get(what)) find('nothing', `the run had no ${what}`)
-  }
-  for (const [what, times] of [...tally].sort()) console.log(`${what.padEnd(34)}${`${times}`.padStart(9)}`)
-  const kinds = [...new Set(findings.map(({ kind }) => kind))].map((kind) => findings.filter((finding) => finding.kind === kind))
-  for (const found of kinds) for (const { kind, what } of found.slice(0, EXAMPLES)) console.log(`${kind}: ${what}`)
-  if (kinds.length === 0) console.log('PROVEN: nothing lost, nothing twice, one order for everybody')
-  else console.log(`FAILED: ${kinds.map((found) => `${found[0]?.kind} ${found.length}`).join(', ')}`)
-  return kinds.length === 0
-}
 
 await runCommand(USAGE, readArguments, prove)

@@ -70,6 +70,7 @@ async function * events (world: World, url: string, since: number, byHeader: boo
     }
   } catch (error) {
     if (error instanceof SyntaxError) world.find('error', `an event is not JSON: ${error.message}`)
+    else if (!life.signal.aborted) world.count('streams broken')
   } finally {
     life.release()
   }

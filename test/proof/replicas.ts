@@ -12,7 +12,7 @@ export class Replica {
   #env: Record<string, string>
   #onCrash: (how: string) => void
   #child: ChildProcess | undefined
-  #exited: Promise<unknown> | undefined
+  #exited: Promise<number | NodeJS.Signals | undefined> | undefined
   constructor (port: number, env: Record<string, string>, onCrash: (how: string) => void) {
     this.url = `http://127.0.0.1:${port}`
     this.#env = { ...env, HTTP_HOST: '127.0.0.1', HTTP_PORT: `${port}`, RATE_LIMIT: 'off', BCRYPT_COST: '4', LOG_LEVEL: 'fatal' }
@@ -28,20 +28,21 @@ export class Replica {
     })
     this.#child = child
     this.#exited = once(child, 'exit').then(([code, signal]) => {
-      if (this.#child !== child) return
+      if (this.#child !== child) return signal ?? code
       this.#onCrash(`${this.url} ended by ${signal ?? `itself, with code ${code}`}`)
       this.start()
     })
   }
 
-  /** Ends it, and waits for that. */
-  async end (signal: 'SIGKILL' | 'SIGTERM'): Promise<void> {
+  /** Ends it, and waits for that. @returns its exit code, or the signal that ended it */
+  async end (signal: 'SIGKILL' | 'SIGTERM'): Promise<number | NodeJS.Signals | undefined> {
     const child = this.#child
     this.#child = undefined
     child?.kill(signal)
     const lastResort = setTimeout(() => child?.kill('SIGKILL'), 5000)
-    await this.#exited
+    const how = await this.#exited
     clearTimeout(lastResort)
+    return how
   }
 }
 

@@ -42,8 +42,9 @@ export interface Answer { status: number, headers: Headers, body: unknown }
 
 /** What all who take part in a run share. */
 export class World {
-  /** The replicas. */
+  /** The replicas, or one proxy in front of them: then who posts may read at another replica, which is promised nothing so soon. */
   urls: string[] = []
+  isBehindProxy = false
   /** Whether new work begins, and whether readers and writers hang up at random. */
   writing = true
   cutting = true
@@ -102,7 +103,7 @@ export class World {
       return status < 500 ? { status, headers, body: JSON.parse(answer) } : undefined
     } catch (error) {
       if (error instanceof SyntaxError) this.find('error', `${what}: ${error.message}`)
-      this.count(cutAfterMs === undefined ? 'requests without an answer' : 'requests cut')
+      if (!this.ended.signal.aborted) this.count(cutAfterMs === undefined ? 'requests without an answer' : 'requests cut')
       return undefined
     } finally {
       limit.release()
