@@ -1,9 +1,9 @@
 # A pinned base, or another's: --build-arg RUNTIME_DIGEST=sha256:…, --build-arg RUNTIME_IMAGE=mirror.example/nodejs26-debian13:nonroot.
 ARG NODE_VERSION=26
 ARG BUILD_IMAGE=docker.io/library/node:${NODE_VERSION}-trixie-slim
-ARG BUILD_DIGEST
+ARG BUILD_DIGEST=
 ARG RUNTIME_IMAGE=gcr.io/distroless/nodejs${NODE_VERSION}-debian13:nonroot
-ARG RUNTIME_DIGEST
+ARG RUNTIME_DIGEST=
 
 # On the machine that builds, whatever the image is for: the compiled service is the same everywhere.
 FROM --platform=${BUILDPLATFORM} ${BUILD_IMAGE}${BUILD_DIGEST:+@${BUILD_DIGEST}} AS dependencies
