@@ -34,6 +34,7 @@ FROM ${RUNTIME_IMAGE}${RUNTIME_DIGEST:+@${RUNTIME_DIGEST}}
 # All of it is root's and read-only, so the service cannot change its own code; it writes no file, and runs on a read-only root.
 COPY --from=dependencies /app /app
 COPY --from=build /app/dist /app/dist
+COPY web /app/web
 WORKDIR /app
 ENV NODE_ENV=production
 # Numeric, because Kubernetes cannot tell that a named user is not root (runAsNonRoot).

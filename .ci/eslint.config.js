@@ -2,7 +2,7 @@ import { join } from 'node:path'
 import neostandard, { plugins } from 'neostandard'
 
 export default [
-  ...neostandard({ ts: true, ignores: ['dist/', '.tap/', '.data/', 'client/'] }),
+  ...neostandard({ ts: true, env: ['browser'], ignores: ['dist/', '.tap/', '.data/', 'client/'] }),
   {
     files: ['**/*.ts'],
     languageOptions: { parserOptions: { projectService: true, tsconfigRootDir: join(import.meta.dirname, '..') } },
@@ -16,6 +16,12 @@ export default [
       // Settings that belong together may share a line.
       '@stylistic/object-property-newline': 'off'
     }
+  },
+  {
+    // What browsers run, as it is; its members may stand close together.
+    files: ['web/*.js'],
+    languageOptions: { ecmaVersion: 2024 },
+    rules: { '@stylistic/object-property-newline': 'off', '@stylistic/lines-between-class-members': 'off' }
   },
   {
     // Tests are left out: tap waits for its subtests itself.

@@ -27,6 +27,7 @@ import { watchRoutes } from './routes/method-not-allowed.ts'
 import metricsRoutes from './routes/metrics.ts'
 import openapiRoutes from './routes/openapi.ts'
 import sessionRoutes from './routes/sessions.ts'
+import webRoutes from './routes/web.ts'
 import { requestLogger } from './tracing.ts'
 
 /** Builds the whole service as in production, not yet listening; while it becomes ready it waits for both engines and migrates the database. */
@@ -78,6 +79,7 @@ export function buildApp (config: Config, logger: FastifyBaseLogger): FastifyIns
   app.register(healthRoutes)
   app.register(eventRoutes)
   app.register(metricsRoutes)
+  if (config.WEB_CLIENT === 'on') app.register(webRoutes) // outside as well: the page itself says that the service is busy
   app.register(async (app) => {
     // A process that is late for everything refuses some of it at once. Its health, its metrics and its streams are not asked.
     await app.register(underPressure, {

@@ -51,6 +51,7 @@ export const Config = Type.Object({
   RETENTION_DAYS: Type.Optional(Type.Integer({ minimum: 1, maximum: 36_500 })), // unset: messages are kept for ever
   EVENT_RETENTION_HOURS: Whole(1, 100_000, 72),
   OTEL_EXPORTER_OTLP_ENDPOINT: Type.Optional(Type.String({ format: 'url', description: 'a URL such as http://collector:4318' })), // unset: no traces
+  WEB_CLIENT: OneOf('on', 'off'),
   DATA_DIR: Type.String({ default: '.data' })
 })
 export type Config = Static<typeof Config>

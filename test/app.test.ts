@@ -18,7 +18,7 @@ async function speak (url: string, bytes: string): Promise<string> {
 
 t.test('an unknown address is 404, in the shape of every error', async (t) => {
   const { call } = await startService(t)
-  for (const path of ['/', '/api', '/api/messages/', '/api/messages/x', '/api/messages/-1', '/api/Messages', '/api/register/x', '/health', '/..%2f..%2fetc/passwd']) {
+  for (const path of ['/web', '/web/index.html', '/web/tsconfig.json', '/api', '/api/messages/', '/api/messages/x', '/api/messages/-1', '/api/Messages', '/api/register/x', '/health', '/..%2f..%2fetc/passwd']) {
     const { status, headers, body } = await call('GET', path)
     t.equal(status, 404, path)
     t.equal(headers.get('content-type'), 'application/json; charset=utf-8')
