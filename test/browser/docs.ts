@@ -38,7 +38,7 @@ t.test('the page of the API works in a browser, without a word to any other host
   const answer = list.locator('.live-responses-table')
   await answer.getByText('hello from alice').waitFor()
   t.match(await answer.textContent(), 'posted by the page')
-  // `DOCS_PICTURE=docs/api-docs.png npm test -- test/browser/docs.test.ts` makes the picture of the README again.
+  // `DOCS_PICTURE=docs/api-docs.png npm run test:browser` makes the picture of the README again.
   if (process.env['DOCS_PICTURE']) {
     await page.evaluate("document.querySelector('#operations-messages-listMessages .live-responses-table').scrollIntoView({ block: 'center' })")
     await page.screenshot({ path: process.env['DOCS_PICTURE'] })
