@@ -33,7 +33,7 @@ try {
   })
   const address = await app.listen({ host: config.HTTP_HOST, port: config.HTTP_PORT })
   const url = address.replace('0.0.0.0', '127.0.0.1')
-  log.info(`the chat is ready at ${url}; to join it: curl -H 'content-type: application/json' ` +
+  log.info(`the chat is ready at ${url}; ${config.WEB_CLIENT === 'on' ? 'open it in a browser, or ' : ''}join it by: curl -H 'content-type: application/json' ` +
     `-d '{"nickname":"alice","password":"correct horse"}' ${url}/api/register`)
 } catch (error) {
   const { syscall = '', message } = error as NodeJS.ErrnoException
