@@ -104,7 +104,8 @@ export class EventStreams {
     const bytes = Buffer.concat(this.#pending.splice(0))
     for (const response of this.#live) {
       if (response.writableLength > MAX_BACKLOG) response.destroy()
-      else response.write(bytes)
+      // Straight to the connection, if it is not another's turn yet: a response corks it, and writes in the next tick.
+      else (response.socket ?? response).write(bytes)
     }
     const now = performance.now()
     this.#nextFlushAt = now + Math.min(now - started, MAX_PAUSE_MS)
@@ -115,6 +116,7 @@ export class EventStreams {
     this.#isClosed = true
     clearInterval(this.#heartbeat)
     this.#flush()
+    this.#live.clear()
     for (const response of this.#open) response.end(retry(2000))
   }
 }
