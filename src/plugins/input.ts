@@ -1,5 +1,5 @@
 import type { TSchema } from '@sinclair/typebox'
-import { Ajv, type ErrorObject, type Vocabulary } from 'ajv'
+import { Ajv, type ErrorObject, type ValidateFunction, type Vocabulary } from 'ajv'
 import type { DataValidationCxt } from 'ajv/dist/types/index.js'
 import fp from 'fastify-plugin'
 import { isCommonPassword } from '../accounts/common-passwords.ts'
@@ -57,9 +57,11 @@ export default fp(async (app) => {
   })
 
   app.setValidatorCompiler<TSchema>(({ schema, httpPart }) => {
-    const validate = ajv.compile(schema)
+    // Compiled when it is first used, as the serialisers are: no start waits for it.
+    let validate: ValidateFunction | undefined
     const coerce = httpPart === 'body' ? undefined : integerCoercion(schema)
     return (data) => {
+      validate ??= ajv.compile(schema)
       coerce?.(data)
       return validate(data) ? { value: data } : { error: validate.errors ?? [] }
     }
