@@ -1,16 +1,22 @@
 import { writeFileSync } from 'node:fs'
 import { cpus } from 'node:os'
 import { parseArgs } from 'node:util'
+import { growth } from './bench/growth.ts'
+import { logins } from './bench/logins.ts'
 import { leaveFirstCore } from './bench/processes.ts'
-import { draw, type Figure, isMissed, printFigures, printRows, type Row } from './bench/report.ts'
+import { replicas } from './bench/replicas.ts'
+import { draw, type Figure, hasBudget, isMissed, printFigures, printRows, type Row } from './bench/report.ts'
 import { requests } from './bench/requests.ts'
+import { start } from './bench/start.ts'
+import { streams } from './bench/streams.ts'
+import { waiters } from './bench/waiters.ts'
 import { withWorld, type World } from './bench/world.ts'
 import { runCommand, whole } from './command.ts'
 
 // `npm run bench`: the service beside what no service can do better (a bare Fastify route, Node alone) and beside what most people
 // would write, in one run, by turns, on engines of its own. Medians; CPU as the operating system counts it.
 
-interface Arguments { rounds: number, seconds: number, only: string, json: string | undefined, svg: string | undefined, chosen: string[] }
+interface Arguments { rounds: number, seconds: number, only: string, most: number, json: string | undefined, svg: string | undefined, chosen: string[] }
 
 const BUDGETS: { scenario: string, rival: string, ratio: keyof Row['ratios'], name: string, atMost?: number, atLeast?: number }[] = [
   { scenario: 'page of 50', rival: 'bare', ratio: 'service', name: 'CPU', atMost: 1.3 },
@@ -26,26 +32,48 @@ const BUDGETS: { scenario: string, rival: string, ratio: keyof Row['ratios'], na
 const requestFigures = (rows: Row[]): Figure[] => BUDGETS.flatMap(({ scenario, rival, ratio, name, ...budget }) =>
   rows.filter((row) => row.scenario === scenario && row.rival === rival).map(({ ratios }) => ({ what: `${scenario}: ${name} against ${rival}`, value: ratios[ratio], ...budget })))
 
-type Group = (world: World, given: Arguments) => Promise<{ rows?: Row[], figures: Figure[] }>
+interface Found { rows?: Row[], figures: Figure[] }
+type Group = (world: World, given: Arguments) => Promise<Found>
+const figuresOf = (group: (world: World, given: Arguments) => Promise<Figure[]>): Group => async (world, given) => {
+  const figures = await group(world, given)
+  printFigures(figures)
+  return { figures }
+}
 const GROUPS: Record<string, Group> = {
   requests: async (world, given) => {
     const rows = await requests(world, given)
     printRows(rows)
     return { rows, figures: requestFigures(rows) }
-  }
+  },
+  streams: figuresOf(streams),
+  waiters: figuresOf(waiters),
+  logins: figuresOf(logins),
+  growth: async (world, given) => {
+    const { rows, largest, than } = await growth(world, given)
+    printRows(rows, largest)
+    return { rows, figures: rows.filter(({ rival }) => rival === than).map(({ scenario, ratios }) => ({ what: `${scenario}: CPU of all, ${largest} against ${than}`, value: ratios.total, atMost: 1.2 })) }
+  },
+  start: figuresOf(start),
+  replicas: figuresOf(replicas)
 }
 
 const names = Object.keys(GROUPS)
-const USAGE = `npm run bench -- [--rounds 7] [--seconds 2] [--only TEXT] [--json FILE] [--svg FILE] [${names.join(' | ')}] ...`
+const USAGE = `npm run bench -- [--rounds 7] [--seconds 2] [--only TEXT] [--rows 10000000] [--json FILE] [--svg FILE] [${names.join(' | ')}] ...`
 
 function readArguments (): Arguments {
-  const { values: { rounds, seconds, only, json, svg }, positionals } = parseArgs({
+  const { values: { rounds, seconds, only, rows, json, svg }, positionals } = parseArgs({
     allowPositionals: true,
-    options: { rounds: { type: 'string', default: '7' }, seconds: { type: 'string', default: '2' }, only: { type: 'string', default: '' }, json: { type: 'string' }, svg: { type: 'string' } }
+    options: {
+      rounds: { type: 'string', default: '7' }, seconds: { type: 'string', default: '2' }, only: { type: 'string', default: '' },
+      rows: { type: 'string', default: '10000000' }, json: { type: 'string' }, svg: { type: 'string' }
+    }
   })
   const unknown = positionals.find((name) => !names.includes(name))
   if (unknown !== undefined) throw new Error(`There is no group ${JSON.stringify(unknown)}.`)
-  return { rounds: whole('rounds', rounds, 100), seconds: whole('seconds', seconds, 60), only, json, svg, chosen: positionals.length > 0 ? positionals : names }
+  return {
+    rounds: whole('rounds', rounds, 100), seconds: whole('seconds', seconds, 60), only, most: whole('rows', rows, 1e7), json, svg,
+    chosen: positionals.length > 0 ? positionals : names
+  }
 }
 
 await runCommand(USAGE, readArguments, async (given, signal) => {
@@ -60,7 +88,7 @@ await runCommand(USAGE, readArguments, async (given, signal) => {
     figures.push(...found.figures)
   }
   console.log(`\n## budgets: ${figures.filter(isMissed).length} missed\n`)
-  printFigures(figures)
+  printFigures(figures.filter(hasBudget))
   if (given.json !== undefined) writeFileSync(given.json, `${JSON.stringify({ about, ...given, rows, figures }, null, 2)}\n`)
   if (given.svg !== undefined && rows.length > 0) writeFileSync(given.svg, draw(rows, `CPU of each request in µs. ${about}`))
   return true

@@ -1,6 +1,6 @@
 /** @throws {Error} with a sentence for whoever typed it, when `text` is no whole number from 1 to `maximum` */
 export function whole (name: string, text: string, maximum: number): number {
-  if (/^[1-9]\d{0,5}$/.test(text) && Number(text) <= maximum) return Number(text)
+  if (/^[1-9]\d{0,7}$/.test(text) && Number(text) <= maximum) return Number(text)
   throw new Error(`--${name} must be a whole number from 1 to ${maximum}, not ${JSON.stringify(text)}.`)
 }
 

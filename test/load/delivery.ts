@@ -7,6 +7,7 @@ import { loadConfig } from '../../src/config.ts'
 import { startEngines } from '../../src/embedded/engines.ts'
 import { readEvents } from '../helpers/events.ts'
 import { runCommand, whole } from './command.ts'
+import { atRate } from './pace.ts'
 import { post } from './scenarios.ts'
 import { withDataDir, withService } from './service.ts'
 
@@ -50,19 +51,14 @@ async function measure (from: string, to: string, { seconds, rate }: Arguments, 
   }
   read().catch(() => {}) // It ends with the replica; what did not come until then is counted.
 
-  const posts: Promise<void>[] = []
   const [total, warmUp] = [(seconds + WARM_UP_SECONDS) * rate, WARM_UP_SECONDS * rate]
-  const start = performance.now()
-  for (let n = 0; n < total; n++) {
-    await sleep(Math.max(0, start + n * 1000 / rate - performance.now()), undefined, { signal })
+  await atRate(rate, total, signal, async (n) => {
     const text = `message ${n} of ${total}`
     const started = performance.now()
     if (n >= warmUp) sent.set(text, started)
-    posts.push(send(from, '/api/messages', { text }, token).then(() => {
-      if (n >= warmUp) answers.record(Math.max(1, Math.round((performance.now() - started) * 1000)))
-    }))
-  }
-  await Promise.all(posts)
+    await send(from, '/api/messages', { text }, token)
+    if (n >= warmUp) answers.record(Math.max(1, Math.round((performance.now() - started) * 1000)))
+  })
   for (const deadline = Date.now() + LATE_MS; sent.size > 0 && Date.now() < deadline;) await sleep(10)
   print('from the POST to its answer', answers)
   print('from the POST to the event', deliveries)

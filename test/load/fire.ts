@@ -36,3 +36,11 @@ export async function fire (options: autocannon.Options, failures: Map<string, n
     signal.addEventListener('abort', stop)
   })
 }
+
+/** The same, where each answer must be a good one. */
+export async function fireWell (options: autocannon.Options, signal: AbortSignal): Promise<Outcome> {
+  const failures = new Map<string, number>()
+  const outcome = await fire(options, failures, signal)
+  if (failures.size > 0) throw new Error(`${options.url}: ${[...failures].map(([failure, times]) => `${failure} (${times})`).join(', ')}`)
+  return outcome
+}

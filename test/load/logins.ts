@@ -1,15 +1,12 @@
 import { cpus } from 'node:os'
-import { createHistogram } from 'node:perf_hooks'
-import { setTimeout as sleep } from 'node:timers/promises'
 import { parseArgs } from 'node:util'
 import { runCommand, whole } from './command.ts'
-import { post, postMessage, type Request } from './scenarios.ts'
+import { post, postMessage } from './scenarios.ts'
+import { send, time } from './send.ts'
 import { withDataDir, withService } from './service.ts'
+import { STORM, withLogins, wrongLogin } from './storm.ts'
 
 // `npm run load:logins`: whether the time of a login tells who is registered, and what a storm of logins does to everybody else.
-
-const READERS = 4
-const STORM = 32
 
 const readArguments = () => {
   const { values: { tries, seconds } } = parseArgs({
@@ -18,54 +15,24 @@ const readArguments = () => {
   return { tries: whole('tries', tries, 10_000), seconds: whole('seconds', seconds, 600) }
 }
 
-async function send (url: string, { path, ...request }: Request): Promise<{ status: number, body: string }> {
-  const response = await fetch(`${url}${path}`, request)
-  return { status: response.status, body: await response.text() }
-}
-
-/** @returns how long a request takes, in milliseconds */
-async function time (url: string, request: Request, status: number): Promise<number> {
-  const started = performance.now()
-  const answer = await send(url, request)
-  if (answer.status !== status) throw new Error(`${request.path} answered ${answer.status}: ${answer.body.slice(0, 200)}`)
-  return performance.now() - started
-}
-
 const median = (times: number[]) => times.toSorted((one, other) => one - other)[Math.floor(times.length / 2)] ?? 0
-const wrong = (nickname: string) => post('/api/login', { nickname, password: 'no horse at all' })
 
 async function compare (url: string, tries: number, signal: AbortSignal): Promise<void> {
   const known: number[] = []
   const unknown: number[] = []
   for (let i = 0; i < tries && !signal.aborted; i++) {
     // By turns, so that whatever else this machine does meets both.
-    known.push(await time(url, wrong('alice'), 401))
-    unknown.push(await time(url, wrong(`nobody ${i}`), 401))
+    known.push(await time(url, wrongLogin('alice'), 401))
+    unknown.push(await time(url, wrongLogin(`nobody ${i}`), 401))
   }
   const [one, other] = [median(known), median(unknown)]
   console.log(`wrong password, ${tries} tries each: known nickname ${one.toFixed(1)} ms, unknown ${other.toFixed(1)} ms ` +
     `(medians), ${(100 * Math.abs(one - other) / one).toFixed(1)} % apart`)
 }
 
-/** Reads and posts at a steady pace while `logins` logins are in flight all the time. */
+/** @returns the p99 of reads and posts while `logins` logins are in flight all the time */
 async function measure (url: string, token: string, logins: number, seconds: number, signal: AbortSignal) {
-  const deadline = performance.now() + seconds * 1000
-  const [reads, posts, storm] = [createHistogram(), createHistogram(), createHistogram()]
-  const microseconds = (ms: number) => Math.max(1, Math.round(ms * 1000))
-  const repeat = async (count: number, work: () => Promise<unknown>) => {
-    await Promise.all(Array.from({ length: count }, async () => { while (performance.now() < deadline && !signal.aborted) await work() }))
-  }
-  await Promise.all([
-    repeat(READERS, async () => {
-      reads.record(microseconds(await time(url, { path: '/api/messages?limit=50' }, 200)))
-      await sleep(5)
-    }),
-    repeat(1, async () => {
-      posts.record(microseconds(await time(url, postMessage(token), 201)))
-      await sleep(20)
-    }),
-    repeat(logins, async () => storm.record(microseconds(await time(url, wrong('alice'), 401))))
-  ])
+  const { reads, posts, logins: storm } = await withLogins(url, token, logins, seconds, signal)
   const ms = (percentile: number, histogram: typeof reads) => (histogram.percentile(percentile) / 1000).toFixed(1).padStart(8)
   console.log(`${String(logins).padStart(2)} logins in flight: GET p50${ms(50, reads)}, p99${ms(99, reads)} (${reads.count});` +
     ` POST p50${ms(50, posts)}, p99${ms(99, posts)} (${posts.count}); logins ${Math.round(storm.count / seconds)}/s`)

@@ -1,7 +1,7 @@
 /** What one rival did in one scenario: medians; times in milliseconds, CPU in microseconds for each request. */
 export interface Row {
   scenario: string, rival: string, perSecond: number, p50: number, p99: number, service: number, postgres: number, redis: number
-  /** The service's value divided by this rival's, within each round. */
+  /** The value of what it is compared with (the service's) divided by this one's, within each round. */
   ratios: { perSecond: number, p50: number, service: number, total: number }
 }
 
@@ -16,6 +16,8 @@ export function median (values: number[]): number {
 
 export const isMissed = ({ value, atMost = Infinity, atLeast = -Infinity }: Figure) => !(value <= atMost && value >= atLeast)
 
+export const hasBudget = ({ atMost, atLeast }: Figure) => atMost !== undefined || atLeast !== undefined
+
 const short = (value: number) => value >= 1000 ? Math.round(value).toLocaleString('en') : value >= 100 ? value.toFixed(0) : value >= 10 ? value.toFixed(1) : value.toFixed(2)
 
 /** Prints a table, in Markdown. */
@@ -25,10 +27,10 @@ export function printTable (head: string[], rows: string[][]): void {
   console.log([line(head), `| ${widths.map((width) => '-'.repeat(width)).join(' | ')} |`, ...rows.map(line)].join('\n'))
 }
 
-export const printRows = (rows: Row[]) => printTable(
-  ['scenario', 'of', 'requests/s', 'p50 ms', 'p99 ms', 'CPU µs', 'PostgreSQL µs', 'Redis µs', 'service: requests/s', 'service: CPU', 'service: all CPU'],
+export const printRows = (rows: Row[], base = 'service') => printTable(
+  ['scenario', 'of', 'requests/s', 'p50 ms', 'p99 ms', 'CPU µs', 'PostgreSQL µs', 'Redis µs', `${base}: requests/s`, `${base}: CPU`, `${base}: all CPU`],
   rows.map((row) => [row.scenario, row.rival, short(row.perSecond), short(row.p50), short(row.p99), short(row.service), short(row.postgres), short(row.redis),
-    ...row.rival === 'service' ? ['', '', ''] : [`× ${short(row.ratios.perSecond)}`, `× ${short(row.ratios.service)}`, `× ${short(row.ratios.total)}`]]))
+    ...row.rival === base ? ['', '', ''] : [`× ${short(row.ratios.perSecond)}`, `× ${short(row.ratios.service)}`, `× ${short(row.ratios.total)}`]]))
 
 /** Prints the figures, those that miss their budget first. */
 export function printFigures (figures: Figure[]): void {

@@ -1,6 +1,6 @@
 import { randomInt } from 'node:crypto'
 import type autocannon from 'autocannon'
-import { fire } from '../fire.ts'
+import { fireWell } from '../fire.ts'
 import { postMessage, type Room, scenarios } from '../scenarios.ts'
 import type { Service } from '../service.ts'
 import { median, type Row } from './report.ts'
@@ -8,8 +8,7 @@ import type { World } from './world.ts'
 
 // Requests as fast as the answers come, of the service and of its rivals, by turns.
 
-type Rival = 'service' | 'bare' | 'node' | 'naive'
-interface Scenario { name: string, rivals: Rival[], connections: number, options: (room: Room, tokens: string[]) => Partial<autocannon.Options> }
+export interface Scenario { name: string, rivals: string[], connections: number, options: (room: Room, tokens: string[]) => Partial<autocannon.Options> }
 
 const WARM_UP_SECONDS = 1
 
@@ -38,11 +37,9 @@ interface Sample { perSecond: number, p50: number, p99: number, service: number,
 async function measure (world: World, { url, pid }: Service, { connections, options }: Scenario, seconds: number): Promise<Sample> {
   const [newest] = await (await fetch(`${url}/api/messages?limit=1`)).json() as { id: number }[]
   const room = { credentials: { nickname: '', password: '' }, token: world.tokens[0] ?? '', newest: newest?.id ?? 0 }
-  const failures = new Map<string, number>()
   const before = world.cpu(pid)
-  const { result, latencies } = await fire({ url, duration: seconds, connections, ...options(room, world.tokens) }, failures, world.signal)
+  const { result, latencies } = await fireWell({ url, duration: seconds, connections, ...options(room, world.tokens) }, world.signal)
   const after = world.cpu(pid)
-  if (failures.size > 0) throw new Error(`${url}: ${[...failures].map(([failure, times]) => `${failure} (${times})`).join(', ')}`)
   const each = (part: keyof typeof after) => (after[part] - before[part]) * 1e6 / result.requests.total
   return {
     perSecond: result.requests.total / result.duration, p50: latencies.percentile(50) / 1000, p99: latencies.percentile(99) / 1000,
@@ -50,39 +47,42 @@ async function measure (world: World, { url, pid }: Service, { connections, opti
   }
 }
 
-/**
- * @param only a part of the names of the scenarios to run
- * @returns a row of medians for each scenario and rival, and the medians of the ratios within each round
- */
-export async function requests (world: World, { rounds, seconds, only }: { rounds: number, seconds: number, only: string }): Promise<Row[]> {
+/** Runs each scenario on its rivals by turns. @returns a row of medians for each, and the medians of what `base` is to it within each round */
+export async function compare (
+  world: World, scenarios: Scenario[], started: Record<string, Service>, base: string, { rounds, seconds }: { rounds: number, seconds: number }
+): Promise<Row[]> {
+  const samples = new Map<string, Sample[]>()
+  const run = (scenario: Scenario, rival: string, seconds: number) => measure(world, started[rival]!, scenario, seconds)
+  for (const scenario of scenarios) for (const rival of scenario.rivals) await run(scenario, rival, WARM_UP_SECONDS)
+  for (let round = 0; round < rounds; round++) {
+    for (const scenario of scenarios) {
+      // The first of one round is the last of the next.
+      for (const rival of round % 2 === 0 ? scenario.rivals : scenario.rivals.toReversed()) {
+        const key = `${scenario.name}\n${rival}`
+        samples.set(key, [...samples.get(key) ?? [], await run(scenario, rival, seconds)])
+      }
+    }
+  }
+  return [...samples].map(([key, all]) => {
+    const [scenario = '', rival = ''] = key.split('\n')
+    const others = samples.get(`${scenario}\n${base}`) ?? []
+    const middle = (value: (sample: Sample) => number) => median(all.map(value))
+    const against = (value: (sample: Sample) => number) => median(all.map((sample, i) => value(others[i] ?? sample) / value(sample)))
+    const total = ({ service, postgres, redis }: Sample) => service + postgres + redis
+    return {
+      scenario, rival, perSecond: middle((s) => s.perSecond), p50: middle((s) => s.p50), p99: middle((s) => s.p99),
+      service: middle((s) => s.service), postgres: middle((s) => s.postgres), redis: middle((s) => s.redis),
+      ratios: { perSecond: against((s) => s.perSecond), p50: against((s) => s.p50), service: against((s) => s.service), total: against(total) }
+    }
+  })
+}
+
+/** @param given its `only` is a part of the names of the scenarios to run */
+export async function requests (world: World, given: { rounds: number, seconds: number, only: string }): Promise<Row[]> {
+  const chosen = SCENARIOS.filter(({ name }) => name.includes(given.only))
   return world.withService('postgres', (service) => world.withRival('naive.ts', {}, (naive) => {
     const PAGE_URL = `${service.url}/api/messages?limit=50`
-    return world.withRival('limits.ts', { LIMIT: 'bare', PAGE_URL }, (bare) => world.withRival('limits.ts', { LIMIT: 'node', PAGE_URL }, async (node) => {
-      const started = { service, bare, node, naive }
-      const chosen = SCENARIOS.filter(({ name }) => name.includes(only))
-      const samples = new Map<string, Sample[]>()
-      for (const scenario of chosen) for (const rival of scenario.rivals) await measure(world, started[rival], scenario, WARM_UP_SECONDS)
-      for (let round = 0; round < rounds; round++) {
-        for (const scenario of chosen) {
-          // The first of one round is the last of the next.
-          for (const rival of round % 2 === 0 ? scenario.rivals : scenario.rivals.toReversed()) {
-            const key = `${scenario.name}\n${rival}`
-            samples.set(key, [...samples.get(key) ?? [], await measure(world, started[rival], scenario, seconds)])
-          }
-        }
-      }
-      return [...samples].map(([key, all]) => {
-        const [scenario = '', rival = ''] = key.split('\n')
-        const others = samples.get(`${scenario}\nservice`) ?? []
-        const middle = (value: (sample: Sample) => number) => median(all.map(value))
-        const against = (value: (sample: Sample) => number) => median(all.map((sample, i) => value(others[i] ?? sample) / value(sample)))
-        const total = ({ service, postgres, redis }: Sample) => service + postgres + redis
-        return {
-          scenario, rival, perSecond: middle((s) => s.perSecond), p50: middle((s) => s.p50), p99: middle((s) => s.p99),
-          service: middle((s) => s.service), postgres: middle((s) => s.postgres), redis: middle((s) => s.redis),
-          ratios: { perSecond: against((s) => s.perSecond), p50: against((s) => s.p50), service: against((s) => s.service), total: against(total) }
-        }
-      })
-    }))
+    return world.withRival('limits.ts', { LIMIT: 'bare', PAGE_URL }, (bare) => world.withRival('limits.ts', { LIMIT: 'node', PAGE_URL }, (node) =>
+      compare(world, chosen, { service, bare, node, naive }, 'service', given)))
   }))
 }

@@ -8,8 +8,7 @@ import { loadConfig } from '../../../src/config.ts'
 import { migrations } from '../../../src/database/migrations.ts'
 import { startEngines } from '../../../src/embedded/engines.ts'
 import { runs } from '../../../src/embedded/process.ts'
-import { withDataDir, withService } from '../service.ts'
-import { SERVER, type Service } from '../service.ts'
+import { SERVER, type Service, withDataDir, withService } from '../service.ts'
 import { cpuSeconds, onFirstCore } from './processes.ts'
 
 export const USERS = 200
@@ -27,11 +26,12 @@ export interface World {
   withService: <Result>(database: string, work: (service: Service) => Promise<Result>) => Promise<Result>
   /** Starts one of the programs of this folder instead. */
   withRival: <Result>(file: string, env: NodeJS.ProcessEnv, work: (rival: Service) => Promise<Result>) => Promise<Result>
-  /** What a process, and the engines, have used so far. */
+  /** What some processes, and the engines, have used so far. */
   cpu: (...pids: number[]) => Cpu
+  redisConnections: () => Promise<number>
 }
 
-const seedUsers = `insert into chat_user (nickname, password_hash) select 'user ' || n, '' from generate_series(1, ${USERS}) n`
+export const seedUsers = `insert into chat_user (nickname, password_hash) select 'user ' || n, '' from generate_series(1, ${USERS}) n`
 /** SQL that adds messages of the length of most that people write. */
 export const seedMessages = (count: number) => `insert into chat_message (user_id, text, created_at)
   select 1 + n % ${USERS}, 'As long a sentence as most that people write in a chat: ' || n, now() from generate_series(1, ${count}) n`
@@ -62,11 +62,15 @@ async function build (signal: AbortSignal, dataDir: string, env: Record<string, 
   const start = <Result> (database: string, program: string[], extra: NodeJS.ProcessEnv, use: (service: Service) => Promise<Result>) =>
     withService({ ...env, ...extra, POSTGRES_DB: database }, signal, use, [...onFirstCore, process.execPath, ...program])
 
-  const redis = new Redis({ host: env['REDIS_HOST'] ?? '', port: Number(env['REDIS_PORT']), password: env['REDIS_PASSWORD'] ?? '' })
+  const withRedis = <Result> (use: (redis: Redis) => Promise<Result>) => {
+    const redis = new Redis({ host: env['REDIS_HOST'] ?? '', port: Number(env['REDIS_PORT']), password: env['REDIS_PASSWORD'] ?? '' })
+    return use(redis).finally(() => redis.disconnect())
+  }
   const tokens = Array.from({ length: USERS }, () => randomBytes(32).toString('hex'))
-  await redis.mset(tokens.flatMap((token, i) => [`session:${token}`, i + 1]))
-  const redisPid = Number(/process_id:(\d+)/.exec(await redis.info('server'))?.[1])
-  redis.disconnect()
+  const redisPid = await withRedis(async (redis) => {
+    await redis.mset(tokens.flatMap((token, i) => [`session:${token}`, i + 1]))
+    return Number(/process_id:(\d+)/.exec(await redis.info('server'))?.[1])
+  })
   const postgresPid = Number(readFileSync(join(dataDir, 'postgres/postmaster.pid'), 'utf8').split('\n')[0])
 
   await sql('postgres', 'create database naive')
@@ -75,7 +79,8 @@ async function build (signal: AbortSignal, dataDir: string, env: Record<string, 
     tokens, signal, sql,
     withService: (database, use) => start(database, [SERVER], {}, use),
     withRival: (file, extra, use) => start('naive', ['--import', 'tsx', fileURLToPath(new URL(file, import.meta.url))], extra, use),
-    cpu: (...pids) => ({ service: pids.reduce((sum, pid) => sum + cpuSeconds(pid), 0), postgres: cpuSeconds(postgresPid), redis: cpuSeconds(redisPid) })
+    cpu: (...pids) => ({ service: pids.reduce((sum, pid) => sum + cpuSeconds(pid), 0), postgres: cpuSeconds(postgresPid), redis: cpuSeconds(redisPid) }),
+    redisConnections: () => withRedis(async (redis) => Number(/connected_clients:(\d+)/.exec(await redis.info('clients'))?.[1]) - 1)
   }
   await world.withService('postgres', () => sql('postgres', `${seedUsers}; ${seedMessages(MESSAGES)}`))
   for (const database of ['postgres', 'naive']) await sql(database, 'vacuum analyze')

@@ -1,0 +1,25 @@
+import { post, type Request } from './scenarios.ts'
+
+export async function send (url: string, { path, ...request }: Request): Promise<{ status: number, body: string }> {
+  const response = await fetch(`${url}${path}`, request)
+  return { status: response.status, body: await response.text() }
+}
+
+/** @returns the body of an answer with this status */
+async function expect (url: string, request: Request, status: number): Promise<string> {
+  const answer = await send(url, request)
+  if (answer.status !== status) throw new Error(`${request.path} answered ${answer.status}: ${answer.body.slice(0, 200)}`)
+  return answer.body
+}
+
+/** @returns how long a request takes, in milliseconds */
+export async function time (url: string, request: Request, status: number): Promise<number> {
+  const started = performance.now()
+  await expect(url, request, status)
+  return performance.now() - started
+}
+
+/** Posts a message. @returns its id */
+export async function say (url: string, text: string, token = ''): Promise<number> {
+  return (JSON.parse(await expect(url, post('/api/messages', { text }, token), 201)) as { id: number }).id
+}
