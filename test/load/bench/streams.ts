@@ -44,7 +44,7 @@ class Streams {
   async #dial (url: string, isSampled: boolean): Promise<void> {
     const socket = connect(Number(new URL(url).port), '127.0.0.1')
     this.#sockets.push(socket)
-    socket.on('close', () => this.#lost++)
+    socket.on('error', () => {}).on('close', () => this.#lost++)
     socket.write('GET /api/events HTTP/1.1\r\nhost: chat\r\n\r\n')
     const [head] = await once(socket, 'data', { signal: AbortSignal.timeout(PATIENCE_MS) }) as [Buffer]
     if (!head.includes(' 200 ')) throw new Error(`a stream was refused: ${head}`)

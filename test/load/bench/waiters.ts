@@ -14,7 +14,7 @@ const PATIENCE_MS = 10_000
 /** @returns figures of answers to long polls: how long after the POST, and what one costs, its request included */
 export async function waiters ({ withService, tokens, cpu, signal }: World, { rounds, seconds }: { rounds: number, seconds: number }): Promise<Figure[]> {
   return withService('postgres', async ({ url, pid }) => {
-    const sockets = Array.from({ length: WAITERS }, () => connect(Number(new URL(url).port), '127.0.0.1'))
+    const sockets = Array.from({ length: WAITERS }, () => connect(Number(new URL(url).port), '127.0.0.1').on('error', () => {}))
     await Promise.all(sockets.map((socket) => once(socket, 'connect')))
     let newest = (await (await fetch(`${url}/api/messages?limit=1`)).json() as [{ id: number }])[0].id
     const found: { p50: number, p99: number, each: number }[] = []
@@ -31,6 +31,7 @@ export async function waiters ({ withService, tokens, cpu, signal }: World, { ro
           if (!answer.includes(TEXT)) throw new Error(`a long poll was answered ${answer}`)
         })
         const all = Promise.all(answers)
+        all.catch(() => {}) // Told below; should something else fail first, it would end this process, with its engines still there.
         await fetch(`${url}/api/messages?limit=1`).then((response) => response.text()) // Whoever asked before is waiting once this is answered.
         posted = performance.now();
         [newest] = await Promise.all([say(url, TEXT, tokens[0]), all])

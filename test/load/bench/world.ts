@@ -56,8 +56,14 @@ async function build (signal: AbortSignal, dataDir: string, env: Record<string, 
     const client = new pg.Client({
       host: env['POSTGRES_HOST'], port: Number(env['POSTGRES_PORT']), user: env['POSTGRES_USER'], password: env['POSTGRES_PASSWORD'], database
     })
+    const stop = async () => client.end() // which breaks off a statement that may take a minute
+    signal.throwIfAborted()
+    signal.addEventListener('abort', stop)
     await client.connect()
-    return client.query(text).finally(() => client.end())
+    return client.query(text).finally(() => {
+      signal.removeEventListener('abort', stop)
+      return client.end()
+    })
   }
   const start = <Result> (database: string, program: string[], extra: NodeJS.ProcessEnv, use: (service: Service) => Promise<Result>) =>
     withService({ ...env, ...extra, POSTGRES_DB: database }, signal, use, [...onFirstCore, process.execPath, ...program])
