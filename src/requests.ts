@@ -7,6 +7,9 @@ export function requestId (request?: { headers: Record<string, string | string[]
   return typeof given === 'string' && /^[\w.:/+=-]{1,128}$/.test(given) ? given : randomUUID()
 }
 
+// One for all, because the reason that Node makes up each time is an error with a stack.
+const OVER = new Error('the answer is over')
+
 /**
  * Aborts when the answer is over: before it has begun, because its client went away; or after that many milliseconds. Fastify's
  * own `request.signal` aborts when the body has been read (seen in 5.12), and what `AbortSignal.any` makes of a signal with a
@@ -14,10 +17,10 @@ export function requestId (request?: { headers: Record<string, string | string[]
  */
 export function answerOver ({ raw }: FastifyReply, afterMs?: number): AbortSignal {
   const controller = new AbortController()
-  const timer = afterMs === undefined ? undefined : setTimeout(() => controller.abort(), afterMs)
+  const timer = afterMs === undefined ? undefined : setTimeout(() => controller.abort(OVER), afterMs)
   const abort = () => {
     clearTimeout(timer)
-    controller.abort()
+    controller.abort(OVER)
   }
   if (raw.destroyed) abort()
   raw.once('close', abort)
