@@ -1,6 +1,9 @@
 import { STORM, withLogins } from '../storm.ts'
+import { onAllCores } from './processes.ts'
 import { type Figure, median } from './report.ts'
 import type { World } from './world.ts'
+
+// Passwords are hashed beside the chat, on another core where there is one.
 
 /** @returns how much longer readers wait while logins are in flight, by turns with none */
 export async function logins ({ withService, tokens: [token = ''], signal }: World, { rounds, seconds }: { rounds: number, seconds: number }): Promise<Figure[]> {
@@ -19,5 +22,5 @@ export async function logins ({ withService, tokens: [token = ''], signal }: Wor
       { what: `GET p99 with ${STORM} logins in flight`, value: median(storm), unit: 'ms' },
       { what: `GET p99 with ${STORM} logins in flight, against none`, value: median(storm.map((ms, i) => ms / (calm[i] ?? ms))), atMost: 1.5 }
     ]
-  })
+  }, onAllCores)
 }

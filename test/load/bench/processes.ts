@@ -30,6 +30,9 @@ const others = `1-${availableParallelism() - 1}`
 /** How to start a program on the first core, where cores can be chosen. */
 export const onFirstCore = canPin ? ['taskset', '-c', '0'] : []
 
+/** How to start one on all of them, as a service runs elsewhere, although this process has left the first. */
+export const onAllCores = canPin ? ['taskset', '-c', `0-${availableParallelism() - 1}`] : []
+
 /** Leaves the first core to others. Whatever this process starts from now on does the same. @returns what was done, for the report */
 export function leaveFirstCore (): string {
   if (!canPin) return 'cores not pinned'

@@ -22,8 +22,8 @@ export interface World {
   tokens: string[]
   signal: AbortSignal
   sql: (database: string, text: string) => Promise<pg.QueryResult>
-  /** Starts the service on the first core, on a database that it migrates. */
-  withService: <Result>(database: string, work: (service: Service) => Promise<Result>) => Promise<Result>
+  /** Starts the service on the first core, unless `cores` says otherwise, on a database that it migrates. */
+  withService: <Result>(database: string, work: (service: Service) => Promise<Result>, cores?: string[]) => Promise<Result>
   /** Starts one of the programs of this folder instead. */
   withRival: <Result>(file: string, env: NodeJS.ProcessEnv, work: (rival: Service) => Promise<Result>) => Promise<Result>
   /** What some processes, and the engines, have used so far. */
@@ -65,8 +65,8 @@ async function build (signal: AbortSignal, dataDir: string, env: Record<string, 
       return client.end()
     })
   }
-  const start = <Result> (database: string, program: string[], extra: NodeJS.ProcessEnv, use: (service: Service) => Promise<Result>) =>
-    withService({ ...env, ...extra, POSTGRES_DB: database }, signal, use, [...onFirstCore, process.execPath, ...program])
+  const start = <Result> (database: string, program: string[], extra: NodeJS.ProcessEnv, use: (service: Service) => Promise<Result>, cores = onFirstCore) =>
+    withService({ ...env, ...extra, POSTGRES_DB: database }, signal, use, [...cores, process.execPath, ...program])
 
   const withRedis = <Result> (use: (redis: Redis) => Promise<Result>) => {
     const redis = new Redis({ host: env['REDIS_HOST'] ?? '', port: Number(env['REDIS_PORT']), password: env['REDIS_PASSWORD'] ?? '' })
@@ -83,7 +83,7 @@ async function build (signal: AbortSignal, dataDir: string, env: Record<string, 
   await sql('naive', `${migrations[0]?.sql}; ${seedUsers}; ${seedMessages(MESSAGES)}`)
   const world: World = {
     tokens, signal, sql,
-    withService: (database, use) => start(database, [SERVER], {}, use),
+    withService: (database, use, cores) => start(database, [SERVER], {}, use, cores),
     withRival: (file, extra, use) => start('naive', ['--import', 'tsx', fileURLToPath(new URL(file, import.meta.url))], extra, use),
     cpu: (...pids) => ({ service: pids.reduce((sum, pid) => sum + cpuSeconds(pid), 0), postgres: cpuSeconds(postgresPid), redis: cpuSeconds(redisPid) }),
     redisConnections: () => withRedis(async (redis) => Number(/connected_clients:(\d+)/.exec(await redis.info('clients'))?.[1]) - 1)
