@@ -24,6 +24,7 @@ t.test('an empty environment gives the documented defaults', async (t) => {
     SHUTDOWN_DELAY: 0,
     MAX_STREAMS: 10_000,
     EVENT_RETENTION_HOURS: 72,
+    WEB_CLIENT: 'on',
     DATA_DIR: '.data'
   }
   t.strictSame(loadConfig({}), defaults)
