@@ -27,14 +27,15 @@ RUN npm ci --ignore-scripts
 COPY tsconfig.json ./
 COPY schemas schemas
 COPY src src
-RUN npm run build && rm dist/.tsbuildinfo && chmod -R a=rX dist
+COPY web web
+RUN npm run build && rm dist/.tsbuildinfo && chmod -R a=rX dist web
 
 # Node, and what it is linked with: no shell, no package manager, no npm. Its entrypoint is /nodejs/bin/node.
 FROM ${RUNTIME_IMAGE}${RUNTIME_DIGEST:+@${RUNTIME_DIGEST}}
 # All of it is root's and read-only, so the service cannot change its own code; it writes no file, and runs on a read-only root.
 COPY --from=dependencies /app /app
 COPY --from=build /app/dist /app/dist
-COPY web /app/web
+COPY --from=build /app/web /app/web
 WORKDIR /app
 ENV NODE_ENV=production
 # Numeric, because Kubernetes cannot tell that a named user is not root (runAsNonRoot).
