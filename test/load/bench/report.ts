@@ -63,7 +63,7 @@ export function draw (rows: Row[], title: string): string {
   const legend = Object.entries({ service: 'the process', postgres: 'PostgreSQL', redis: 'Redis' }).map(([part, name], i) =>
     `<rect x="${left + i * 110}" y="26" width="10" height="10" fill="${COLOURS[part as keyof typeof COLOURS]}"/><text x="${left + 15 + i * 110}" y="35">${name}</text>`)
   return `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${width} ${y + 4}" font-family="sans-serif" font-size="11" fill="#777">
-<text x="${left}" y="15">${title}</text>
+<text x="10" y="15">${title}</text>
 ${[...legend, ...bars].join('\n')}
 </svg>
 `
