@@ -67,7 +67,8 @@ const digest = (who: unknown) => createHash('sha256').update(JSON.stringify(who)
  * Where the counter of a policy is, whatever it counts: names in it are hashed, so that they are short. What is charged together
  * is of one address, whose part in braces keeps it on one server of a cluster (https://redis.io/docs/latest/operate/oss_and_stack/reference/cluster-spec/#hash-tags).
  */
-export const counterKey = ([{ name }, who]: [Pick<Policy, 'name'>, unknown]) => `chat-backend:limit:{${digest([who].flat()[0])}}:${name}:${digest(who)}`
+export const counterKey = ([{ name }, who]: [Pick<Policy, 'name'>, unknown]) =>
+  `chat-backend:limit:{${digest([who].flat()[0])}}:${name}${Array.isArray(who) ? `:${digest(who)}` : ''}`
 
 /** Whom an address stands for: a client with IPv6 has a whole /64 of them, and IPv4 may be written as IPv6. */
 export function client (address: string): string {

@@ -1,5 +1,6 @@
 import { cpus } from 'node:os'
 import { parseArgs } from 'node:util'
+import { median } from './bench/report.ts'
 import { runCommand, whole } from './command.ts'
 import { post, postMessage } from './scenarios.ts'
 import { send, time } from './send.ts'
@@ -14,8 +15,6 @@ const readArguments = () => {
   })
   return { tries: whole('tries', tries, 10_000), seconds: whole('seconds', seconds, 600) }
 }
-
-const median = (times: number[]) => times.toSorted((one, other) => one - other)[Math.floor(times.length / 2)] ?? 0
 
 async function compare (url: string, tries: number, signal: AbortSignal): Promise<void> {
   const known: number[] = []

@@ -1,9 +1,10 @@
 import { randomBytes } from 'node:crypto'
-import { readFileSync, writeFileSync } from 'node:fs'
+import { writeFileSync } from 'node:fs'
 import { Agent, get } from 'node:http'
 import { cpus } from 'node:os'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { parseArgs } from 'node:util'
+import { residentKib } from './bench/processes.ts'
 import { runCommand, whole } from './command.ts'
 import { post } from './scenarios.ts'
 import { withDataDir, withService } from './service.ts'
@@ -27,8 +28,6 @@ function readArguments (): Arguments {
     minutes: whole('minutes', minutes, 60), streams: whole('streams', streams, 10_000), posts: whole('posts', posts, 1000), polls: whole('polls', polls, 10_000), svg
   }
 }
-
-const residentMib = (pid: number) => Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]) / 1024
 
 /** Does something so many times a second, each time whether or not the last one is done, until the end. @returns the number of failures */
 async function steadily (rate: number, until: number, signal: AbortSignal, work: () => Promise<unknown>): Promise<number> {
@@ -72,7 +71,7 @@ async function soak ({ url, pid }: { url: string, pid: number }, { minutes, stre
     }),
     (async () => {
       while (performance.now() < until) {
-        samples.push({ seconds: Math.round((performance.now() - start) / 1000), mib: residentMib(pid), posts: posted, deliveries: delivered })
+        samples.push({ seconds: Math.round((performance.now() - start) / 1000), mib: residentKib(pid) / 1024, posts: posted, deliveries: delivered })
         await sleep(SAMPLE_SECONDS * 1000, undefined, { signal })
       }
     })()

@@ -1,5 +1,6 @@
 import { cpus } from 'node:os'
 import { parseArgs } from 'node:util'
+import { median } from './bench/report.ts'
 import { runCommand, whole } from './command.ts'
 import { withDataDir, withService } from './service.ts'
 
@@ -13,12 +14,9 @@ const readArguments = () => {
 /** @returns the milliseconds of one start */
 const start = (env: NodeJS.ProcessEnv, signal: AbortSignal) => withService(env, signal, async ({ readyMs }) => readyMs)
 
-const seconds = (ms: number | undefined) => `${((ms ?? 0) / 1000).toFixed(2)}`.padStart(8)
+const seconds = (ms: number) => `${(ms / 1000).toFixed(2)}`.padStart(8)
 const print = (what: string, times: number[]) => {
-  const sorted = times.toSorted((one, other) => one - other)
-  const middle = (sorted.length - 1) / 2
-  const median = ((sorted[Math.floor(middle)] ?? 0) + (sorted[Math.ceil(middle)] ?? 0)) / 2
-  console.log(`${what.padEnd(32)}${seconds(median)}${seconds(sorted.at(-1))}`)
+  console.log(`${what.padEnd(32)}${seconds(median(times))}${seconds(Math.max(...times))}`)
 }
 
 async function measure (runs: number, signal: AbortSignal): Promise<boolean> {
