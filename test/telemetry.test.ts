@@ -91,7 +91,7 @@ t.test('spans of a request, its statements and its commands; a batch is linked t
   t.equal(attribute(post, 'http.request.method'), 'POST')
   t.equal(attribute(post, 'http.route'), '/api/messages')
   t.equal(attribute(post, 'http.response.status_code'), 201)
-  t.ok(spans.some((span) => span.parentSpanId === post?.spanId && attribute(span, 'db.system.name') === 'redis' && span.name === 'GET'), 'the session was looked for in Redis')
+  t.ok(spans.some((span) => span.parentSpanId === post?.spanId && attribute(span, 'db.system.name') === 'redis' && span.name === 'MGET'), 'the session was looked for in Redis')
   const line = logs.find(({ msg, requestId }) => msg === 'request completed' && requestId === headers.get('x-request-id'))
   t.match(line, { trace_id: TRACE, span_id: post?.spanId }, 'the log tells the span')
 

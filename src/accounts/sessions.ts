@@ -1,4 +1,5 @@
 import { createHash, randomBytes } from 'node:crypto'
+import { setImmediate as immediate } from 'node:timers/promises'
 import type { FastifyRedis } from '@fastify/redis'
 import { Cluster, type Redis } from 'ioredis'
 import type { ActiveSession } from '../../schemas/accounts.ts'
@@ -10,7 +11,9 @@ const key = (token: string) => `session:${token}`
 // What the Go service does not know. These only describe sessions: whether one lives, its own key alone decides.
 const indexKey = (userId: number) => `chat-backend:user-sessions:${userId}` // tokens, each with the time when it expires, in milliseconds
 const seenKey = (token: string) => `chat-backend:session-seen:${token}` // when it was last used
-const throwNamed = (cause: unknown) => { throw new RedisUnavailable({ cause }) }
+const throwNamed = (cause: unknown): never => { throw new RedisUnavailable({ cause }) }
+// The plugin's type does not tell that a client may be a cluster's.
+const isCluster = (redis: Redis | Cluster): redis is Cluster => redis instanceof Cluster
 
 /** Describes a session, and forgets what expired meanwhile. In a cluster these keys are on several servers, so nothing here is one transaction. */
 async function describe (redis: FastifyRedis, token: string, userId: number, expiresAt: number): Promise<void> {
@@ -31,10 +34,27 @@ export async function startSession (redis: FastifyRedis, userId: number): Promis
   return token
 }
 
-/** @returns the id of the user whose session this is, or undefined when there is none @throws {RedisUnavailable} */
-export async function findSession (redis: FastifyRedis, token: string): Promise<number | undefined> {
-  const userId = await redis.get(key(token)).catch(throwNamed)
-  return userId && /^\d+$/.test(userId) ? Number(userId) : undefined
+/**
+ * Makes a function that resolves to the id of the user whose session a token is, or to undefined when there is none; it throws
+ * `RedisUnavailable`. All that are asked for in one turn of the event loop are one command, which costs little more than one of them.
+ */
+export function createFindSession (redis: Redis | Cluster): (token: string) => Promise<number | undefined> {
+  let tokens: string[] = []
+  let users: Promise<(string | null)[]> | undefined
+  const read = async () => {
+    await immediate()
+    const keys = tokens.map(key)
+    tokens = []
+    users = undefined
+    // In a cluster, keys of one command must be on one server.
+    return isCluster(redis) ? Promise.all(keys.map((key) => redis.get(key))) : redis.mget(keys)
+  }
+  return async (token) => {
+    const index = tokens.push(token) - 1
+    users ??= read().catch(throwNamed)
+    const userId = (await users)[index]
+    return userId && /^\d+$/.test(userId) ? Number(userId) : undefined
+  }
 }
 
 /** Notes that a session is in use; the first time is when a session of the Go service becomes known here. */
@@ -68,7 +88,7 @@ export async function endSession (redis: FastifyRedis, token: string): Promise<b
  * them may be incomplete, because the Go service starts some too, and whoever ends them all wants a thief's to be among them.
  * @throws {RedisUnavailable}
  */
-export async function endOtherSessions (redis: FastifyRedis, userId: number, current: string): Promise<void> {
+export async function endOtherSessions (redis: Redis | Cluster, userId: number, current: string): Promise<void> {
   const pass = async (server: Redis) => {
     let cursor = '0'
     do {
@@ -79,7 +99,6 @@ export async function endOtherSessions (redis: FastifyRedis, userId: number, cur
       cursor = next
     } while (cursor !== '0')
   }
-  // The plugin's type does not tell that a client may be a cluster's.
-  const servers = (redis as Redis | Cluster) instanceof Cluster ? (redis as unknown as Cluster).nodes('master') : [redis]
+  const servers = isCluster(redis) ? redis.nodes('master') : [redis]
   await Promise.all(servers.map(pass)).catch(throwNamed)
 }

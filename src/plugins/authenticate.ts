@@ -1,6 +1,6 @@
 import type { FastifyRequest, onRequestAsyncHookHandler } from 'fastify'
 import fp from 'fastify-plugin'
-import { findSession, noteUse } from '../accounts/sessions.ts'
+import { createFindSession, noteUse } from '../accounts/sessions.ts'
 import { AuthorizationMalformed, AuthorizationMissing, SessionNotFound } from '../errors.ts'
 
 declare module 'fastify' {
@@ -30,10 +30,11 @@ export default fp(async (app) => {
     noteUse(app.redis, token, userId).catch(({ message }: Error) => app.log.warn(`the use of a session was not noted: ${message}`))
   }
 
+  const findSession = createFindSession(app.redis)
   app.decorateRequest('userId', 0)
   app.decorate('authenticate', async (request) => {
     const token = bearerToken(request)
-    const userId = await findSession(app.redis, token)
+    const userId = await findSession(token)
     if (userId === undefined) throw new SessionNotFound()
     request.userId = userId
     note(token, userId)

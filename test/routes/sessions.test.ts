@@ -61,6 +61,14 @@ t.test('a user sees the sessions, and which one is asking', async (t) => {
   t.strictSame((await list(token)).body.find(({ current }: { current: boolean }) => current).createdAt, body[0].createdAt, 'and it stays')
 })
 
+t.test('sessions that are looked for at the same moment are not mixed up', async (t) => {
+  const { register, call } = await start(t)
+  const users = await Promise.all(Array.from({ length: 8 }, () => register()))
+  const tokens = users.flatMap(({ token }) => [token, randomBytes(32).toString('hex'), token])
+  const answers = await Promise.all(tokens.map((token) => call('POST', '/api/messages', { token, body: { text: 'hello' } })))
+  t.strictSame(answers.map(({ status, body }) => status === 201 ? body.userId : status), users.flatMap(({ userId }) => [userId, 401, userId]))
+})
+
 t.test('using a session is noted, at most once a minute in each process', async (t) => {
   const { register, list, call } = await start(t)
   const { token } = await register()
