@@ -63,7 +63,7 @@ export default fp(async (app) => {
     return (data) => {
       validate ??= ajv.compile(schema)
       coerce?.(data)
-      return validate(data) ? { value: data } : { error: validate.errors ?? [] }
+      return validate(data) || { error: validate.errors ?? [] }
     }
   })
   app.setSchemaErrorFormatter(([error], part) => Object.assign(new InvalidRequest(), { message: sentence(error as ErrorObject, part) }))

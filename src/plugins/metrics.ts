@@ -14,6 +14,10 @@ declare module 'fastify' {
   }
 }
 
+/** What prom-client keeps of one series, by its upper bounds. Its own `observe` checks the labels and looks for them each time, at 5 % of a request. */
+interface Series { bucketValues: Record<number, number>, sum: number, count: number }
+
+const BUCKETS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10]
 const METHODS = new Set(['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS'])
 
 /**
@@ -32,22 +36,28 @@ export default fp(async (app) => {
   const requests = new Histogram({
     registers, name: 'http_request_duration_seconds', labelNames: ['method', 'route', 'status'],
     help: 'Time to answer a request, without the time that the client asked to wait; event streams are not in it.',
-    buckets: [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10]
+    buckets: BUCKETS
   })
-  const known = new Map<string, Histogram.Internal<string>>()
+  const { hashMap: all } = requests as unknown as { hashMap: Record<string, Series> } // which its types don't tell
+  const known = new Map<string, Series>()
   app.decorateRequest('waitedMs', 0)
   app.addHook('onResponse', (request, reply, done) => {
     const { config: { isStream }, url = '' } = request.routeOptions
     if (!isStream || reply.statusCode !== 200) {
-      const key = `${reply.statusCode} ${request.method} ${url}`
+      const method = METHODS.has(request.method) ? request.method : 'unknown'
+      const key = `${reply.statusCode} ${method} ${url}`
       let series = known.get(key)
       if (series === undefined) {
-        const method = METHODS.has(request.method) ? request.method : 'unknown'
         const route = url.replace(/\(.*\)/, '') || 'unknown' // without the expression that a parameter must match
-        series = requests.labels({ method, route, status: reply.statusCode })
+        requests.zero({ method, route, status: reply.statusCode })
+        series = Object.values(all).at(-1) as Series
         known.set(key, series)
       }
-      series.observe(Math.max(0, reply.elapsedTime - request.waitedMs) / 1000)
+      const seconds = Math.max(0, reply.elapsedTime - request.waitedMs) / 1000
+      const bound = BUCKETS.find((bound) => seconds <= bound)
+      if (bound !== undefined) series.bucketValues[bound]!++
+      series.sum += seconds
+      series.count++
     }
     done()
   })
