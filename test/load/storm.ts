@@ -1,4 +1,4 @@
-import { createHistogram, type Histogram } from 'node:perf_hooks'
+import { createHistogram, type RecordableHistogram } from 'node:perf_hooks'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { post, postMessage } from './scenarios.ts'
 import { time } from './send.ts'
@@ -12,7 +12,7 @@ export const STORM = 32
 export const wrongLogin = (nickname: string) => post('/api/login', { nickname, password: 'no horse at all' })
 
 /** Reads and posts while `count` logins are in flight all the time. @returns how long each took, in microseconds */
-export async function withLogins (url: string, token: string, count: number, seconds: number, signal: AbortSignal): Promise<Record<'reads' | 'posts' | 'logins', Histogram>> {
+export async function withLogins (url: string, token: string, count: number, seconds: number, signal: AbortSignal): Promise<Record<'reads' | 'posts' | 'logins', RecordableHistogram>> {
   const deadline = performance.now() + seconds * 1000
   const [reads, posts, logins] = [createHistogram(), createHistogram(), createHistogram()]
   const microseconds = (ms: number) => Math.max(1, Math.round(ms * 1000))

@@ -6,7 +6,7 @@ import Fastify from 'fastify'
 import { Redis } from 'ioredis'
 import { CreateMessage, Message, PageOfMessages } from '../../../schemas/messages.ts'
 
-// What most people would write: one SQL statement for each step, as the Go service does, on the tables as Django makes them.
+// What most people would write: one SQL statement for each step, as the Go service does.
 
 const { POSTGRES_HOST, POSTGRES_PORT, POSTGRES_DB, POSTGRES_USER, POSTGRES_PASSWORD, REDIS_PORT, REDIS_PASSWORD, HTTP_PORT } = process.env
 

@@ -4,7 +4,7 @@ import { fireWell } from '../fire.ts'
 import { postMessage, type Room, scenarios } from '../scenarios.ts'
 import type { Service } from '../service.ts'
 import { median, type Row } from './report.ts'
-import type { World } from './world.ts'
+import { NAIVE, UNORDERED, type World } from './world.ts'
 
 // Requests as fast as the answers come, of the service and of its rivals, by turns.
 
@@ -14,7 +14,7 @@ const WARM_UP_SECONDS = 1
 
 /** Each connection is another user. */
 const posts = (connections: number): Scenario => ({
-  name: `post, ${connections} connection${connections > 1 ? 's' : ''}`, rivals: ['service', 'naive'], connections,
+  name: `post, ${connections} connection${connections > 1 ? 's' : ''}`, rivals: ['service', 'naive', 'unordered'], connections,
   options: (_room, tokens) => {
     let clients = 0
     return { setupClient: (client) => client.setRequests([postMessage(tokens[clients++ % tokens.length] ?? '')]) }
@@ -80,9 +80,10 @@ export async function compare (
 /** @param given its `only` is a part of the names of the scenarios to run */
 export async function requests (world: World, given: { rounds: number, seconds: number, only: string }): Promise<Row[]> {
   const chosen = SCENARIOS.filter(({ name }) => name.includes(given.only))
-  return world.withService('postgres', (service) => world.withRival('naive.ts', {}, (naive) => {
-    const PAGE_URL = `${service.url}/api/messages?limit=50`
-    return world.withRival('limits.ts', { LIMIT: 'bare', PAGE_URL }, (bare) => world.withRival('limits.ts', { LIMIT: 'node', PAGE_URL }, (node) =>
-      compare(world, chosen, { service, bare, node, naive }, 'service', given)))
-  }))
+  const naiveOn = <Result> (POSTGRES_DB: string, use: (rival: Service) => Promise<Result>) => world.withRival('naive.ts', { POSTGRES_DB }, use)
+  return world.withService('postgres', (service) => naiveOn(NAIVE, (naive) => naiveOn(UNORDERED, (unordered) => {
+    const limit = <Result> (LIMIT: string, use: (rival: Service) => Promise<Result>) =>
+      world.withRival('limits.ts', { LIMIT, PAGE_URL: `${service.url}/api/messages?limit=50` }, use)
+    return limit('bare', (bare) => limit('node', (node) => compare(world, chosen, { service, bare, node, naive, unordered }, 'service', given)))
+  })))
 }

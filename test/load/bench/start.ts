@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import { residentKib } from './processes.ts'
+import { onAllCores, residentKib } from './processes.ts'
 import { type Figure, median } from './report.ts'
 import type { World } from './world.ts'
 
@@ -12,7 +12,7 @@ export async function start ({ withService }: World, { rounds }: { rounds: numbe
     found.push(await withService('postgres', async ({ readyMs, pid }) => {
       await sleep(REST_MS)
       return { seconds: readyMs / 1000, mib: residentKib(pid) / 1024 }
-    }))
+    }, onAllCores))
   }
   return [
     { what: 'start to the first 200 of readyz, engines up', value: median(found.map(({ seconds }) => seconds)), unit: 's', atMost: 1 },

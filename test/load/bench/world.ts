@@ -12,6 +12,8 @@ import { SERVER, type Service, withDataDir, withService } from '../service.ts'
 import { cpuSeconds, onFirstCore } from './processes.ts'
 
 export const USERS = 200
+/** A database as the service makes it, and one as Django does, where nothing orders the messages. */
+export const [NAIVE, UNORDERED] = ['naive', 'unordered']
 const MESSAGES = 5000
 
 /** Seconds of CPU. */
@@ -65,8 +67,8 @@ async function build (signal: AbortSignal, dataDir: string, env: Record<string, 
       return client.end()
     })
   }
-  const start = <Result> (database: string, program: string[], extra: NodeJS.ProcessEnv, use: (service: Service) => Promise<Result>, cores = onFirstCore) =>
-    withService({ ...env, ...extra, POSTGRES_DB: database }, signal, use, [...cores, process.execPath, ...program])
+  const start = <Result> (program: string[], extra: NodeJS.ProcessEnv, use: (service: Service) => Promise<Result>, cores = onFirstCore) =>
+    withService({ ...env, ...extra }, signal, use, [...cores, process.execPath, ...program])
 
   const withRedis = <Result> (use: (redis: Redis) => Promise<Result>) => {
     const redis = new Redis({ host: env['REDIS_HOST'] ?? '', port: Number(env['REDIS_PORT']), password: env['REDIS_PASSWORD'] ?? '' })
@@ -79,16 +81,19 @@ async function build (signal: AbortSignal, dataDir: string, env: Record<string, 
   })
   const postgresPid = Number(readFileSync(join(dataDir, 'postgres/postmaster.pid'), 'utf8').split('\n')[0])
 
-  await sql('postgres', 'create database naive')
-  await sql('naive', `${migrations[0]?.sql}; ${seedUsers}; ${seedMessages(MESSAGES)}`)
+  for (const database of [NAIVE, UNORDERED]) await sql('postgres', `create database ${database}`)
   const world: World = {
     tokens, signal, sql,
-    withService: (database, use, cores) => start(database, [SERVER], {}, use, cores),
-    withRival: (file, extra, use) => start('naive', ['--import', 'tsx', fileURLToPath(new URL(file, import.meta.url))], extra, use),
+    withService: (database, use, cores) => start([SERVER], { POSTGRES_DB: database }, use, cores),
+    withRival: (file, extra, use) => start(['--import', 'tsx', fileURLToPath(new URL(file, import.meta.url))], extra, use),
     cpu: (...pids) => ({ service: pids.reduce((sum, pid) => sum + cpuSeconds(pid), 0), postgres: cpuSeconds(postgresPid), redis: cpuSeconds(redisPid) }),
     redisConnections: () => withRedis(async (redis) => Number(/connected_clients:(\d+)/.exec(await redis.info('clients'))?.[1]) - 1)
   }
-  await world.withService('postgres', () => sql('postgres', `${seedUsers}; ${seedMessages(MESSAGES)}`))
-  for (const database of ['postgres', 'naive']) await sql(database, 'vacuum analyze')
+  for (const database of ['postgres', NAIVE]) await world.withService(database, async () => {})
+  await sql(UNORDERED, migrations[0]?.sql ?? '')
+  for (const database of ['postgres', NAIVE, UNORDERED]) {
+    await sql(database, `${seedUsers}; ${seedMessages(MESSAGES)}`)
+    await sql(database, 'vacuum analyze')
+  }
   return world
 }
