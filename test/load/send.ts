@@ -1,8 +1,14 @@
+import { once } from 'node:events'
+import { Agent, type IncomingMessage, request } from 'node:http'
+import { text } from 'node:stream/consumers'
 import { post, type Request } from './scenarios.ts'
 
-export async function send (url: string, { path, ...request }: Request): Promise<{ status: number, body: string }> {
-  const response = await fetch(`${url}${path}`, request)
-  return { status: response.status, body: await response.text() }
+const agent = new Agent({ keepAlive: true })
+
+/** Sends by Node's own client: what `fetch` leaves to be collected would be in the slowest hundredth of the times. */
+export async function send (url: string, { path, body, ...options }: Request): Promise<{ status: number, body: string }> {
+  const [response] = await once(request(`${url}${path}`, { agent, ...options }).end(body), 'response') as [IncomingMessage]
+  return { status: response.statusCode ?? 0, body: await text(response) }
 }
 
 /** @returns the body of an answer with this status */
