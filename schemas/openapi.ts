@@ -11,4 +11,4 @@ export const DocsPage = {
 }
 
 /** A file that the page needs, as it is. */
-export const DocsFile = Type.Unsafe<Buffer>(Type.String())
+export const DocsFile = Type.Unsafe<Buffer | string>(Type.String())
