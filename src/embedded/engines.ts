@@ -3,7 +3,7 @@ import { once } from 'node:events'
 import { existsSync, mkdirSync, realpathSync, statSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { join } from 'node:path'
-import type { Config } from '../config.ts'
+import { type Config, isExternal } from '../config.ts'
 import { type Log, StartError } from '../start.ts'
 import { startPostgres } from './postgres.ts'
 import type { Engine } from './process.ts'
@@ -11,19 +11,14 @@ import { startRedis } from './redis.ts'
 
 /** Starts the engines that the configuration leads to no server for, on loopback, with data and a random password in `DATA_DIR`. @throws {StartError} */
 export async function startEngines (config: Config, log: Log): Promise<Engine> {
-  const { POSTGRES_HOST, POSTGRES_URL, REDIS_HOST, REDIS_URL, REDIS_SENTINELS, REDIS_CLUSTER_NODES, DATA_DIR } = config
-  const hasPostgres = POSTGRES_HOST ?? POSTGRES_URL
-  const hasRedis = REDIS_HOST ?? REDIS_URL ?? REDIS_SENTINELS ?? REDIS_CLUSTER_NODES
-  if (hasPostgres && hasRedis) return { settings: {}, stop: async () => {} }
-  mkdirSync(DATA_DIR, { recursive: true, mode: 0o700 })
-  const dataDir = realpathSync(DATA_DIR)
+  const starts = [...(isExternal('postgres', config) ? [] : [startPostgres]), ...(isExternal('redis', config) ? [] : [startRedis])]
+  if (starts.length === 0) return { settings: {}, stop: async () => {} }
+  mkdirSync(config.DATA_DIR, { recursive: true, mode: 0o700 })
+  const dataDir = realpathSync(config.DATA_DIR)
   await lock(dataDir)
   const passwordFile = join(dataDir, 'password')
   if (!existsSync(passwordFile) || statSync(passwordFile).size === 0) writeFileSync(passwordFile, randomBytes(16).toString('hex'), { mode: 0o600 })
-  const engines = await Promise.all([
-    ...(hasPostgres ? [] : [startPostgres(dataDir, passwordFile, log)]),
-    ...(hasRedis ? [] : [startRedis(dataDir, passwordFile, log)])
-  ])
+  const engines = await Promise.all(starts.map((start) => start(dataDir, passwordFile, log)))
   return {
     settings: Object.assign({}, ...engines.map((engine) => engine.settings)),
     stop: async () => { await Promise.all(engines.map((engine) => engine.stop())) }

@@ -2,13 +2,14 @@ import { randomBytes } from 'node:crypto'
 import { cpus } from 'node:os'
 import { parseArgs } from 'node:util'
 import type autocannon from 'autocannon'
+import { isExternal } from '../../src/config.ts'
 import { runCommand, whole } from './command.ts'
 import { fire } from './fire.ts'
 import { post, postMessage, type Request, type Room, scenarios } from './scenarios.ts'
 import { withDataDir, withService } from './service.ts'
 
 // `npm run load`: what the service bears. It adds a user, 200 messages, and what `post` and `mixed` send, to the room that
-// it meets: an empty one of its own, unless --url or POSTGRES_HOST lead to another.
+// it meets: an empty one of its own, unless --url or the environment lead to another.
 
 const SEEDED_MESSAGES = 200
 // A few passwords at a time keep every core busy; more connections would only measure how long they queue.
@@ -89,9 +90,8 @@ async function load (url: string, about: string, { seconds, connections, chosen 
   return complaints.length === 0
 }
 
-const engine = (name: string, host: string | undefined) => `${name} ${host ? 'external' : 'embedded'}`
-const { POSTGRES_HOST, REDIS_HOST } = process.env
-const engines = `${engine('PostgreSQL', POSTGRES_HOST)}, ${engine('Redis', REDIS_HOST)}`
+const where = (engine: 'postgres' | 'redis') => isExternal(engine, process.env) ? 'external' : 'embedded'
+const engines = `PostgreSQL ${where('postgres')}, Redis ${where('redis')}`
 
 await runCommand(USAGE, readArguments, async (given, signal) => {
   if (given.url !== undefined) return load(given.url, `the service at ${given.url}, with whichever engines it has`, given, signal)

@@ -1,8 +1,9 @@
 import { cpus } from 'node:os'
 import { parseArgs } from 'node:util'
+import { isExternal } from '../../src/config.ts'
 import { median } from './bench/report.ts'
 import { runCommand, whole } from './command.ts'
-import { withDataDir, withService } from './service.ts'
+import { embedded, withDataDir, withService } from './service.ts'
 
 // `npm run load:start`: how long the built service takes from the start of its process to the first 200 of readyz.
 
@@ -25,23 +26,19 @@ async function measure (runs: number, signal: AbortSignal): Promise<boolean> {
   console.log(`${machine}; seconds from the start of the process to the first 200 of readyz, ${runs} times`)
   console.log(`${''.padEnd(32)}  median     max`)
 
-  const { POSTGRES_HOST, REDIS_HOST, ...env } = process.env
   const first: number[] = []
   const later: number[] = []
   for (let run = 0; run < runs; run++) {
     await withDataDir(async (DATA_DIR) => {
-      first.push(await start({ ...env, DATA_DIR }, signal))
-      later.push(await start({ ...env, DATA_DIR }, signal))
+      for (const times of [first, later]) times.push(await start({ ...process.env, ...embedded, DATA_DIR }, signal))
     })
   }
   print('embedded engines, first start', first)
   print('embedded engines, later start', later)
 
-  if (POSTGRES_HOST && REDIS_HOST) {
+  if (isExternal('postgres', process.env) && isExternal('redis', process.env)) {
     const external: number[] = []
-    for (let run = 0; run < runs; run++) {
-      external.push(await withDataDir((DATA_DIR) => start({ ...process.env, DATA_DIR }, signal)))
-    }
+    for (let run = 0; run < runs; run++) external.push(await start(process.env, signal))
     print('external engines', external)
   }
   return true

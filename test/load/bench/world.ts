@@ -8,7 +8,7 @@ import { loadConfig } from '../../../src/config.ts'
 import { migrations } from '../../../src/database/migrations.ts'
 import { startEngines } from '../../../src/embedded/engines.ts'
 import { runs } from '../../../src/embedded/process.ts'
-import { SERVER, type Service, withDataDir, withService } from '../service.ts'
+import { embedded, SERVER, type Service, withDataDir, withService } from '../service.ts'
 import { cpuSeconds, onFirstCore } from './processes.ts'
 
 export const USERS = 200
@@ -42,9 +42,9 @@ export async function withWorld<Result> (signal: AbortSignal, work: (world: Worl
   // Its stand-in would run in this very process, and be measured with it.
   if (!['redis-server', 'valkey-server'].some((name) => runs(name, '--version'))) throw new Error('a redis-server or valkey-server must be on the PATH')
   return withDataDir(async (DATA_DIR) => {
-    const { POSTGRES_HOST, POSTGRES_URL, REDIS_HOST, REDIS_URL, REDIS_SENTINELS, REDIS_CLUSTER_NODES, ...own } = process.env
-    const engines = await startEngines(loadConfig({ ...own, DATA_DIR }), { info: () => {}, warn: () => {}, error: () => {} })
-    const env = { ...own, DATA_DIR, ...Object.fromEntries(Object.entries(engines.settings).map(([name, value]) => [name, `${value}`])) }
+    const own = { ...process.env, ...embedded, DATA_DIR }
+    const engines = await startEngines(loadConfig(own), { info: () => {}, warn: () => {}, error: () => {} })
+    const env = { ...own, ...Object.fromEntries(Object.entries(engines.settings).map(([name, value]) => [name, `${value}`])) }
     try {
       return await work(await build(signal, DATA_DIR, env))
     } finally {
