@@ -51,9 +51,9 @@ async function measure (from: string, to: string, { seconds, rate }: Arguments, 
   }
   read().catch(() => {}) // It ends with the replica; what did not come until then is counted.
 
-  const [total, warmUp] = [(seconds + WARM_UP_SECONDS) * rate, WARM_UP_SECONDS * rate]
-  await atRate(rate, total, signal, async (n) => {
-    const text = `message ${n} of ${total}`
+  const warmUp = WARM_UP_SECONDS * rate
+  await atRate(rate, WARM_UP_SECONDS + seconds, signal, async (n) => {
+    const text = `message ${n}`
     const started = performance.now()
     if (n >= warmUp) sent.set(text, started)
     await send(from, '/api/messages', { text }, token)

@@ -1,14 +1,15 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 
-/** Calls `work` at a steady rate, whether or not the calls before have settled. @returns when all of them have */
-export async function atRate (perSecond: number, total: number, signal: AbortSignal, work: (n: number) => Promise<void>): Promise<void> {
-  const calls: Promise<void>[] = []
+/** Calls `work` at a steady rate, whether or not the calls before have settled. @returns when all of them have @throws what the first failure was */
+export async function atRate (perSecond: number, seconds: number, signal: AbortSignal, work: (n: number) => Promise<void>): Promise<void> {
+  const calls = new Set<Promise<void>>()
+  const failures: Error[] = []
   const start = performance.now()
-  for (let n = 0; n < total; n++) {
+  for (let n = 0; n < perSecond * seconds; n++) {
     await sleep(Math.max(0, start + n * 1000 / perSecond - performance.now()), undefined, { signal })
-    const call = work(n)
-    call.catch(() => {}) // Told at the end; until then it would end this process, with its engines still there.
-    calls.push(call)
+    const call: Promise<void> = work(n).catch((error: Error) => { failures.push(error) }).finally(() => calls.delete(call))
+    calls.add(call)
   }
   await Promise.all(calls)
+  if (failures[0]) throw failures[0]
 }

@@ -6,6 +6,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { parseArgs } from 'node:util'
 import { residentKib } from './bench/processes.ts'
 import { runCommand, whole } from './command.ts'
+import { atRate } from './pace.ts'
 import { post } from './scenarios.ts'
 import { withDataDir, withService } from './service.ts'
 
@@ -25,19 +26,8 @@ function readArguments (): Arguments {
     }
   })
   return {
-    minutes: whole('minutes', minutes, 60), streams: whole('streams', streams, 10_000), posts: whole('posts', posts, 1000), polls: whole('polls', polls, 10_000), svg
+    minutes: whole('minutes', minutes, 60), streams: whole('streams', streams, 10_000), posts: whole('posts', posts, 1000), polls: whole('polls', polls, 1000), svg
   }
-}
-
-/** Does something so many times a second, each time whether or not the last one is done, until the end. @returns the number of failures */
-async function steadily (rate: number, until: number, signal: AbortSignal, work: () => Promise<unknown>): Promise<number> {
-  let failures = 0
-  const start = performance.now()
-  for (let n = 0; performance.now() < until; n++) {
-    await sleep(Math.max(0, start + n * 1000 / rate - performance.now()), undefined, { signal })
-    work().catch(() => { failures++ })
-  }
-  return failures
 }
 
 async function soak ({ url, pid }: { url: string, pid: number }, { minutes, streams, posts, polls }: Arguments, signal: AbortSignal): Promise<{ samples: Sample[], failures: number }> {
@@ -59,12 +49,14 @@ async function soak ({ url, pid }: { url: string, pid: number }, { minutes, stre
   const start = performance.now()
   const until = start + minutes * 60_000
   const samples: Sample[] = []
-  const [postFailures, pollFailures] = await Promise.all([
-    steadily(posts, until, signal, async () => {
+  let failures = 0
+  const steadily = (rate: number, work: () => Promise<void>) => atRate(rate, minutes * 60, signal, () => work().catch(() => { failures++ }))
+  await Promise.all([
+    steadily(posts, async () => {
       newest = (await send('/api/messages', { text: randomBytes(60).toString('hex') }, token)).id
       posted++
     }),
-    steadily(polls, until, signal, async () => {
+    steadily(polls, async () => {
       const response = await fetch(`${url}/api/messages?after_id=${newest - 1}`)
       if (!response.ok) throw new Error(`answered ${response.status}`)
       await response.arrayBuffer()
@@ -77,7 +69,7 @@ async function soak ({ url, pid }: { url: string, pid: number }, { minutes, stre
     })()
   ])
   agent.destroy()
-  return { samples, failures: postFailures + pollFailures }
+  return { samples, failures }
 }
 
 /** Draws the memory over the time. */

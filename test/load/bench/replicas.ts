@@ -42,7 +42,7 @@ export async function replicas (world: World, { rounds, seconds }: { rounds: num
   for (const count of REPLICAS) {
     await withReplicas(world, count, async (replicas) => {
       const idle = await cost(world, () => sleep(STEADY_SECONDS * 1000, undefined, { signal: world.signal }))
-      const steady = await cost(world, () => atRate(STEADY_POSTS, STEADY_POSTS * STEADY_SECONDS, world.signal, async (n) => {
+      const steady = await cost(world, () => atRate(STEADY_POSTS, STEADY_SECONDS, world.signal, async (n) => {
         await say(replicas[n % count]!.url, `message ${n}`, world.tokens[0])
       }))
       const posts: number[] = []

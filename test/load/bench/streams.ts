@@ -71,7 +71,7 @@ type Posting = (world: World, url: string, streams: number, seconds: number) => 
 /** At a rate that makes for as many deliveries a second, whatever the number of streams. */
 const steadily: Posting = async ({ tokens, signal }, url, total, seconds) => {
   const rate = DELIVERIES_PER_SECOND / total
-  await atRate(rate, rate * seconds, signal, async () => { await say(url, `sent ${performance.now()}`, tokens[0]) })
+  await atRate(rate, seconds, signal, async () => { await say(url, `sent ${performance.now()}`, tokens[0]) })
 }
 
 /** As fast as some connections can. */
