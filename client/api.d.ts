@@ -297,14 +297,6 @@ export interface components {
             /** @constant */
             status: "ok";
         };
-        Error: {
-            /** @description One English sentence for a person. */
-            error: string;
-            /** @description The same for a program, in snake_case. */
-            code: string;
-            /** @description As in the header X-Request-Id, and in the log of the service. */
-            requestId: string;
-        };
         CreateAccount: {
             /** @description Stored in Unicode form NFC, without white space around it; its length counts then. */
             nickname: string;
@@ -375,8 +367,466 @@ export interface components {
         } & {
             [key: string]: unknown;
         };
+        Error: {
+            /** @description One English sentence for a person. */
+            error: string;
+            /** @description The same for a program, in snake_case. */
+            code: string;
+            /** @description As in the header X-Request-Id, and in the log of the service. */
+            requestId: string;
+        };
     };
-    responses: never;
+    responses: {
+        /** @description Bad Request: invalid_http. */
+        invalid_http: {
+            headers: {
+                /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
+                "X-Request-Id"?: string;
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["Error"];
+            };
+        };
+        /** @description Request Timeout: request_timeout. */
+        request_timeout: {
+            headers: {
+                /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
+                "X-Request-Id"?: string;
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["Error"];
+            };
+        };
+        /** @description Expectation Failed: expectation_failed. */
+        expectation_failed: {
+            headers: {
+                /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
+                "X-Request-Id"?: string;
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["Error"];
+            };
+        };
+        /** @description Request Header Fields Too Large: headers_too_large. */
+        headers_too_large: {
+            headers: {
+                /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
+                "X-Request-Id"?: string;
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["Error"];
+            };
+        };
+        /** @description Internal Server Error: internal_error. */
+        internal_error: {
+            headers: {
+                /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
+                "X-Request-Id"?: string;
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["Error"];
+            };
+        };
+        /** @description Service Unavailable: database_unavailable, redis_unavailable, shutting_down. */
+        "database_unavailable.redis_unavailable.shutting_down": {
+            headers: {
+                /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
+                "X-Request-Id"?: string;
+                /** @description Seconds. */
+                "Retry-After"?: number;
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["Error"];
+            };
+        };
+        /** @description Bad Request: invalid_http, invalid_request. */
+        "invalid_http.invalid_request": {
+            headers: {
+                /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
+                "X-Request-Id"?: string;
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["Error"];
+            };
+        };
+        /** @description Bad Request: invalid_http, invalid_request, invalid_json. */
+        "invalid_http.invalid_request.invalid_json.limited": {
+            headers: {
+                /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
+                "X-Request-Id"?: string;
+                /** @description Where the client stands with each limit: `r` is what is left, `t` the seconds until it is more. */
+                RateLimit?: string;
+                /** @description Each limit: `q` in `w` seconds. */
+                "RateLimit-Policy"?: string;
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["Error"];
+            };
+        };
+        /** @description Request Timeout: request_timeout. */
+        "request_timeout.limited": {
+            headers: {
+                /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
+                "X-Request-Id"?: string;
+                /** @description Where the client stands with each limit: `r` is what is left, `t` the seconds until it is more. */
+                RateLimit?: string;
+                /** @description Each limit: `q` in `w` seconds. */
+                "RateLimit-Policy"?: string;
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["Error"];
+            };
+        };
+        /** @description Conflict: nickname_taken. */
+        "nickname_taken.limited": {
+            headers: {
+                /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
+                "X-Request-Id"?: string;
+                /** @description Where the client stands with each limit: `r` is what is left, `t` the seconds until it is more. */
+                RateLimit?: string;
+                /** @description Each limit: `q` in `w` seconds. */
+                "RateLimit-Policy"?: string;
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["Error"];
+            };
+        };
+        /** @description Payload Too Large: body_too_large. */
+        "body_too_large.limited": {
+            headers: {
+                /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
+                "X-Request-Id"?: string;
+                /** @description Where the client stands with each limit: `r` is what is left, `t` the seconds until it is more. */
+                RateLimit?: string;
+                /** @description Each limit: `q` in `w` seconds. */
+                "RateLimit-Policy"?: string;
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["Error"];
+            };
+        };
+        /** @description Unsupported Media Type: not_json, encoded_body. */
+        "not_json.encoded_body.limited": {
+            headers: {
+                /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
+                "X-Request-Id"?: string;
+                /** @description Where the client stands with each limit: `r` is what is left, `t` the seconds until it is more. */
+                RateLimit?: string;
+                /** @description Each limit: `q` in `w` seconds. */
+                "RateLimit-Policy"?: string;
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["Error"];
+            };
+        };
+        /** @description Expectation Failed: expectation_failed. */
+        "expectation_failed.limited": {
+            headers: {
+                /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
+                "X-Request-Id"?: string;
+                /** @description Where the client stands with each limit: `r` is what is left, `t` the seconds until it is more. */
+                RateLimit?: string;
+                /** @description Each limit: `q` in `w` seconds. */
+                "RateLimit-Policy"?: string;
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["Error"];
+            };
+        };
+        /** @description Too Many Requests: rate_limited. */
+        "rate_limited.limited": {
+            headers: {
+                /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
+                "X-Request-Id"?: string;
+                /** @description Seconds. */
+                "Retry-After"?: number;
+                /** @description Where the client stands with each limit: `r` is what is left, `t` the seconds until it is more. */
+                RateLimit?: string;
+                /** @description Each limit: `q` in `w` seconds. */
+                "RateLimit-Policy"?: string;
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["Error"];
+            };
+        };
+        /** @description Request Header Fields Too Large: headers_too_large. */
+        "headers_too_large.limited": {
+            headers: {
+                /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
+                "X-Request-Id"?: string;
+                /** @description Where the client stands with each limit: `r` is what is left, `t` the seconds until it is more. */
+                RateLimit?: string;
+                /** @description Each limit: `q` in `w` seconds. */
+                "RateLimit-Policy"?: string;
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["Error"];
+            };
+        };
+        /** @description Internal Server Error: internal_error. */
+        "internal_error.limited": {
+            headers: {
+                /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
+                "X-Request-Id"?: string;
+                /** @description Where the client stands with each limit: `r` is what is left, `t` the seconds until it is more. */
+                RateLimit?: string;
+                /** @description Each limit: `q` in `w` seconds. */
+                "RateLimit-Policy"?: string;
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["Error"];
+            };
+        };
+        /** @description Service Unavailable: database_unavailable, redis_unavailable, busy. */
+        "database_unavailable.redis_unavailable.busy.limited": {
+            headers: {
+                /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
+                "X-Request-Id"?: string;
+                /** @description Seconds. */
+                "Retry-After"?: number;
+                /** @description Where the client stands with each limit: `r` is what is left, `t` the seconds until it is more. */
+                RateLimit?: string;
+                /** @description Each limit: `q` in `w` seconds. */
+                "RateLimit-Policy"?: string;
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["Error"];
+            };
+        };
+        /** @description Unauthorized: invalid_credentials. */
+        "invalid_credentials.limited": {
+            headers: {
+                /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
+                "X-Request-Id"?: string;
+                "WWW-Authenticate"?: "Bearer";
+                /** @description Where the client stands with each limit: `r` is what is left, `t` the seconds until it is more. */
+                RateLimit?: string;
+                /** @description Each limit: `q` in `w` seconds. */
+                "RateLimit-Policy"?: string;
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["Error"];
+            };
+        };
+        /** @description Bad Request: invalid_http, invalid_json. */
+        "invalid_http.invalid_json": {
+            headers: {
+                /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
+                "X-Request-Id"?: string;
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["Error"];
+            };
+        };
+        /** @description Unauthorized: authorization_missing, authorization_malformed. */
+        "authorization_missing.authorization_malformed": {
+            headers: {
+                /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
+                "X-Request-Id"?: string;
+                "WWW-Authenticate"?: "Bearer";
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["Error"];
+            };
+        };
+        /** @description Payload Too Large: body_too_large. */
+        body_too_large: {
+            headers: {
+                /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
+                "X-Request-Id"?: string;
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["Error"];
+            };
+        };
+        /** @description Unsupported Media Type: not_json, encoded_body. */
+        "not_json.encoded_body": {
+            headers: {
+                /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
+                "X-Request-Id"?: string;
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["Error"];
+            };
+        };
+        /** @description Service Unavailable: redis_unavailable, busy. */
+        "redis_unavailable.busy": {
+            headers: {
+                /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
+                "X-Request-Id"?: string;
+                /** @description Seconds. */
+                "Retry-After"?: number;
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["Error"];
+            };
+        };
+        /** @description Unauthorized: authorization_missing, authorization_malformed, session_not_found, user_not_found, invalid_credentials. */
+        "authorization_missing.authorization_malformed.session_not_found.user_not_found.invalid_credentials.limited": {
+            headers: {
+                /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
+                "X-Request-Id"?: string;
+                "WWW-Authenticate"?: "Bearer";
+                /** @description Where the client stands with each limit: `r` is what is left, `t` the seconds until it is more. */
+                RateLimit?: string;
+                /** @description Each limit: `q` in `w` seconds. */
+                "RateLimit-Policy"?: string;
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["Error"];
+            };
+        };
+        /** @description Unauthorized: authorization_missing, authorization_malformed, session_not_found, user_not_found. */
+        "authorization_missing.authorization_malformed.session_not_found.user_not_found": {
+            headers: {
+                /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
+                "X-Request-Id"?: string;
+                "WWW-Authenticate"?: "Bearer";
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["Error"];
+            };
+        };
+        /** @description Service Unavailable: database_unavailable, redis_unavailable, busy. */
+        "database_unavailable.redis_unavailable.busy": {
+            headers: {
+                /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
+                "X-Request-Id"?: string;
+                /** @description Seconds. */
+                "Retry-After"?: number;
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["Error"];
+            };
+        };
+        /** @description Bad Request: invalid_http, invalid_json, invalid_url. */
+        "invalid_http.invalid_json.invalid_url": {
+            headers: {
+                /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
+                "X-Request-Id"?: string;
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["Error"];
+            };
+        };
+        /** @description Not Found: session_unknown, not_found. */
+        "session_unknown.not_found": {
+            headers: {
+                /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
+                "X-Request-Id"?: string;
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["Error"];
+            };
+        };
+        /** @description Service Unavailable: database_unavailable, busy. */
+        "database_unavailable.busy": {
+            headers: {
+                /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
+                "X-Request-Id"?: string;
+                /** @description Seconds. */
+                "Retry-After"?: number;
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["Error"];
+            };
+        };
+        /** @description Unauthorized: authorization_missing, authorization_malformed, session_not_found, user_not_found. */
+        "authorization_missing.authorization_malformed.session_not_found.user_not_found.limited": {
+            headers: {
+                /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
+                "X-Request-Id"?: string;
+                "WWW-Authenticate"?: "Bearer";
+                /** @description Where the client stands with each limit: `r` is what is left, `t` the seconds until it is more. */
+                RateLimit?: string;
+                /** @description Each limit: `q` in `w` seconds. */
+                "RateLimit-Policy"?: string;
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["Error"];
+            };
+        };
+        /** @description Unprocessable Entity: idempotency_key_reused. */
+        "idempotency_key_reused.limited": {
+            headers: {
+                /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
+                "X-Request-Id"?: string;
+                /** @description Where the client stands with each limit: `r` is what is left, `t` the seconds until it is more. */
+                RateLimit?: string;
+                /** @description Each limit: `q` in `w` seconds. */
+                "RateLimit-Policy"?: string;
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["Error"];
+            };
+        };
+        /** @description Bad Request: invalid_http, invalid_request, invalid_json, invalid_url. */
+        "invalid_http.invalid_request.invalid_json.invalid_url": {
+            headers: {
+                /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
+                "X-Request-Id"?: string;
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["Error"];
+            };
+        };
+        /** @description Not Found: message_not_found, not_found. */
+        "message_not_found.not_found": {
+            headers: {
+                /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
+                "X-Request-Id"?: string;
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["Error"];
+            };
+        };
+        /** @description Service Unavailable: busy. */
+        busy: {
+            headers: {
+                /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
+                "X-Request-Id"?: string;
+                /** @description Seconds. */
+                "Retry-After"?: number;
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["Error"];
+            };
+        };
+    };
     parameters: never;
     requestBodies: never;
     headers: never;
@@ -409,61 +859,11 @@ export interface operations {
                     "application/json": components["schemas"]["Health"];
                 };
             };
-            /** @description Bad Request: invalid_http. */
-            400: {
-                headers: {
-                    /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
-                    "X-Request-Id"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Error"];
-                };
-            };
-            /** @description Request Timeout: request_timeout. */
-            408: {
-                headers: {
-                    /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
-                    "X-Request-Id"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Error"];
-                };
-            };
-            /** @description Expectation Failed: expectation_failed. */
-            417: {
-                headers: {
-                    /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
-                    "X-Request-Id"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Error"];
-                };
-            };
-            /** @description Request Header Fields Too Large: headers_too_large. */
-            431: {
-                headers: {
-                    /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
-                    "X-Request-Id"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Error"];
-                };
-            };
-            /** @description Internal Server Error: internal_error. */
-            500: {
-                headers: {
-                    /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
-                    "X-Request-Id"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Error"];
-                };
-            };
+            400: components["responses"]["invalid_http"];
+            408: components["responses"]["request_timeout"];
+            417: components["responses"]["expectation_failed"];
+            431: components["responses"]["headers_too_large"];
+            500: components["responses"]["internal_error"];
         };
     };
     isReady: {
@@ -491,74 +891,12 @@ export interface operations {
                     "application/json": components["schemas"]["Health"];
                 };
             };
-            /** @description Bad Request: invalid_http. */
-            400: {
-                headers: {
-                    /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
-                    "X-Request-Id"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Error"];
-                };
-            };
-            /** @description Request Timeout: request_timeout. */
-            408: {
-                headers: {
-                    /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
-                    "X-Request-Id"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Error"];
-                };
-            };
-            /** @description Expectation Failed: expectation_failed. */
-            417: {
-                headers: {
-                    /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
-                    "X-Request-Id"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Error"];
-                };
-            };
-            /** @description Request Header Fields Too Large: headers_too_large. */
-            431: {
-                headers: {
-                    /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
-                    "X-Request-Id"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Error"];
-                };
-            };
-            /** @description Internal Server Error: internal_error. */
-            500: {
-                headers: {
-                    /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
-                    "X-Request-Id"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Error"];
-                };
-            };
-            /** @description Service Unavailable: database_unavailable, redis_unavailable, shutting_down. */
-            503: {
-                headers: {
-                    /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
-                    "X-Request-Id"?: string;
-                    /** @description Seconds. */
-                    "Retry-After"?: number;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Error"];
-                };
-            };
+            400: components["responses"]["invalid_http"];
+            408: components["responses"]["request_timeout"];
+            417: components["responses"]["expectation_failed"];
+            431: components["responses"]["headers_too_large"];
+            500: components["responses"]["internal_error"];
+            503: components["responses"]["database_unavailable.redis_unavailable.shutting_down"];
         };
     };
     streamEvents: {
@@ -595,61 +933,11 @@ export interface operations {
                     "text/event-stream": string;
                 };
             };
-            /** @description Bad Request: invalid_http, invalid_request. */
-            400: {
-                headers: {
-                    /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
-                    "X-Request-Id"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Error"];
-                };
-            };
-            /** @description Request Timeout: request_timeout. */
-            408: {
-                headers: {
-                    /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
-                    "X-Request-Id"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Error"];
-                };
-            };
-            /** @description Expectation Failed: expectation_failed. */
-            417: {
-                headers: {
-                    /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
-                    "X-Request-Id"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Error"];
-                };
-            };
-            /** @description Request Header Fields Too Large: headers_too_large. */
-            431: {
-                headers: {
-                    /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
-                    "X-Request-Id"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Error"];
-                };
-            };
-            /** @description Internal Server Error: internal_error. */
-            500: {
-                headers: {
-                    /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
-                    "X-Request-Id"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Error"];
-                };
-            };
+            400: components["responses"]["invalid_http.invalid_request"];
+            408: components["responses"]["request_timeout"];
+            417: components["responses"]["expectation_failed"];
+            431: components["responses"]["headers_too_large"];
+            500: components["responses"]["internal_error"];
         };
     };
     readMetrics: {
@@ -677,61 +965,11 @@ export interface operations {
                     "text/plain; version=0.0.4; charset=utf-8": string;
                 };
             };
-            /** @description Bad Request: invalid_http. */
-            400: {
-                headers: {
-                    /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
-                    "X-Request-Id"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Error"];
-                };
-            };
-            /** @description Request Timeout: request_timeout. */
-            408: {
-                headers: {
-                    /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
-                    "X-Request-Id"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Error"];
-                };
-            };
-            /** @description Expectation Failed: expectation_failed. */
-            417: {
-                headers: {
-                    /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
-                    "X-Request-Id"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Error"];
-                };
-            };
-            /** @description Request Header Fields Too Large: headers_too_large. */
-            431: {
-                headers: {
-                    /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
-                    "X-Request-Id"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Error"];
-                };
-            };
-            /** @description Internal Server Error: internal_error. */
-            500: {
-                headers: {
-                    /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
-                    "X-Request-Id"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Error"];
-                };
-            };
+            400: components["responses"]["invalid_http"];
+            408: components["responses"]["request_timeout"];
+            417: components["responses"]["expectation_failed"];
+            431: components["responses"]["headers_too_large"];
+            500: components["responses"]["internal_error"];
         };
     };
     register: {
@@ -776,160 +1014,16 @@ export interface operations {
                     "application/json": components["schemas"]["Account"];
                 };
             };
-            /** @description Bad Request: invalid_http, invalid_request, invalid_json. */
-            400: {
-                headers: {
-                    /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
-                    "X-Request-Id"?: string;
-                    /** @description Where the client stands with each limit: `r` is what is left, `t` the seconds until it is more. */
-                    RateLimit?: string;
-                    /** @description Each limit: `q` in `w` seconds. */
-                    "RateLimit-Policy"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Error"];
-                };
-            };
-            /** @description Request Timeout: request_timeout. */
-            408: {
-                headers: {
-                    /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
-                    "X-Request-Id"?: string;
-                    /** @description Where the client stands with each limit: `r` is what is left, `t` the seconds until it is more. */
-                    RateLimit?: string;
-                    /** @description Each limit: `q` in `w` seconds. */
-                    "RateLimit-Policy"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Error"];
-                };
-            };
-            /** @description Conflict: nickname_taken. */
-            409: {
-                headers: {
-                    /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
-                    "X-Request-Id"?: string;
-                    /** @description Where the client stands with each limit: `r` is what is left, `t` the seconds until it is more. */
-                    RateLimit?: string;
-                    /** @description Each limit: `q` in `w` seconds. */
-                    "RateLimit-Policy"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Error"];
-                };
-            };
-            /** @description Payload Too Large: body_too_large. */
-            413: {
-                headers: {
-                    /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
-                    "X-Request-Id"?: string;
-                    /** @description Where the client stands with each limit: `r` is what is left, `t` the seconds until it is more. */
-                    RateLimit?: string;
-                    /** @description Each limit: `q` in `w` seconds. */
-                    "RateLimit-Policy"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Error"];
-                };
-            };
-            /** @description Unsupported Media Type: not_json, encoded_body. */
-            415: {
-                headers: {
-                    /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
-                    "X-Request-Id"?: string;
-                    /** @description Where the client stands with each limit: `r` is what is left, `t` the seconds until it is more. */
-                    RateLimit?: string;
-                    /** @description Each limit: `q` in `w` seconds. */
-                    "RateLimit-Policy"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Error"];
-                };
-            };
-            /** @description Expectation Failed: expectation_failed. */
-            417: {
-                headers: {
-                    /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
-                    "X-Request-Id"?: string;
-                    /** @description Where the client stands with each limit: `r` is what is left, `t` the seconds until it is more. */
-                    RateLimit?: string;
-                    /** @description Each limit: `q` in `w` seconds. */
-                    "RateLimit-Policy"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Error"];
-                };
-            };
-            /** @description Too Many Requests: rate_limited. */
-            429: {
-                headers: {
-                    /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
-                    "X-Request-Id"?: string;
-                    /** @description Seconds. */
-                    "Retry-After"?: number;
-                    /** @description Where the client stands with each limit: `r` is what is left, `t` the seconds until it is more. */
-                    RateLimit?: string;
-                    /** @description Each limit: `q` in `w` seconds. */
-                    "RateLimit-Policy"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Error"];
-                };
-            };
-            /** @description Request Header Fields Too Large: headers_too_large. */
-            431: {
-                headers: {
-                    /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
-                    "X-Request-Id"?: string;
-                    /** @description Where the client stands with each limit: `r` is what is left, `t` the seconds until it is more. */
-                    RateLimit?: string;
-                    /** @description Each limit: `q` in `w` seconds. */
-                    "RateLimit-Policy"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Error"];
-                };
-            };
-            /** @description Internal Server Error: internal_error. */
-            500: {
-                headers: {
-                    /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
-                    "X-Request-Id"?: string;
-                    /** @description Where the client stands with each limit: `r` is what is left, `t` the seconds until it is more. */
-                    RateLimit?: string;
-                    /** @description Each limit: `q` in `w` seconds. */
-                    "RateLimit-Policy"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Error"];
-                };
-            };
-            /** @description Service Unavailable: database_unavailable, redis_unavailable, busy. */
-            503: {
-                headers: {
-                    /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
-                    "X-Request-Id"?: string;
-                    /** @description Seconds. */
-                    "Retry-After"?: number;
-                    /** @description Where the client stands with each limit: `r` is what is left, `t` the seconds until it is more. */
-                    RateLimit?: string;
-                    /** @description Each limit: `q` in `w` seconds. */
-                    "RateLimit-Policy"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Error"];
-                };
-            };
+            400: components["responses"]["invalid_http.invalid_request.invalid_json.limited"];
+            408: components["responses"]["request_timeout.limited"];
+            409: components["responses"]["nickname_taken.limited"];
+            413: components["responses"]["body_too_large.limited"];
+            415: components["responses"]["not_json.encoded_body.limited"];
+            417: components["responses"]["expectation_failed.limited"];
+            429: components["responses"]["rate_limited.limited"];
+            431: components["responses"]["headers_too_large.limited"];
+            500: components["responses"]["internal_error.limited"];
+            503: components["responses"]["database_unavailable.redis_unavailable.busy.limited"];
         };
     };
     login: {
@@ -973,161 +1067,16 @@ export interface operations {
                     "application/json": components["schemas"]["Session"];
                 };
             };
-            /** @description Bad Request: invalid_http, invalid_request, invalid_json. */
-            400: {
-                headers: {
-                    /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
-                    "X-Request-Id"?: string;
-                    /** @description Where the client stands with each limit: `r` is what is left, `t` the seconds until it is more. */
-                    RateLimit?: string;
-                    /** @description Each limit: `q` in `w` seconds. */
-                    "RateLimit-Policy"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Error"];
-                };
-            };
-            /** @description Unauthorized: invalid_credentials. */
-            401: {
-                headers: {
-                    /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
-                    "X-Request-Id"?: string;
-                    "WWW-Authenticate"?: "Bearer";
-                    /** @description Where the client stands with each limit: `r` is what is left, `t` the seconds until it is more. */
-                    RateLimit?: string;
-                    /** @description Each limit: `q` in `w` seconds. */
-                    "RateLimit-Policy"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Error"];
-                };
-            };
-            /** @description Request Timeout: request_timeout. */
-            408: {
-                headers: {
-                    /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
-                    "X-Request-Id"?: string;
-                    /** @description Where the client stands with each limit: `r` is what is left, `t` the seconds until it is more. */
-                    RateLimit?: string;
-                    /** @description Each limit: `q` in `w` seconds. */
-                    "RateLimit-Policy"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Error"];
-                };
-            };
-            /** @description Payload Too Large: body_too_large. */
-            413: {
-                headers: {
-                    /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
-                    "X-Request-Id"?: string;
-                    /** @description Where the client stands with each limit: `r` is what is left, `t` the seconds until it is more. */
-                    RateLimit?: string;
-                    /** @description Each limit: `q` in `w` seconds. */
-                    "RateLimit-Policy"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Error"];
-                };
-            };
-            /** @description Unsupported Media Type: not_json, encoded_body. */
-            415: {
-                headers: {
-                    /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
-                    "X-Request-Id"?: string;
-                    /** @description Where the client stands with each limit: `r` is what is left, `t` the seconds until it is more. */
-                    RateLimit?: string;
-                    /** @description Each limit: `q` in `w` seconds. */
-                    "RateLimit-Policy"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Error"];
-                };
-            };
-            /** @description Expectation Failed: expectation_failed. */
-            417: {
-                headers: {
-                    /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
-                    "X-Request-Id"?: string;
-                    /** @description Where the client stands with each limit: `r` is what is left, `t` the seconds until it is more. */
-                    RateLimit?: string;
-                    /** @description Each limit: `q` in `w` seconds. */
-                    "RateLimit-Policy"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Error"];
-                };
-            };
-            /** @description Too Many Requests: rate_limited. */
-            429: {
-                headers: {
-                    /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
-                    "X-Request-Id"?: string;
-                    /** @description Seconds. */
-                    "Retry-After"?: number;
-                    /** @description Where the client stands with each limit: `r` is what is left, `t` the seconds until it is more. */
-                    RateLimit?: string;
-                    /** @description Each limit: `q` in `w` seconds. */
-                    "RateLimit-Policy"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Error"];
-                };
-            };
-            /** @description Request Header Fields Too Large: headers_too_large. */
-            431: {
-                headers: {
-                    /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
-                    "X-Request-Id"?: string;
-                    /** @description Where the client stands with each limit: `r` is what is left, `t` the seconds until it is more. */
-                    RateLimit?: string;
-                    /** @description Each limit: `q` in `w` seconds. */
-                    "RateLimit-Policy"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Error"];
-                };
-            };
-            /** @description Internal Server Error: internal_error. */
-            500: {
-                headers: {
-                    /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
-                    "X-Request-Id"?: string;
-                    /** @description Where the client stands with each limit: `r` is what is left, `t` the seconds until it is more. */
-                    RateLimit?: string;
-                    /** @description Each limit: `q` in `w` seconds. */
-                    "RateLimit-Policy"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Error"];
-                };
-            };
-            /** @description Service Unavailable: database_unavailable, redis_unavailable, busy. */
-            503: {
-                headers: {
-                    /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
-                    "X-Request-Id"?: string;
-                    /** @description Seconds. */
-                    "Retry-After"?: number;
-                    /** @description Where the client stands with each limit: `r` is what is left, `t` the seconds until it is more. */
-                    RateLimit?: string;
-                    /** @description Each limit: `q` in `w` seconds. */
-                    "RateLimit-Policy"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Error"];
-                };
-            };
+            400: components["responses"]["invalid_http.invalid_request.invalid_json.limited"];
+            401: components["responses"]["invalid_credentials.limited"];
+            408: components["responses"]["request_timeout.limited"];
+            413: components["responses"]["body_too_large.limited"];
+            415: components["responses"]["not_json.encoded_body.limited"];
+            417: components["responses"]["expectation_failed.limited"];
+            429: components["responses"]["rate_limited.limited"];
+            431: components["responses"]["headers_too_large.limited"];
+            500: components["responses"]["internal_error.limited"];
+            503: components["responses"]["database_unavailable.redis_unavailable.busy.limited"];
         };
     };
     logout: {
@@ -1148,108 +1097,15 @@ export interface operations {
                 };
                 content?: never;
             };
-            /** @description Bad Request: invalid_http, invalid_json. */
-            400: {
-                headers: {
-                    /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
-                    "X-Request-Id"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Error"];
-                };
-            };
-            /** @description Unauthorized: authorization_missing, authorization_malformed. */
-            401: {
-                headers: {
-                    /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
-                    "X-Request-Id"?: string;
-                    "WWW-Authenticate"?: "Bearer";
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Error"];
-                };
-            };
-            /** @description Request Timeout: request_timeout. */
-            408: {
-                headers: {
-                    /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
-                    "X-Request-Id"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Error"];
-                };
-            };
-            /** @description Payload Too Large: body_too_large. */
-            413: {
-                headers: {
-                    /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
-                    "X-Request-Id"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Error"];
-                };
-            };
-            /** @description Unsupported Media Type: not_json, encoded_body. */
-            415: {
-                headers: {
-                    /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
-                    "X-Request-Id"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Error"];
-                };
-            };
-            /** @description Expectation Failed: expectation_failed. */
-            417: {
-                headers: {
-                    /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
-                    "X-Request-Id"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Error"];
-                };
-            };
-            /** @description Request Header Fields Too Large: headers_too_large. */
-            431: {
-                headers: {
-                    /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
-                    "X-Request-Id"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Error"];
-                };
-            };
-            /** @description Internal Server Error: internal_error. */
-            500: {
-                headers: {
-                    /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
-                    "X-Request-Id"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Error"];
-                };
-            };
-            /** @description Service Unavailable: redis_unavailable, busy. */
-            503: {
-                headers: {
-                    /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
-                    "X-Request-Id"?: string;
-                    /** @description Seconds. */
-                    "Retry-After"?: number;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Error"];
-                };
-            };
+            400: components["responses"]["invalid_http.invalid_json"];
+            401: components["responses"]["authorization_missing.authorization_malformed"];
+            408: components["responses"]["request_timeout"];
+            413: components["responses"]["body_too_large"];
+            415: components["responses"]["not_json.encoded_body"];
+            417: components["responses"]["expectation_failed"];
+            431: components["responses"]["headers_too_large"];
+            500: components["responses"]["internal_error"];
+            503: components["responses"]["redis_unavailable.busy"];
         };
     };
     changePassword: {
@@ -1284,161 +1140,16 @@ export interface operations {
                 };
                 content?: never;
             };
-            /** @description Bad Request: invalid_http, invalid_request, invalid_json. */
-            400: {
-                headers: {
-                    /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
-                    "X-Request-Id"?: string;
-                    /** @description Where the client stands with each limit: `r` is what is left, `t` the seconds until it is more. */
-                    RateLimit?: string;
-                    /** @description Each limit: `q` in `w` seconds. */
-                    "RateLimit-Policy"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Error"];
-                };
-            };
-            /** @description Unauthorized: authorization_missing, authorization_malformed, session_not_found, user_not_found, invalid_credentials. */
-            401: {
-                headers: {
-                    /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
-                    "X-Request-Id"?: string;
-                    "WWW-Authenticate"?: "Bearer";
-                    /** @description Where the client stands with each limit: `r` is what is left, `t` the seconds until it is more. */
-                    RateLimit?: string;
-                    /** @description Each limit: `q` in `w` seconds. */
-                    "RateLimit-Policy"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Error"];
-                };
-            };
-            /** @description Request Timeout: request_timeout. */
-            408: {
-                headers: {
-                    /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
-                    "X-Request-Id"?: string;
-                    /** @description Where the client stands with each limit: `r` is what is left, `t` the seconds until it is more. */
-                    RateLimit?: string;
-                    /** @description Each limit: `q` in `w` seconds. */
-                    "RateLimit-Policy"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Error"];
-                };
-            };
-            /** @description Payload Too Large: body_too_large. */
-            413: {
-                headers: {
-                    /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
-                    "X-Request-Id"?: string;
-                    /** @description Where the client stands with each limit: `r` is what is left, `t` the seconds until it is more. */
-                    RateLimit?: string;
-                    /** @description Each limit: `q` in `w` seconds. */
-                    "RateLimit-Policy"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Error"];
-                };
-            };
-            /** @description Unsupported Media Type: not_json, encoded_body. */
-            415: {
-                headers: {
-                    /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
-                    "X-Request-Id"?: string;
-                    /** @description Where the client stands with each limit: `r` is what is left, `t` the seconds until it is more. */
-                    RateLimit?: string;
-                    /** @description Each limit: `q` in `w` seconds. */
-                    "RateLimit-Policy"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Error"];
-                };
-            };
-            /** @description Expectation Failed: expectation_failed. */
-            417: {
-                headers: {
-                    /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
-                    "X-Request-Id"?: string;
-                    /** @description Where the client stands with each limit: `r` is what is left, `t` the seconds until it is more. */
-                    RateLimit?: string;
-                    /** @description Each limit: `q` in `w` seconds. */
-                    "RateLimit-Policy"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Error"];
-                };
-            };
-            /** @description Too Many Requests: rate_limited. */
-            429: {
-                headers: {
-                    /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
-                    "X-Request-Id"?: string;
-                    /** @description Seconds. */
-                    "Retry-After"?: number;
-                    /** @description Where the client stands with each limit: `r` is what is left, `t` the seconds until it is more. */
-                    RateLimit?: string;
-                    /** @description Each limit: `q` in `w` seconds. */
-                    "RateLimit-Policy"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Error"];
-                };
-            };
-            /** @description Request Header Fields Too Large: headers_too_large. */
-            431: {
-                headers: {
-                    /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
-                    "X-Request-Id"?: string;
-                    /** @description Where the client stands with each limit: `r` is what is left, `t` the seconds until it is more. */
-                    RateLimit?: string;
-                    /** @description Each limit: `q` in `w` seconds. */
-                    "RateLimit-Policy"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Error"];
-                };
-            };
-            /** @description Internal Server Error: internal_error. */
-            500: {
-                headers: {
-                    /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
-                    "X-Request-Id"?: string;
-                    /** @description Where the client stands with each limit: `r` is what is left, `t` the seconds until it is more. */
-                    RateLimit?: string;
-                    /** @description Each limit: `q` in `w` seconds. */
-                    "RateLimit-Policy"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Error"];
-                };
-            };
-            /** @description Service Unavailable: database_unavailable, redis_unavailable, busy. */
-            503: {
-                headers: {
-                    /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
-                    "X-Request-Id"?: string;
-                    /** @description Seconds. */
-                    "Retry-After"?: number;
-                    /** @description Where the client stands with each limit: `r` is what is left, `t` the seconds until it is more. */
-                    RateLimit?: string;
-                    /** @description Each limit: `q` in `w` seconds. */
-                    "RateLimit-Policy"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Error"];
-                };
-            };
+            400: components["responses"]["invalid_http.invalid_request.invalid_json.limited"];
+            401: components["responses"]["authorization_missing.authorization_malformed.session_not_found.user_not_found.invalid_credentials.limited"];
+            408: components["responses"]["request_timeout.limited"];
+            413: components["responses"]["body_too_large.limited"];
+            415: components["responses"]["not_json.encoded_body.limited"];
+            417: components["responses"]["expectation_failed.limited"];
+            429: components["responses"]["rate_limited.limited"];
+            431: components["responses"]["headers_too_large.limited"];
+            500: components["responses"]["internal_error.limited"];
+            503: components["responses"]["database_unavailable.redis_unavailable.busy.limited"];
         };
     };
     listSessions: {
@@ -1471,86 +1182,13 @@ export interface operations {
                     "application/json": components["schemas"]["SessionList"];
                 };
             };
-            /** @description Bad Request: invalid_http. */
-            400: {
-                headers: {
-                    /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
-                    "X-Request-Id"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Error"];
-                };
-            };
-            /** @description Unauthorized: authorization_missing, authorization_malformed, session_not_found, user_not_found. */
-            401: {
-                headers: {
-                    /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
-                    "X-Request-Id"?: string;
-                    "WWW-Authenticate"?: "Bearer";
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Error"];
-                };
-            };
-            /** @description Request Timeout: request_timeout. */
-            408: {
-                headers: {
-                    /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
-                    "X-Request-Id"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Error"];
-                };
-            };
-            /** @description Expectation Failed: expectation_failed. */
-            417: {
-                headers: {
-                    /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
-                    "X-Request-Id"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Error"];
-                };
-            };
-            /** @description Request Header Fields Too Large: headers_too_large. */
-            431: {
-                headers: {
-                    /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
-                    "X-Request-Id"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Error"];
-                };
-            };
-            /** @description Internal Server Error: internal_error. */
-            500: {
-                headers: {
-                    /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
-                    "X-Request-Id"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Error"];
-                };
-            };
-            /** @description Service Unavailable: database_unavailable, redis_unavailable, busy. */
-            503: {
-                headers: {
-                    /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
-                    "X-Request-Id"?: string;
-                    /** @description Seconds. */
-                    "Retry-After"?: number;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Error"];
-                };
-            };
+            400: components["responses"]["invalid_http"];
+            401: components["responses"]["authorization_missing.authorization_malformed.session_not_found.user_not_found"];
+            408: components["responses"]["request_timeout"];
+            417: components["responses"]["expectation_failed"];
+            431: components["responses"]["headers_too_large"];
+            500: components["responses"]["internal_error"];
+            503: components["responses"]["database_unavailable.redis_unavailable.busy"];
         };
     };
     endOtherSessions: {
@@ -1571,108 +1209,15 @@ export interface operations {
                 };
                 content?: never;
             };
-            /** @description Bad Request: invalid_http, invalid_json. */
-            400: {
-                headers: {
-                    /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
-                    "X-Request-Id"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Error"];
-                };
-            };
-            /** @description Unauthorized: authorization_missing, authorization_malformed, session_not_found, user_not_found. */
-            401: {
-                headers: {
-                    /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
-                    "X-Request-Id"?: string;
-                    "WWW-Authenticate"?: "Bearer";
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Error"];
-                };
-            };
-            /** @description Request Timeout: request_timeout. */
-            408: {
-                headers: {
-                    /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
-                    "X-Request-Id"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Error"];
-                };
-            };
-            /** @description Payload Too Large: body_too_large. */
-            413: {
-                headers: {
-                    /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
-                    "X-Request-Id"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Error"];
-                };
-            };
-            /** @description Unsupported Media Type: not_json, encoded_body. */
-            415: {
-                headers: {
-                    /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
-                    "X-Request-Id"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Error"];
-                };
-            };
-            /** @description Expectation Failed: expectation_failed. */
-            417: {
-                headers: {
-                    /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
-                    "X-Request-Id"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Error"];
-                };
-            };
-            /** @description Request Header Fields Too Large: headers_too_large. */
-            431: {
-                headers: {
-                    /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
-                    "X-Request-Id"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Error"];
-                };
-            };
-            /** @description Internal Server Error: internal_error. */
-            500: {
-                headers: {
-                    /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
-                    "X-Request-Id"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Error"];
-                };
-            };
-            /** @description Service Unavailable: database_unavailable, redis_unavailable, busy. */
-            503: {
-                headers: {
-                    /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
-                    "X-Request-Id"?: string;
-                    /** @description Seconds. */
-                    "Retry-After"?: number;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Error"];
-                };
-            };
+            400: components["responses"]["invalid_http.invalid_json"];
+            401: components["responses"]["authorization_missing.authorization_malformed.session_not_found.user_not_found"];
+            408: components["responses"]["request_timeout"];
+            413: components["responses"]["body_too_large"];
+            415: components["responses"]["not_json.encoded_body"];
+            417: components["responses"]["expectation_failed"];
+            431: components["responses"]["headers_too_large"];
+            500: components["responses"]["internal_error"];
+            503: components["responses"]["database_unavailable.redis_unavailable.busy"];
         };
     };
     endSession: {
@@ -1695,119 +1240,16 @@ export interface operations {
                 };
                 content?: never;
             };
-            /** @description Bad Request: invalid_http, invalid_json, invalid_url. */
-            400: {
-                headers: {
-                    /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
-                    "X-Request-Id"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Error"];
-                };
-            };
-            /** @description Unauthorized: authorization_missing, authorization_malformed, session_not_found, user_not_found. */
-            401: {
-                headers: {
-                    /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
-                    "X-Request-Id"?: string;
-                    "WWW-Authenticate"?: "Bearer";
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Error"];
-                };
-            };
-            /** @description Not Found: session_unknown, not_found. */
-            404: {
-                headers: {
-                    /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
-                    "X-Request-Id"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Error"];
-                };
-            };
-            /** @description Request Timeout: request_timeout. */
-            408: {
-                headers: {
-                    /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
-                    "X-Request-Id"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Error"];
-                };
-            };
-            /** @description Payload Too Large: body_too_large. */
-            413: {
-                headers: {
-                    /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
-                    "X-Request-Id"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Error"];
-                };
-            };
-            /** @description Unsupported Media Type: not_json, encoded_body. */
-            415: {
-                headers: {
-                    /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
-                    "X-Request-Id"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Error"];
-                };
-            };
-            /** @description Expectation Failed: expectation_failed. */
-            417: {
-                headers: {
-                    /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
-                    "X-Request-Id"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Error"];
-                };
-            };
-            /** @description Request Header Fields Too Large: headers_too_large. */
-            431: {
-                headers: {
-                    /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
-                    "X-Request-Id"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Error"];
-                };
-            };
-            /** @description Internal Server Error: internal_error. */
-            500: {
-                headers: {
-                    /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
-                    "X-Request-Id"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Error"];
-                };
-            };
-            /** @description Service Unavailable: database_unavailable, redis_unavailable, busy. */
-            503: {
-                headers: {
-                    /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
-                    "X-Request-Id"?: string;
-                    /** @description Seconds. */
-                    "Retry-After"?: number;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Error"];
-                };
-            };
+            400: components["responses"]["invalid_http.invalid_json.invalid_url"];
+            401: components["responses"]["authorization_missing.authorization_malformed.session_not_found.user_not_found"];
+            404: components["responses"]["session_unknown.not_found"];
+            408: components["responses"]["request_timeout"];
+            413: components["responses"]["body_too_large"];
+            415: components["responses"]["not_json.encoded_body"];
+            417: components["responses"]["expectation_failed"];
+            431: components["responses"]["headers_too_large"];
+            500: components["responses"]["internal_error"];
+            503: components["responses"]["database_unavailable.redis_unavailable.busy"];
         };
     };
     listMessages: {
@@ -1854,74 +1296,12 @@ export interface operations {
                     "application/json": components["schemas"]["MessageList"];
                 };
             };
-            /** @description Bad Request: invalid_http, invalid_request. */
-            400: {
-                headers: {
-                    /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
-                    "X-Request-Id"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Error"];
-                };
-            };
-            /** @description Request Timeout: request_timeout. */
-            408: {
-                headers: {
-                    /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
-                    "X-Request-Id"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Error"];
-                };
-            };
-            /** @description Expectation Failed: expectation_failed. */
-            417: {
-                headers: {
-                    /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
-                    "X-Request-Id"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Error"];
-                };
-            };
-            /** @description Request Header Fields Too Large: headers_too_large. */
-            431: {
-                headers: {
-                    /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
-                    "X-Request-Id"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Error"];
-                };
-            };
-            /** @description Internal Server Error: internal_error. */
-            500: {
-                headers: {
-                    /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
-                    "X-Request-Id"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Error"];
-                };
-            };
-            /** @description Service Unavailable: database_unavailable, busy. */
-            503: {
-                headers: {
-                    /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
-                    "X-Request-Id"?: string;
-                    /** @description Seconds. */
-                    "Retry-After"?: number;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Error"];
-                };
-            };
+            400: components["responses"]["invalid_http.invalid_request"];
+            408: components["responses"]["request_timeout"];
+            417: components["responses"]["expectation_failed"];
+            431: components["responses"]["headers_too_large"];
+            500: components["responses"]["internal_error"];
+            503: components["responses"]["database_unavailable.busy"];
         };
     };
     postMessage: {
@@ -1971,176 +1351,17 @@ export interface operations {
                     "application/json": components["schemas"]["Message"];
                 };
             };
-            /** @description Bad Request: invalid_http, invalid_request, invalid_json. */
-            400: {
-                headers: {
-                    /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
-                    "X-Request-Id"?: string;
-                    /** @description Where the client stands with each limit: `r` is what is left, `t` the seconds until it is more. */
-                    RateLimit?: string;
-                    /** @description Each limit: `q` in `w` seconds. */
-                    "RateLimit-Policy"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Error"];
-                };
-            };
-            /** @description Unauthorized: authorization_missing, authorization_malformed, session_not_found, user_not_found. */
-            401: {
-                headers: {
-                    /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
-                    "X-Request-Id"?: string;
-                    "WWW-Authenticate"?: "Bearer";
-                    /** @description Where the client stands with each limit: `r` is what is left, `t` the seconds until it is more. */
-                    RateLimit?: string;
-                    /** @description Each limit: `q` in `w` seconds. */
-                    "RateLimit-Policy"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Error"];
-                };
-            };
-            /** @description Request Timeout: request_timeout. */
-            408: {
-                headers: {
-                    /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
-                    "X-Request-Id"?: string;
-                    /** @description Where the client stands with each limit: `r` is what is left, `t` the seconds until it is more. */
-                    RateLimit?: string;
-                    /** @description Each limit: `q` in `w` seconds. */
-                    "RateLimit-Policy"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Error"];
-                };
-            };
-            /** @description Payload Too Large: body_too_large. */
-            413: {
-                headers: {
-                    /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
-                    "X-Request-Id"?: string;
-                    /** @description Where the client stands with each limit: `r` is what is left, `t` the seconds until it is more. */
-                    RateLimit?: string;
-                    /** @description Each limit: `q` in `w` seconds. */
-                    "RateLimit-Policy"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Error"];
-                };
-            };
-            /** @description Unsupported Media Type: not_json, encoded_body. */
-            415: {
-                headers: {
-                    /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
-                    "X-Request-Id"?: string;
-                    /** @description Where the client stands with each limit: `r` is what is left, `t` the seconds until it is more. */
-                    RateLimit?: string;
-                    /** @description Each limit: `q` in `w` seconds. */
-                    "RateLimit-Policy"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Error"];
-                };
-            };
-            /** @description Expectation Failed: expectation_failed. */
-            417: {
-                headers: {
-                    /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
-                    "X-Request-Id"?: string;
-                    /** @description Where the client stands with each limit: `r` is what is left, `t` the seconds until it is more. */
-                    RateLimit?: string;
-                    /** @description Each limit: `q` in `w` seconds. */
-                    "RateLimit-Policy"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Error"];
-                };
-            };
-            /** @description Unprocessable Entity: idempotency_key_reused. */
-            422: {
-                headers: {
-                    /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
-                    "X-Request-Id"?: string;
-                    /** @description Where the client stands with each limit: `r` is what is left, `t` the seconds until it is more. */
-                    RateLimit?: string;
-                    /** @description Each limit: `q` in `w` seconds. */
-                    "RateLimit-Policy"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Error"];
-                };
-            };
-            /** @description Too Many Requests: rate_limited. */
-            429: {
-                headers: {
-                    /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
-                    "X-Request-Id"?: string;
-                    /** @description Seconds. */
-                    "Retry-After"?: number;
-                    /** @description Where the client stands with each limit: `r` is what is left, `t` the seconds until it is more. */
-                    RateLimit?: string;
-                    /** @description Each limit: `q` in `w` seconds. */
-                    "RateLimit-Policy"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Error"];
-                };
-            };
-            /** @description Request Header Fields Too Large: headers_too_large. */
-            431: {
-                headers: {
-                    /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
-                    "X-Request-Id"?: string;
-                    /** @description Where the client stands with each limit: `r` is what is left, `t` the seconds until it is more. */
-                    RateLimit?: string;
-                    /** @description Each limit: `q` in `w` seconds. */
-                    "RateLimit-Policy"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Error"];
-                };
-            };
-            /** @description Internal Server Error: internal_error. */
-            500: {
-                headers: {
-                    /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
-                    "X-Request-Id"?: string;
-                    /** @description Where the client stands with each limit: `r` is what is left, `t` the seconds until it is more. */
-                    RateLimit?: string;
-                    /** @description Each limit: `q` in `w` seconds. */
-                    "RateLimit-Policy"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Error"];
-                };
-            };
-            /** @description Service Unavailable: database_unavailable, redis_unavailable, busy. */
-            503: {
-                headers: {
-                    /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
-                    "X-Request-Id"?: string;
-                    /** @description Seconds. */
-                    "Retry-After"?: number;
-                    /** @description Where the client stands with each limit: `r` is what is left, `t` the seconds until it is more. */
-                    RateLimit?: string;
-                    /** @description Each limit: `q` in `w` seconds. */
-                    "RateLimit-Policy"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Error"];
-                };
-            };
+            400: components["responses"]["invalid_http.invalid_request.invalid_json.limited"];
+            401: components["responses"]["authorization_missing.authorization_malformed.session_not_found.user_not_found.limited"];
+            408: components["responses"]["request_timeout.limited"];
+            413: components["responses"]["body_too_large.limited"];
+            415: components["responses"]["not_json.encoded_body.limited"];
+            417: components["responses"]["expectation_failed.limited"];
+            422: components["responses"]["idempotency_key_reused.limited"];
+            429: components["responses"]["rate_limited.limited"];
+            431: components["responses"]["headers_too_large.limited"];
+            500: components["responses"]["internal_error.limited"];
+            503: components["responses"]["database_unavailable.redis_unavailable.busy.limited"];
         };
     };
     deleteMessage: {
@@ -2171,119 +1392,16 @@ export interface operations {
                     "application/json": components["schemas"]["DeletedMessage"];
                 };
             };
-            /** @description Bad Request: invalid_http, invalid_json, invalid_url. */
-            400: {
-                headers: {
-                    /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
-                    "X-Request-Id"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Error"];
-                };
-            };
-            /** @description Unauthorized: authorization_missing, authorization_malformed, session_not_found, user_not_found. */
-            401: {
-                headers: {
-                    /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
-                    "X-Request-Id"?: string;
-                    "WWW-Authenticate"?: "Bearer";
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Error"];
-                };
-            };
-            /** @description Not Found: message_not_found, not_found. */
-            404: {
-                headers: {
-                    /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
-                    "X-Request-Id"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Error"];
-                };
-            };
-            /** @description Request Timeout: request_timeout. */
-            408: {
-                headers: {
-                    /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
-                    "X-Request-Id"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Error"];
-                };
-            };
-            /** @description Payload Too Large: body_too_large. */
-            413: {
-                headers: {
-                    /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
-                    "X-Request-Id"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Error"];
-                };
-            };
-            /** @description Unsupported Media Type: not_json, encoded_body. */
-            415: {
-                headers: {
-                    /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
-                    "X-Request-Id"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Error"];
-                };
-            };
-            /** @description Expectation Failed: expectation_failed. */
-            417: {
-                headers: {
-                    /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
-                    "X-Request-Id"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Error"];
-                };
-            };
-            /** @description Request Header Fields Too Large: headers_too_large. */
-            431: {
-                headers: {
-                    /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
-                    "X-Request-Id"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Error"];
-                };
-            };
-            /** @description Internal Server Error: internal_error. */
-            500: {
-                headers: {
-                    /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
-                    "X-Request-Id"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Error"];
-                };
-            };
-            /** @description Service Unavailable: database_unavailable, redis_unavailable, busy. */
-            503: {
-                headers: {
-                    /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
-                    "X-Request-Id"?: string;
-                    /** @description Seconds. */
-                    "Retry-After"?: number;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Error"];
-                };
-            };
+            400: components["responses"]["invalid_http.invalid_json.invalid_url"];
+            401: components["responses"]["authorization_missing.authorization_malformed.session_not_found.user_not_found"];
+            404: components["responses"]["message_not_found.not_found"];
+            408: components["responses"]["request_timeout"];
+            413: components["responses"]["body_too_large"];
+            415: components["responses"]["not_json.encoded_body"];
+            417: components["responses"]["expectation_failed"];
+            431: components["responses"]["headers_too_large"];
+            500: components["responses"]["internal_error"];
+            503: components["responses"]["database_unavailable.redis_unavailable.busy"];
         };
     };
     editMessage: {
@@ -2326,119 +1444,16 @@ export interface operations {
                     "application/json": components["schemas"]["Message"];
                 };
             };
-            /** @description Bad Request: invalid_http, invalid_request, invalid_json, invalid_url. */
-            400: {
-                headers: {
-                    /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
-                    "X-Request-Id"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Error"];
-                };
-            };
-            /** @description Unauthorized: authorization_missing, authorization_malformed, session_not_found, user_not_found. */
-            401: {
-                headers: {
-                    /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
-                    "X-Request-Id"?: string;
-                    "WWW-Authenticate"?: "Bearer";
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Error"];
-                };
-            };
-            /** @description Not Found: message_not_found, not_found. */
-            404: {
-                headers: {
-                    /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
-                    "X-Request-Id"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Error"];
-                };
-            };
-            /** @description Request Timeout: request_timeout. */
-            408: {
-                headers: {
-                    /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
-                    "X-Request-Id"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Error"];
-                };
-            };
-            /** @description Payload Too Large: body_too_large. */
-            413: {
-                headers: {
-                    /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
-                    "X-Request-Id"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Error"];
-                };
-            };
-            /** @description Unsupported Media Type: not_json, encoded_body. */
-            415: {
-                headers: {
-                    /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
-                    "X-Request-Id"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Error"];
-                };
-            };
-            /** @description Expectation Failed: expectation_failed. */
-            417: {
-                headers: {
-                    /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
-                    "X-Request-Id"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Error"];
-                };
-            };
-            /** @description Request Header Fields Too Large: headers_too_large. */
-            431: {
-                headers: {
-                    /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
-                    "X-Request-Id"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Error"];
-                };
-            };
-            /** @description Internal Server Error: internal_error. */
-            500: {
-                headers: {
-                    /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
-                    "X-Request-Id"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Error"];
-                };
-            };
-            /** @description Service Unavailable: database_unavailable, redis_unavailable, busy. */
-            503: {
-                headers: {
-                    /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
-                    "X-Request-Id"?: string;
-                    /** @description Seconds. */
-                    "Retry-After"?: number;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Error"];
-                };
-            };
+            400: components["responses"]["invalid_http.invalid_request.invalid_json.invalid_url"];
+            401: components["responses"]["authorization_missing.authorization_malformed.session_not_found.user_not_found"];
+            404: components["responses"]["message_not_found.not_found"];
+            408: components["responses"]["request_timeout"];
+            413: components["responses"]["body_too_large"];
+            415: components["responses"]["not_json.encoded_body"];
+            417: components["responses"]["expectation_failed"];
+            431: components["responses"]["headers_too_large"];
+            500: components["responses"]["internal_error"];
+            503: components["responses"]["database_unavailable.redis_unavailable.busy"];
         };
     };
     describe: {
@@ -2461,74 +1476,12 @@ export interface operations {
                     "application/json": components["schemas"]["OpenApi"];
                 };
             };
-            /** @description Bad Request: invalid_http. */
-            400: {
-                headers: {
-                    /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
-                    "X-Request-Id"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Error"];
-                };
-            };
-            /** @description Request Timeout: request_timeout. */
-            408: {
-                headers: {
-                    /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
-                    "X-Request-Id"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Error"];
-                };
-            };
-            /** @description Expectation Failed: expectation_failed. */
-            417: {
-                headers: {
-                    /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
-                    "X-Request-Id"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Error"];
-                };
-            };
-            /** @description Request Header Fields Too Large: headers_too_large. */
-            431: {
-                headers: {
-                    /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
-                    "X-Request-Id"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Error"];
-                };
-            };
-            /** @description Internal Server Error: internal_error. */
-            500: {
-                headers: {
-                    /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
-                    "X-Request-Id"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Error"];
-                };
-            };
-            /** @description Service Unavailable: busy. */
-            503: {
-                headers: {
-                    /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
-                    "X-Request-Id"?: string;
-                    /** @description Seconds. */
-                    "Retry-After"?: number;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Error"];
-                };
-            };
+            400: components["responses"]["invalid_http"];
+            408: components["responses"]["request_timeout"];
+            417: components["responses"]["expectation_failed"];
+            431: components["responses"]["headers_too_large"];
+            500: components["responses"]["internal_error"];
+            503: components["responses"]["busy"];
         };
     };
     readDocs: {
@@ -2552,74 +1505,12 @@ export interface operations {
                     "text/html": string;
                 };
             };
-            /** @description Bad Request: invalid_http. */
-            400: {
-                headers: {
-                    /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
-                    "X-Request-Id"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Error"];
-                };
-            };
-            /** @description Request Timeout: request_timeout. */
-            408: {
-                headers: {
-                    /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
-                    "X-Request-Id"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Error"];
-                };
-            };
-            /** @description Expectation Failed: expectation_failed. */
-            417: {
-                headers: {
-                    /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
-                    "X-Request-Id"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Error"];
-                };
-            };
-            /** @description Request Header Fields Too Large: headers_too_large. */
-            431: {
-                headers: {
-                    /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
-                    "X-Request-Id"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Error"];
-                };
-            };
-            /** @description Internal Server Error: internal_error. */
-            500: {
-                headers: {
-                    /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
-                    "X-Request-Id"?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Error"];
-                };
-            };
-            /** @description Service Unavailable: busy. */
-            503: {
-                headers: {
-                    /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
-                    "X-Request-Id"?: string;
-                    /** @description Seconds. */
-                    "Retry-After"?: number;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Error"];
-                };
-            };
+            400: components["responses"]["invalid_http"];
+            408: components["responses"]["request_timeout"];
+            417: components["responses"]["expectation_failed"];
+            431: components["responses"]["headers_too_large"];
+            500: components["responses"]["internal_error"];
+            503: components["responses"]["busy"];
         };
     };
 }

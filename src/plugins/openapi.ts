@@ -10,7 +10,7 @@ declare module 'fastify' {
   interface FastifySchema { hide?: boolean }
 }
 
-interface Answer { headers?: object, content?: Record<string, { examples?: Record<string, unknown> }> }
+interface Answer { $ref?: string, headers?: object, content?: Record<string, { examples?: Record<string, unknown> }> }
 /** What `@fastify/swagger` has made of a route. */
 interface Operation { responses: Record<string, Answer>, parameters?: { required?: boolean, schema: object }[], security?: unknown }
 
@@ -26,13 +26,20 @@ const headersOf = (status: string, isLimited: boolean) => ({
 
 /**
  * Adds what follows from the errors that a route declares: the headers of its answers, and whether it wants a token. What has a default
- * is always there for the handler, but no client has to send it.
+ * is always there for the handler, but no client has to send it. The errors move to `errors`, because most of them are other routes' as well.
  */
-function complete (operation: Operation): void {
+function complete (operation: Operation, errors: Record<string, Answer>): void {
   const { responses, parameters = [] } = operation
   for (const parameter of parameters) if ('default' in parameter.schema) parameter.required = false
-  for (const [status, answer] of Object.entries(responses)) answer.headers = { ...headersOf(status, '429' in responses), ...answer.headers }
   if (responses['401']?.content?.['application/json']?.examples?.['authorization_missing']) operation.security = [{ token: [] }]
+  const isLimited = '429' in responses
+  for (const [status, answer] of Object.entries(responses)) {
+    answer.headers = { ...headersOf(status, isLimited), ...answer.headers }
+    if (Number(status) < 400) continue
+    const name = [...Object.keys(answer.content?.['application/json']?.examples ?? {}), ...(isLimited ? ['limited'] : [])].join('.')
+    errors[name] = answer
+    responses[status] = { $ref: `#/components/responses/${name}` }
+  }
 }
 
 /** Copies a part of the document without the keywords of this house, and moves each schema with a title to `schemas`. */
@@ -72,9 +79,9 @@ export default fp(async (app) => {
     // The plugin's own types allow for references, which it does not make of these schemas.
     const document: object = described.swagger()
     const { paths, components, ...rest } = document as { paths: Record<string, Record<string, Operation>>, components: object }
-    for (const path of Object.values(paths)) for (const operation of Object.values(path)) complete(operation)
-    const schemas = {}
+    const [errors, schemas] = [{}, {}]
+    for (const path of Object.values(paths)) for (const operation of Object.values(path)) complete(operation, errors)
     tidy(Event, schemas)
-    return { ...rest, paths: tidy(paths, schemas), components: { ...components, schemas } }
+    return { ...rest, paths: tidy(paths, schemas), components: { ...components, responses: tidy(errors, schemas), schemas } }
   })
 }, { name: 'openapi' })

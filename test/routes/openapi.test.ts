@@ -8,11 +8,15 @@ import { keywords } from '../../src/plugins/input.ts'
 import { type Answer, type Call, startService } from '../helpers/app.ts'
 import { config, createDatabase, ownUserIds } from '../helpers/database.ts'
 
+interface Response { $ref?: string, description: string, headers: Record<string, { schema: object }>, content?: Record<string, { schema: object, example?: unknown, examples?: object }> }
 interface Operation {
   summary?: string, operationId: string, security?: object[], parameters?: { name: string, in: string, schema: object }[]
   requestBody?: { content: Record<string, { example?: unknown }> }
-  responses: Record<string, { description: string, headers: Record<string, { schema: object }>, content?: Record<string, { schema: object, example?: unknown, examples?: object }> }>
+  responses: Record<string, Response>
 }
+
+const resolve = ({ components }: { components: { responses: Record<string, Response> } }, response: Response) =>
+  components.responses[response.$ref?.replace('#/components/responses/', '') ?? ''] ?? response
 
 // The headers by which clients decide.
 const isRelied = /^(age|idempotency-replayed|ratelimit|ratelimit-policy|retry-after|www-authenticate|x-event-cursor|x-request-id)$/
@@ -46,7 +50,8 @@ t.test('the document is OpenAPI 3.1, and tells of every route what a client has 
     t.strictSame(operation.security, isProtected ? [{ token: [] }] : undefined, `${name} ${isProtected ? 'wants a token' : 'wants none'}`)
     t.equal(path.includes('{id}'), operation.parameters?.some((parameter) => parameter.in === 'path' && parameter.name === 'id') ?? false)
     if (operation.requestBody) t.ok(operation.requestBody.content['application/json']?.example, `${name} has a body to try`)
-    for (const [status, { description, headers, content = {} }] of Object.entries(operation.responses)) {
+    for (const [status, response] of Object.entries(operation.responses)) {
+      const { description, headers, content = {} } = resolve(document, response)
       t.match(status, /^\d{3}$/)
       t.ok(description && description !== 'Default Response', `${name} ${status} is described`)
       t.ok(headers['X-Request-Id'])
@@ -96,12 +101,12 @@ t.test('answers are what the document says', async (t) => {
   const ajv = new Ajv2020({ strict: false }).addFormat('date-time', /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/)
   const conforms = ({ status, headers, body }: Answer, method: string, path: string) => {
     const at = path.replace(/\?.*/, '').replace(/\/\d+$/, '/{id}')
-    const described = (document.paths[at][method.toLowerCase()] as Operation).responses[`${status}`]
-    const schema = described?.content?.['application/json']?.schema
+    const described = resolve(document, document.paths[at][method.toLowerCase()].responses[status])
+    const schema = described.content?.['application/json']?.schema
     t.equal(schema === undefined, body === undefined)
     if (schema) t.ok(ajv.validate({ ...schema, components: document.components }, body), `${status} ${method} ${path}`)
     for (const [name, value] of headers) {
-      const header = Object.entries(described?.headers ?? {}).find(([header]) => header.toLowerCase() === name)?.[1]
+      const header = Object.entries(described.headers).find(([header]) => header.toLowerCase() === name)?.[1]
       if (isRelied.test(name)) t.ok(header && ajv.validate(header.schema, /^\d+$/.test(value) ? Number(value) : value), `${name}: ${value}`)
     }
   }
