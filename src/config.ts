@@ -7,21 +7,21 @@ const Whole = (minimum: number, maximum: number, value: number) => Type.Integer(
 const OneOf = <Choice extends string>(value: Choice, ...others: Choice[]) =>
   Type.Unsafe<Choice>(Type.String({ enum: [value, ...others], default: value }))
 
+export const splitList = (text: string) => text.split(',').map((entry) => entry.trim())
+
 // `10.0.0.1, 172.16.0.0/12, fd00::/8`; a network of everybody (`/0`) would let every client choose its own address.
-FormatRegistry.Set('addresses', (text) => text.split(',').every((entry) => {
-  const [, address = '', bits] = /^([^/]*)(?:\/([1-9]\d{0,2}))?$/.exec(entry.trim()) ?? []
+FormatRegistry.Set('addresses', (text) => splitList(text).every((entry) => {
+  const [, address = '', bits] = /^([^/]*)(?:\/([1-9]\d{0,2}))?$/.exec(entry) ?? []
   return isIP(address) !== 0 && Number(bits ?? 1) <= (isIP(address) === 4 ? 32 : 128)
 }))
 
 const isUrl = (text: string, ...schemes: string[]) => URL.canParse(text) && schemes.includes(new URL(text).protocol) && new URL(text).hostname !== ''
 FormatRegistry.Set('postgres-url', (text) => isUrl(text, 'postgres:', 'postgresql:'))
 FormatRegistry.Set('redis-url', (text) => isUrl(text, 'redis:', 'rediss:'))
-FormatRegistry.Set('nodes', (text) => text.split(',').every((entry) => isUrl(`redis://${entry.trim()}`, 'redis:') && /^[^/@]+:\d+$/.test(entry.trim())))
+FormatRegistry.Set('url', (text) => isUrl(text, 'http:', 'https:'))
+FormatRegistry.Set('origins', (text) => splitList(text).every((entry) => isUrl(entry, 'http:', 'https:') && new URL(entry).origin === entry))
+FormatRegistry.Set('nodes', (text) => splitList(text).every((entry) => isUrl(`redis://${entry}`, 'redis:') && /^[^/@]+:\d+$/.test(entry)))
 const Nodes = Type.String({ format: 'nodes', description: 'host:port, with commas between' })
-
-FormatRegistry.Set('origins', (text) => text.split(',').every((entry) => URL.canParse(entry) && /^https?:\/\//.test(entry.trim()) && new URL(entry).origin === entry.trim()))
-
-FormatRegistry.Set('url', (text) => URL.canParse(text) && /^https?:$/.test(new URL(text).protocol))
 
 /** The environment: each variable with its legal values and its default. An empty variable counts as unset. */
 export const Config = Type.Object({

@@ -1,12 +1,12 @@
 import fastifyCors from '@fastify/cors'
 import fp from 'fastify-plugin'
-import type { Config } from '../config.ts'
+import { type Config, splitList } from '../config.ts'
 
 /** Lets pages of the origins in `CORS_ORIGIN` use the service, and of no other: without it, no answer says a word of CORS. */
 export default fp<{ config: Config }>(async (app, { config }) => {
   if (config.CORS_ORIGIN === undefined) return
   await app.register(fastifyCors, {
-    origin: config.CORS_ORIGIN.split(',').map((origin) => origin.trim()),
+    origin: splitList(config.CORS_ORIGIN),
     methods: ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE'],
     allowedHeaders: ['authorization', 'content-type', 'idempotency-key', 'last-event-id', 'x-request-id'],
     exposedHeaders: ['age', 'idempotency-replayed', 'ratelimit', 'ratelimit-policy', 'retry-after', 'x-event-cursor', 'x-request-id'],

@@ -1,15 +1,15 @@
 import fastifyRedis from '@fastify/redis'
 import fp from 'fastify-plugin'
 import { Cluster, Redis } from 'ioredis'
-import type { Config } from '../config.ts'
+import { type Config, splitList } from '../config.ts'
 import { waitFor } from '../start.ts'
 
 const retry = (tries: number) => Math.min(tries * 100, 1000)
 const shared = { lazyConnect: true, enableOfflineQueue: false, enableAutoPipelining: true, autoPipeliningIgnoredCommands: ['mget'] }
 // A command may wait for the answer to those before it, so what is silent for as long as one may take is silent for all.
 const patience = { connectTimeout: 2000, commandTimeout: 2000, socketTimeout: 2000, autoResendUnfulfilledCommands: false, maxRetriesPerRequest: 0 }
-const nodes = (list: string) => list.split(',').map((entry) => {
-  const { hostname, port } = new URL(`redis://${entry.trim()}`)
+const nodes = (text: string) => splitList(text).map((entry) => {
+  const { hostname, port } = new URL(`redis://${entry}`)
   return { host: hostname.replace(/^\[|\]$/g, ''), port: Number(port) }
 })
 
