@@ -9,6 +9,3 @@ export const DocsPage = {
   description: 'A page.',
   content: { 'text/html': { schema: Type.String(), example: '<!doctype html>' } }
 }
-
-/** A file that the page needs, as it is. */
-export const DocsFile = Type.Unsafe<Buffer | string>(Type.String())

@@ -2,7 +2,8 @@ import { fileURLToPath } from 'node:url'
 import fastifyStatic from '@fastify/static'
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { NoContent } from '../../schemas/errors.ts'
-import { DocsFile, DocsPage } from '../../schemas/openapi.ts'
+import { StaticFile } from '../../schemas/files.ts'
+import { DocsPage } from '../../schemas/openapi.ts'
 import { Busy, failures } from '../errors.ts'
 
 const root = fileURLToPath(new URL('.', import.meta.resolve('swagger-ui-dist/swagger-ui.css')))
@@ -32,7 +33,7 @@ const docs: FastifyPluginAsyncTypebox = async (app) => {
   app.get('/api/docs', { schema: page }, async (_request, reply) =>
     reply.code(200).headers({ 'content-type': 'text/html; charset=utf-8', 'content-security-policy': POLICY }).send(PAGE))
 
-  const file = { hide: true, response: { 200: DocsFile, 304: NoContent, ...failures(Busy) } }
+  const file = { hide: true, response: { 200: StaticFile, 304: NoContent, ...failures(Busy) } }
   app.get('/api/docs/start.js', { schema: file }, async (_request, reply) => reply.code(200).header('content-type', 'text/javascript; charset=utf-8').send(START))
   for (const name of ['swagger-ui-bundle.js', 'swagger-ui.css', 'favicon-32x32.png']) {
     // Kept, but asked for each time, because the address outlives a release.

@@ -3,7 +3,7 @@ import { fileURLToPath } from 'node:url'
 import fastifyStatic from '@fastify/static'
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { NoContent } from '../../schemas/errors.ts'
-import { WebFile } from '../../schemas/web.ts'
+import { StaticFile } from '../../schemas/files.ts'
 import { failures } from '../errors.ts'
 
 // By the name in package.json, because this file is at two depths: as it is written, and as it is built.
@@ -19,7 +19,7 @@ const headers = {
 /** The web chat client: the files of `web/`, each at an address of its own, and the page at `/`. */
 const web: FastifyPluginAsyncTypebox = async (app) => {
   await app.register(fastifyStatic, { root, serve: false, cacheControl: false })
-  const schema = { hide: true, response: { 200: WebFile, 304: NoContent, ...failures() } }
+  const schema = { hide: true, response: { 200: StaticFile, 304: NoContent, ...failures() } }
   for (const file of readdirSync(root).filter((name) => /\.(html|css|js|svg)$/.test(name))) {
     app.get(file === 'index.html' ? '/' : `/web/${file}`, { schema }, (_request, reply) => { reply.headers(headers).sendFile(file) })
   }
