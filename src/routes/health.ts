@@ -17,11 +17,9 @@ const health: FastifyPluginAsyncTypebox = async (app) => {
   }
   app.get('/health/readyz', { schema: ready }, async (_request, reply) => {
     if (app.drain.isBegun) throw new ShuttingDown()
-    const database = within(PATIENCE_MS, app.sql('select from chat_message, chat_event, chat_message_key limit 0'))
-    const redis = within(PATIENCE_MS, app.redis.ping())
     await Promise.all([
-      database.catch((cause) => { throw new DatabaseUnavailable({ cause }) }),
-      redis.catch((cause) => { throw new RedisUnavailable({ cause }) })
+      within(PATIENCE_MS, app.sql('select from chat_message, chat_event, chat_message_key limit 0')).catch((cause) => { throw new DatabaseUnavailable({ cause }) }),
+      within(PATIENCE_MS, app.redis.ping()).catch((cause) => { throw new RedisUnavailable({ cause }) })
     ])
     return reply.code(200).send({ status: 'ok' })
   })
