@@ -55,9 +55,9 @@ declare module 'fastify' {
     /** A hook after `authenticate`, for what posts a message. */
     limitPosts: onRequestAsyncHookHandler
     /** Counts a registration, unless `work` throws: then it was our fault. */
-    limitRegistrations: <Done>(request: FastifyRequest, reply: FastifyReply, work: () => Promise<Done>) => Promise<Done>
+    limitRegistrations: <Done>(reply: FastifyReply, work: () => Promise<Done>) => Promise<Done>
     /** Counts a failed login of that account (its nickname or its id), which is when `work` resolves to undefined. */
-    limitFailures: <Done>(request: FastifyRequest, reply: FastifyReply, account: string | number, work: () => Promise<Done>) => Promise<Done>
+    limitFailures: <Done>(reply: FastifyReply, account: string | number, work: () => Promise<Done>) => Promise<Done>
   }
 }
 
@@ -124,7 +124,7 @@ export default fp<{ config: Config }>(async (app, { config }) => {
   app.decorate('limitPosts', async (request, reply) => {
     if (config.RATE_LIMIT === 'on') await charge(reply, [POSTS, request.userId])
   })
-  app.decorate('limitRegistrations', (request, reply, work) => limit(reply, [[REGISTRATIONS, client(request.ip)]], work, () => true))
-  app.decorate('limitFailures', (request, reply, account, work) => limit(reply,
-    [[FAILURES_BY_NICKNAME, [client(request.ip), account]], [FAILURES_BY_ADDRESS, client(request.ip)]], work, (done) => done === undefined))
+  app.decorate('limitRegistrations', (reply, work) => limit(reply, [[REGISTRATIONS, client(reply.request.ip)]], work, () => true))
+  app.decorate('limitFailures', (reply, account, work) => limit(reply,
+    [[FAILURES_BY_NICKNAME, [client(reply.request.ip), account]], [FAILURES_BY_ADDRESS, client(reply.request.ip)]], work, (done) => done === undefined))
 }, { name: 'rate-limits', dependencies: ['redis', 'metrics'] })

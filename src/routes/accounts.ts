@@ -24,7 +24,7 @@ const accounts: FastifyPluginAsyncTypebox<{ config: Config }> = async (app, { co
   }
   app.post('/api/register', { schema: register }, async (request, reply) => {
     const { nickname, password } = request.body
-    const userId = await app.limitRegistrations(request, reply, async () =>
+    const userId = await app.limitRegistrations(reply, async () =>
       insertUser(sql, nickname, await passwords.hash(password, answerOver(reply))))
     if (userId === undefined) throw new NicknameTaken()
     const token = await startSession(redis, userId).catch(async (error) => {
@@ -40,7 +40,7 @@ const accounts: FastifyPluginAsyncTypebox<{ config: Config }> = async (app, { co
   }
   app.post('/api/login', { schema: login }, async (request, reply) => {
     const { nickname, password } = request.body
-    const user = await app.limitFailures(request, reply, normalNickname(nickname), async () => {
+    const user = await app.limitFailures(reply, normalNickname(nickname), async () => {
       const found = await findUser(sql, nickname)
       return await passwords.verify(password, found?.passwordHash, answerOver(reply)) ? found : undefined
     })
@@ -71,7 +71,7 @@ const accounts: FastifyPluginAsyncTypebox<{ config: Config }> = async (app, { co
     const user = await findUserById(sql, request.userId)
     if (user === undefined) throw new UserNotFound()
     const signal = answerOver(reply)
-    const known = await app.limitFailures(request, reply, user.id, async () =>
+    const known = await app.limitFailures(reply, user.id, async () =>
       await passwords.verify(currentPassword, user.passwordHash, signal) || undefined)
     if (!known) throw new InvalidCredentials()
     const newHash = await passwords.hash(newPassword, signal)
