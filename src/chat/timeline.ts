@@ -10,7 +10,7 @@ import { Tail } from './tail.ts'
 export const TAIL_LENGTH = 1000
 const FRAMES_LENGTH = 1000
 // The log is read at least once a second.
-const FRESH_MS = 2500
+const FRESH_SECONDS = 2.5
 
 // The same compiled serialisers as those of the routes.
 const messageJson = fastJson(Message)
@@ -59,18 +59,9 @@ export class Timeline extends EventEmitter<{ frames: [Buffer[]], messages: [] }>
     this.setMaxListeners(0)
   }
 
-  /** Whether nothing older than a moment ago can be missing. */
-  get isFresh (): boolean {
-    return this.#isFollowed && this.#age < FRESH_MS
-  }
-
   /** The seconds since nothing could be missing. */
   get lag (): number {
-    return this.#age / 1000
-  }
-
-  get #age (): number {
-    return performance.now() - this.#confirmedAt
+    return (performance.now() - this.#confirmedAt) / 1000
   }
 
   /** Notes that the log has no more entries than are in. */
@@ -164,9 +155,8 @@ export class Timeline extends EventEmitter<{ frames: [Buffer[]], messages: [] }>
       if (to < size && this.#floor > -Infinity) return undefined
       from = Math.max(0, to - size)
     }
-    return {
-      json: this.#tail.page(from, to), isEmpty: from >= to, cursor: this.seq, ...(!this.isFresh && { age: Math.floor(this.#age / 1000) })
-    }
+    const isFresh = this.#isFollowed && this.lag < FRESH_SECONDS
+    return { json: this.#tail.page(from, to), isEmpty: from >= to, cursor: this.seq, ...(!isFresh && { age: Math.floor(this.lag) }) }
   }
 
   /** The events after `seq` in order, or undefined when it is older than what is at hand, or not there yet. */
