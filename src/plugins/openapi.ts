@@ -7,7 +7,6 @@ import { keywords } from './input.ts'
 
 declare module 'fastify' {
   interface FastifyInstance { describe: () => Promise<object> }
-  interface FastifySchema { hide?: boolean }
 }
 
 interface Answer { $ref?: string, headers?: object, content?: Record<string, { examples?: Record<string, unknown> }> }
