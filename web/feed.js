@@ -13,7 +13,7 @@ const HIDDEN_MS = 10_000 // A browser opens six connections to a service, for al
  */
 export async function follow (room, report) {
   let pollUntil = 0
-  let heardAt = 0
+  let heardAt = Date.now()
   let hiddenAt = 0
   let interrupt = new AbortController()
   let endPause = () => {}
@@ -38,8 +38,8 @@ export async function follow (room, report) {
   /** Until the stream ends, one way or the other. @returns {Promise<boolean>} whether it could be opened at all @throws {Failure} */
   async function stream () {
     const { signal } = interrupt = new AbortController()
-    const abort = () => interrupt.abort()
-    let timer = setTimeout(abort, FIRST_BYTES_MS)
+    const giveUp = () => interrupt.abort(new DOMException('nothing came', 'TimeoutError'))
+    let timer = setTimeout(giveUp, FIRST_BYTES_MS)
     let text = ''
     let retryMs = 1000
     let isOpen = false
@@ -48,7 +48,7 @@ export async function follow (room, report) {
       const reader = /** @type {ReadableStream<Uint8Array>} */ (body).pipeThrough(/** @type {*} */ (new TextDecoderStream())).getReader()
       for (let part; !(part = await reader.read()).done;) {
         clearTimeout(timer)
-        timer = setTimeout(abort, SILENCE_MS)
+        timer = setTimeout(giveUp, SILENCE_MS)
         heardAt = Date.now()
         const frames = (text + part.value).split('\n\n')
         text = frames.pop() ?? ''
@@ -65,11 +65,11 @@ export async function follow (room, report) {
       if (error instanceof Failure && error.status === 0) return false
       const isRefused = error instanceof Failure && !error.isTemporary // by somebody in between
       if (error instanceof Failure && !isRefused) throw error
-      if (isRefused || (signal.aborted && !isOpen && !isUnseen() && navigator.onLine)) pollUntil = Date.now() + POLLING_MS
+      if (isRefused || (!isOpen && signal.reason?.name === 'TimeoutError')) pollUntil = Date.now() + POLLING_MS
       retryMs = signal.aborted ? 0 : 200 + Math.random() * 800 // it was cut
     } finally {
       clearTimeout(timer)
-      abort()
+      interrupt.abort()
     }
     // It ended: the service stops, or has no room for another stream but still answers.
     if (!isOpen) pollUntil ||= Date.now() + retryMs

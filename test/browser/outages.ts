@@ -123,6 +123,19 @@ t.test('where no stream comes through, it asks again and again, and hears of cha
   }
 })
 
+t.test('a stream that the page itself breaks off while it opens is opened again', async (t) => {
+  const { url } = await startService(t)
+  const page = await openChat(t, browser, 'about:blank')
+  await page.route('**/api/events*', () => {}, { times: 1 })
+  const opening = page.waitForRequest(/api\/events/)
+  await page.goto(url)
+  await opening
+  const again = page.waitForRequest(/api\/events/)
+  await page.evaluate(() => dispatchEvent(new Event('offline')))
+  await again
+  t.pass('and not asked for again and again instead')
+})
+
 t.test('a service that is busy says so, and the page comes back by itself', async (t) => {
   const { url, register, post } = await startService(t)
   const { token } = await register()
