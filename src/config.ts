@@ -57,8 +57,8 @@ export const Config = Type.Object({
 export type Config = Static<typeof Config>
 
 /** What leads to an engine elsewhere; where none of it is set, the engine is embedded. */
-export const addresses = { postgres: ['POSTGRES_HOST', 'POSTGRES_URL'], redis: ['REDIS_HOST', 'REDIS_URL', 'REDIS_SENTINELS', 'REDIS_CLUSTER_NODES'] } as const
-export const isExternal = (engine: keyof typeof addresses, settings: Partial<Record<keyof Config, unknown>>) => addresses[engine].some((name) => settings[name])
+export const engineVariables = { postgres: ['POSTGRES_HOST', 'POSTGRES_URL'], redis: ['REDIS_HOST', 'REDIS_URL', 'REDIS_SENTINELS', 'REDIS_CLUSTER_NODES'] } as const
+export const isExternal = (engine: keyof typeof engineVariables, settings: Partial<Record<keyof Config, unknown>>) => engineVariables[engine].some((name) => settings[name])
 
 /**
  * Reads the configuration from an environment.

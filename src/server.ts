@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import closeWithGrace from 'close-with-grace'
 import { pino } from 'pino'
 import { buildApp } from './app.ts'
-import { addresses, isExternal, loadConfig } from './config.ts'
+import { engineVariables, isExternal, loadConfig } from './config.ts'
 import { startEngines } from './embedded/engines.ts'
 import { migrateWhenReady } from './plugins/postgres.ts'
 import { StartError } from './start.ts'
@@ -15,7 +15,7 @@ try {
   const config = loadConfig(process.env)
   log.level = config.LOG_LEVEL
   if (config.MIGRATE === 'only') {
-    if (!isExternal('postgres', config)) throw new StartError(`${addresses.postgres.join(' or ')} must be set where MIGRATE is only`)
+    if (!isExternal('postgres', config)) throw new StartError(`${engineVariables.postgres.join(' or ')} must be set where MIGRATE is only`)
     await migrateWhenReady(config, log)
     process.exit()
   }

@@ -5,6 +5,7 @@ import { type Config, splitList } from '../config.ts'
 import { waitFor } from '../start.ts'
 
 const retry = (tries: number) => Math.min(tries * 100, 1000)
+// `mget` looks for all sessions of a turn already (src/accounts/sessions.ts).
 const shared = { lazyConnect: true, enableOfflineQueue: false, enableAutoPipelining: true, autoPipeliningIgnoredCommands: ['mget'] }
 // A command may wait for the answer to those before it, so what is silent for as long as one may take is silent for all.
 const patience = { connectTimeout: 2000, commandTimeout: 2000, socketTimeout: 2000, autoResendUnfulfilledCommands: false, maxRetriesPerRequest: 0 }
