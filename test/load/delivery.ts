@@ -1,4 +1,3 @@
-import { randomBytes } from 'node:crypto'
 import { cpus } from 'node:os'
 import { createHistogram, type RecordableHistogram } from 'node:perf_hooks'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -8,7 +7,7 @@ import { startEngines } from '../../src/embedded/engines.ts'
 import { readEvents } from '../helpers/events.ts'
 import { runCommand, whole } from './command.ts'
 import { atRate } from './pace.ts'
-import { post } from './scenarios.ts'
+import { register, say } from './send.ts'
 import { withDataDir, withService } from './service.ts'
 
 // `npm run load:delivery`: how long it takes from a POST on one replica to its event on a stream of another.
@@ -26,19 +25,12 @@ const readArguments = (): Arguments => {
   return { seconds: whole('seconds', seconds, 600), rate: whole('rate', rate, 1000) }
 }
 
-async function send (url: string, path: string, body: object, token?: string): Promise<{ token: string }> {
-  const request = post(path, body, token)
-  const response = await fetch(`${url}${request.path}`, { ...request, signal: AbortSignal.timeout(LATE_MS) })
-  if (response.status !== 201) throw new Error(`${path} answered ${response.status}: ${await response.text()}`)
-  return await response.json() as { token: string }
-}
-
 const print = (what: string, times: RecordableHistogram) =>
   console.log([what.padEnd(32), ...[times.percentile(50), times.percentile(99), times.max].map((us) => (us / 1000).toFixed(1).padStart(8))].join(''))
 
 /** Posts at a steady rate, whether or not the answers keep up. @returns whether every event came */
 async function measure (from: string, to: string, { seconds, rate }: Arguments, signal: AbortSignal): Promise<boolean> {
-  const { token } = await send(from, '/api/register', { nickname: `load ${randomBytes(8).toString('hex')}`, password: randomBytes(16).toString('hex') })
+  const token = await register(from)
   const [answers, deliveries] = [createHistogram(), createHistogram()]
   const sent = new Map<string, number>()
   const stream = await fetch(`${to}/api/events`)
@@ -56,7 +48,7 @@ async function measure (from: string, to: string, { seconds, rate }: Arguments, 
     const text = `message ${n}`
     const started = performance.now()
     if (n >= warmUp) sent.set(text, started)
-    await send(from, '/api/messages', { text }, token)
+    await say(from, text, token)
     if (n >= warmUp) answers.record(Math.max(1, Math.round((performance.now() - started) * 1000)))
   })
   for (const deadline = Date.now() + LATE_MS; sent.size > 0 && Date.now() < deadline;) await sleep(10)

@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
-import { addresses } from '../../src/config.ts'
+import { engineVariables } from '../../src/config.ts'
 import { endedWithUs, freePort } from '../../src/embedded/process.ts'
 
 export const SERVER = fileURLToPath(new URL('../../dist/src/server.js', import.meta.url))
@@ -19,7 +19,7 @@ const PROBE_EVERY_MS = 10
 export interface Service { url: string, pid: number, readyMs: number }
 
 /** What makes the service start engines of its own, whatever else the environment says. */
-export const embedded = Object.fromEntries(Object.values(addresses).flat().map((name) => [name, '']))
+export const embedded = Object.fromEntries(Object.values(engineVariables).flat().map((name) => [name, '']))
 
 /** Makes an empty DATA_DIR and removes it, with all that is in it, when `work` has settled. @returns what `work` resolves to */
 export async function withDataDir<Result> (work: (dataDir: string) => Promise<Result>): Promise<Result> {

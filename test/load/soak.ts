@@ -7,7 +7,7 @@ import { parseArgs } from 'node:util'
 import { residentKib } from './bench/processes.ts'
 import { runCommand, whole } from './command.ts'
 import { atRate } from './pace.ts'
-import { post } from './scenarios.ts'
+import { register, say } from './send.ts'
 import { withDataDir, withService } from './service.ts'
 
 // `npm run load:soak`: what the service's memory does under a steady load, with many open event streams. Linux only.
@@ -31,13 +31,7 @@ function readArguments (): Arguments {
 }
 
 async function soak ({ url, pid }: { url: string, pid: number }, { minutes, streams, posts, polls }: Arguments, signal: AbortSignal): Promise<{ samples: Sample[], failures: number }> {
-  const send = async (path: string, body: object, token?: string) => {
-    const request = post(path, body, token)
-    const response = await fetch(`${url}${request.path}`, { ...request, signal: AbortSignal.timeout(10_000) })
-    if (response.status !== 201) throw new Error(`${path} answered ${response.status}`)
-    return await response.json() as { token: string, id: number }
-  }
-  const { token } = await send('/api/register', { nickname: `load ${randomBytes(8).toString('hex')}`, password: randomBytes(16).toString('hex') })
+  const token = await register(url)
   let [posted, delivered, newest] = [0, 0, 0]
   const agent = new Agent({ maxSockets: Infinity })
   for (let n = 0; n < streams; n++) {
@@ -53,7 +47,7 @@ async function soak ({ url, pid }: { url: string, pid: number }, { minutes, stre
   const steadily = (rate: number, work: () => Promise<void>) => atRate(rate, minutes * 60, signal, () => work().catch(() => { failures++ }))
   await Promise.all([
     steadily(posts, async () => {
-      newest = (await send('/api/messages', { text: randomBytes(60).toString('hex') }, token)).id
+      newest = await say(url, randomBytes(60).toString('hex'), token)
       posted++
     }),
     steadily(polls, async () => {
