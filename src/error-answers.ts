@@ -11,7 +11,7 @@ const errorJson = fastJson(ErrorAnswer)
 // What Fastify and Node refuse before a handler sees it, by their codes.
 const refusals: Record<string, new () => errors.ClientError> = {
   FST_ERR_BAD_URL: errors.InvalidUrl, FST_ERR_CTP_INVALID_CONTENT_LENGTH: errors.InvalidHttp,
-  FST_ERR_CTP_BODY_TOO_LARGE: errors.BodyTooLarge, FST_ERR_CTP_INVALID_MEDIA_TYPE: errors.NotJson, FST_ERR_CTP_INVALID_JSON_BODY: errors.InvalidJson,
+  FST_ERR_CTP_BODY_TOO_LARGE: errors.BodyTooLarge, FST_ERR_CTP_INVALID_JSON_BODY: errors.InvalidJson,
   HPE_HEADER_OVERFLOW: errors.HeadersTooLarge, ERR_HTTP_REQUEST_TIMEOUT: errors.RequestTimeout
 }
 

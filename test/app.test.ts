@@ -108,6 +108,42 @@ t.test('a body that is no JSON object', async (t) => {
   t.match(await post(padded(64 * 1024 + 1)), { status: 413, body: { error: 'request body is larger than 64 KiB', code: 'body_too_large' } })
 })
 
+t.test('a request without a body is taken as one, whatever type it names', async (t) => {
+  const { url, register, post } = await startService(t)
+  const ask = async (request: string, token: string, headers: string, body = '') => {
+    const answer = await speak(url, `${request} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer ${token}\r\nconnection: close\r\n${headers}\r\n${body}`)
+    const [head = '', json = ''] = answer.split('\r\n\r\n')
+    return { status: Number(head.split(' ')[1]), body: json === '' ? undefined : JSON.parse(json) }
+  }
+  const types = [
+    '', 'content-type:\r\n', ...['application/json', 'application/x-www-form-urlencoded', 'text/plain;charset=utf-8', 'multipart/form-data', 'nonsense', 'a/b/c']
+      .map((type) => `content-type: ${type}\r\n`)
+  ]
+  const framings = [['', ''], ['content-length: 0\r\n', ''], ['transfer-encoding: chunked\r\n', '0\r\n\r\n']] as const
+  for (const type of types) {
+    for (const [framing, body] of framings) {
+      const what = `${type}${framing}`.replaceAll('\r\n', ', ')
+      const { token } = await register()
+      const { id } = await post(token, 'hello')
+      t.match(await ask(`DELETE /api/messages/${id}`, token, type + framing, body), { status: 200, body: { id } }, `DELETE a message with ${what}`)
+      t.match(await ask('DELETE /api/sessions', token, type + framing, body), { status: 204 }, `end other sessions with ${what}`)
+      t.match(await ask('DELETE /api/sessions/none', token, type + framing, body), { status: 404, body: { code: 'session_unknown' } }, `end a session with ${what}`)
+      const missing = await ask('POST /api/messages', token, type + framing, body)
+      t.match(missing, { status: 400, body: { error: (await ask('POST /api/messages', token, '')).body.error } }, `POST a message with ${what}`)
+      t.match(await ask('POST /api/logout', token, type + framing, body), { status: 204 }, `log out with ${what}`)
+      t.match(await ask('POST /api/messages', token, type + framing, body), { status: 401, body: { code: 'session_not_found' } }, 'and the session is over')
+    }
+  }
+
+  const { token } = await register()
+  for (const type of types.filter((type) => !type.includes('json'))) {
+    for (const [framing, body] of [['content-length: 1\r\n', 'x'], ['transfer-encoding: chunked\r\n', '1\r\nx\r\n0\r\n\r\n']] as const) {
+      const answer = await ask('POST /api/logout', token, type + framing, body)
+      t.match(answer, { status: 415, body: { code: 'not_json' } }, `but a body is refused with ${`${type}${framing}`.replaceAll('\r\n', ', ')}`)
+    }
+  }
+})
+
 t.test('every answer has a request id: the sane one that was sent, else a new one', async (t) => {
   const { call } = await startService(t)
   for (const path of ['/health/livez', '/nowhere', '/api/messages?limit=x', '/api/messages/%zz']) {

@@ -3,7 +3,7 @@ import { Ajv, type ErrorObject, type ValidateFunction, type Vocabulary } from 'a
 import type { DataValidationCxt } from 'ajv/dist/types/index.js'
 import fp from 'fastify-plugin'
 import { isCommonPassword } from '../accounts/common-passwords.ts'
-import { EncodedBody, InvalidRequest } from '../errors.ts'
+import { EncodedBody, InvalidRequest, NotJson } from '../errors.ts'
 import { normalNickname, normalText } from '../text.ts'
 
 // Cleans a string in place before its length is judged.
@@ -44,8 +44,9 @@ function sentence ({ keyword, params, instancePath, parentSchema, data, message 
 }
 
 /**
- * What comes in: JSON and nothing else, judged by the routes' schemas. An empty body counts as none, so that the usual
- * headers do no harm to a request without a body; `__proto__` and `constructor.prototype` are dropped like any unknown key.
+ * Request bodies are JSON, validated by the schema of the route. An empty body counts as none, whatever type it names: clients
+ * send one where there is nothing to send (`axios.post(url)`, `curl -d ''`). `__proto__` and `constructor.prototype` are dropped
+ * like any unknown key.
  */
 export default fp(async (app) => {
   const parse = app.getDefaultJsonParser('remove', 'remove')
@@ -54,6 +55,19 @@ export default fp(async (app) => {
     if (body.trim() === '') done(null, undefined)
     else if (!/^(identity)?$/i.test(request.headers['content-encoding'] ?? '')) done(new EncodedBody())
     else void parse(request, body, done)
+  })
+  app.addHook('preParsing', (request, _reply, payload, done) => {
+    const { method, headers } = request.raw
+    if (method === 'GET' || method === 'HEAD' || request.mediaType === 'application/json') return done(null, payload)
+    if (Number(headers['content-length'] ?? 0) > 0) return done(new NotJson())
+    // Fastify would refuse a type that it has no parser for, before it sees that no body follows.
+    delete headers['content-type']
+    done(null, payload)
+  })
+  // Only the end of a chunked body shows that it is empty.
+  app.addContentTypeParser<string>('*', { parseAs: 'string' }, (_request, body, done) => {
+    if (body === '') done(null, undefined)
+    else done(new NotJson())
   })
 
   app.setValidatorCompiler<TSchema>(({ schema, httpPart }) => {
