@@ -5,6 +5,7 @@ import type { Config } from './config.ts'
 import { answerClientError, answerError } from './error-answers.ts'
 import { Busy, ExpectationFailed, InvalidHttp, RouteNotFound } from './errors.ts'
 import authenticate from './plugins/authenticate.ts'
+import clientAddress from './plugins/client-address.ts'
 import cors from './plugins/cors.ts'
 import drain from './plugins/drain.ts'
 import input from './plugins/input.ts'
@@ -35,7 +36,7 @@ export function buildApp (config: Config, logger: FastifyBaseLogger): FastifyIns
   const logController = new RequestLog()
   const app = Fastify({
     loggerInstance: logger, logController, genReqId: requestId, childLoggerFactory: requestLogger, clientErrorHandler: answerClientError,
-    trustProxy: config.TRUST_PROXY ?? false, bodyLimit: 64 * 1024, pluginTimeout: 0, return503OnClosing: false,
+    bodyLimit: 64 * 1024, pluginTimeout: 0, return503OnClosing: false,
     // The whole request within 10 s: Node wants both limits, and looks at them every 30 s unless told otherwise.
     requestTimeout: 10_000, http: { headersTimeout: 10_000, connectionsCheckingInterval: 1000, requireHostHeader: false },
     frameworkErrors: (error, request, reply) => {
@@ -53,6 +54,7 @@ export function buildApp (config: Config, logger: FastifyBaseLogger): FastifyIns
     return (data) => (serialize ??= fastJson(schema as object))(data)
   })
   app.register(tracing, { config })
+  app.register(clientAddress, { config })
   app.register(securityHeaders)
   app.register(metrics)
   app.addHook('onRequest', (request, reply, done) => {

@@ -1,5 +1,4 @@
 import { createHash, randomUUID } from 'node:crypto'
-import { isIPv6 } from 'node:net'
 import type { FastifyReply, onRequestAsyncHookHandler } from 'fastify'
 import fp from 'fastify-plugin'
 import type { Result } from 'ioredis'
@@ -70,15 +69,6 @@ const digest = (who: unknown) => createHash('sha256').update(JSON.stringify(who)
 export const counterKey = ([{ name }, who]: [Pick<Policy, 'name'>, unknown]) =>
   `chat-backend:limit:{${digest([who].flat()[0])}}:${name}${Array.isArray(who) ? `:${digest(who)}` : ''}`
 
-/** Whom an address stands for: a client with IPv6 has a whole /64 of them, and IPv4 may be written as IPv6. */
-export function client (address: string): string {
-  const [, mapped] = /^::ffff:(\d+\.\d+\.\d+\.\d+)$/i.exec(address) ?? []
-  if (mapped !== undefined || !isIPv6(address)) return mapped ?? address
-  const [head = [], tail = []] = address.split('::').map((part) => part.split(':').filter(Boolean))
-  const groups = [...head, ...Array<string>(Math.max(0, 8 - head.length - tail.length)).fill('0'), ...tail]
-  return groups.slice(0, 4).map((group) => parseInt(group, 16).toString(16)).join(':')
-}
-
 /**
  * Limits that all replicas share, in Redis. What may fail is charged before it is tried and given back when it did not count,
  * so that a hundred tries at once are not more than a hundred in a row. Every answer to a limited request tells where its client stands
@@ -124,7 +114,7 @@ export default fp<{ config: Config }>(async (app, { config }) => {
   app.decorate('limitPosts', async (request, reply) => {
     if (config.RATE_LIMIT === 'on') await charge(reply, [POSTS, request.userId])
   })
-  app.decorate('limitRegistrations', (reply, work) => limit(reply, [[REGISTRATIONS, client(reply.request.ip)]], work, () => true))
+  app.decorate('limitRegistrations', (reply, work) => limit(reply, [[REGISTRATIONS, reply.request.clientAddress]], work, () => true))
   app.decorate('limitFailures', (reply, account, work) => limit(reply,
-    [[FAILURES_BY_NICKNAME, [client(reply.request.ip), account]], [FAILURES_BY_ADDRESS, client(reply.request.ip)]], work, (done) => done === undefined))
-}, { name: 'rate-limits', dependencies: ['redis', 'metrics'] })
+    [[FAILURES_BY_NICKNAME, [reply.request.clientAddress, account]], [FAILURES_BY_ADDRESS, reply.request.clientAddress]], work, (done) => done === undefined))
+}, { name: 'rate-limits', dependencies: ['client-address', 'redis', 'metrics'] })
