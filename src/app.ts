@@ -2,12 +2,14 @@ import underPressure from '@fastify/under-pressure'
 import fastJson from 'fast-json-stringify'
 import Fastify, { type FastifyBaseLogger, type FastifyInstance } from 'fastify'
 import type { Config } from './config.ts'
-import { answerClientError, answerError } from './error-answers.ts'
-import { Busy, ExpectationFailed, InvalidHttp, RouteNotFound } from './errors.ts'
+import { answerError, clientErrorResponse } from './error-answers.ts'
+import { Busy } from './errors.ts'
+import { Connections } from './http/connections.ts'
 import authenticate from './plugins/authenticate.ts'
 import clientAddress from './plugins/client-address.ts'
 import cors from './plugins/cors.ts'
 import drain from './plugins/drain.ts'
+import httpRules from './plugins/http-rules.ts'
 import input from './plugins/input.ts'
 import metrics from './plugins/metrics.ts'
 import openapi from './plugins/openapi.ts'
@@ -34,19 +36,30 @@ import { requestLogger } from './tracing.ts'
 /** Builds the whole service as in production, not yet listening; while it becomes ready it waits for both engines and migrates the database. */
 export function buildApp (config: Config, logger: FastifyBaseLogger): FastifyInstance {
   const logController = new RequestLog()
+  const connections = new Connections(config.MAX_CONNECTIONS)
   const app = Fastify({
-    loggerInstance: logger, logController, genReqId: requestId, childLoggerFactory: requestLogger, clientErrorHandler: answerClientError,
-    bodyLimit: 64 * 1024, pluginTimeout: 0, return503OnClosing: false,
-    // The whole request within 10 s: Node wants both limits, and looks at them every 30 s unless told otherwise.
-    requestTimeout: 10_000, http: { headersTimeout: 10_000, connectionsCheckingInterval: 1000, requireHostHeader: false },
+    loggerInstance: logger,
+    logController,
+    genReqId: requestId,
+    childLoggerFactory: requestLogger,
+    clientErrorHandler: (error, socket) => connections.refuse(socket, clientErrorResponse(error)),
+    bodyLimit: 64 * 1024,
+    pluginTimeout: 0,
+    return503OnClosing: false,
+    serverFactory: (handle) => connections.createServer({
+      keepAliveTimeout: 72_000,
+      // The whole request within 10 s: Node wants both limits, and looks at them every 30 s unless told otherwise.
+      requestTimeout: 10_000,
+      headersTimeout: 10_000,
+      connectionsCheckingInterval: 1000,
+      // Left to the rules of HTTP below, because Node would answer without a body.
+      requireHostHeader: false
+    }, handle),
     frameworkErrors: (error, request, reply) => {
       answerError(error, request, reply.headers(HEADERS))
       logController.requestCompleted(undefined, request, reply)
     }
   })
-  app.server.maxConnections = config.MAX_CONNECTIONS
-  // Node would refuse it without a word; so it is left to the hook below, as is a request without `Host`.
-  app.server.on('checkExpectation', (request, response) => app.routing(request, response))
   app.setErrorHandler(answerError)
   // A serialiser is compiled when it is first used, because most of the declared answers never are, errors and 405 among them.
   app.setSerializerCompiler(({ schema }) => {
@@ -59,13 +72,9 @@ export function buildApp (config: Config, logger: FastifyBaseLogger): FastifyIns
   app.register(metrics)
   app.addHook('onRequest', (request, reply, done) => {
     reply.header('x-request-id', request.id)
-    const { httpVersion, headers: { host, expect } } = request.raw
-    if (httpVersion === '1.1' && host === undefined) done(new InvalidHttp())
-    else if (httpVersion === '1.1' && expect !== undefined && !/(^|\W)100-continue($|\W)/i.test(expect)) done(new ExpectationFailed())
-    else if (request.is404) done(new RouteNotFound()) // before a body is read, let alone judged
-    else done()
+    done()
   })
-
+  app.register(httpRules, { connections })
   app.register(cors, { config })
   app.register(input)
   app.register(postgres, { config })

@@ -1,5 +1,4 @@
 import { STATUS_CODES } from 'node:http'
-import type { Socket } from 'node:net'
 import fastJson from 'fast-json-stringify'
 import type { FastifyError, FastifyReply, FastifyRequest } from 'fastify'
 import { ErrorAnswer } from '../schemas/errors.ts'
@@ -37,12 +36,18 @@ export function answerError (error: FastifyError, request: FastifyRequest, reply
     .send(errorJson(answer))
 }
 
-/** Answers bytes that never became a request, because they are no HTTP, too many, or too late. */
-export function answerClientError ({ code: reason }: NodeJS.ErrnoException, socket: Socket): void {
-  if (!socket.writable) return
+/** The answer to bytes that never became a request, because they are no HTTP, too many, or too late. */
+export function clientErrorResponse ({ code: reason }: NodeJS.ErrnoException): string {
   const { statusCode, code, message } = new (refusals[reason ?? ''] ?? errors.InvalidHttp)()
   const answer: ErrorAnswer = { error: message, code, requestId: requestId() }
   const body = errorJson(answer)
-  socket.end(`HTTP/1.1 ${statusCode} ${STATUS_CODES[statusCode]}\r\nconnection: close\r\nx-request-id: ${answer.requestId}\r\n` +
-    `content-type: application/json; charset=utf-8\r\ncontent-length: ${Buffer.byteLength(body)}\r\n\r\n${body}`)
+  return [
+    `HTTP/1.1 ${statusCode} ${STATUS_CODES[statusCode]}`,
+    'connection: close',
+    `x-request-id: ${answer.requestId}`,
+    'content-type: application/json; charset=utf-8',
+    `content-length: ${Buffer.byteLength(body)}`,
+    '',
+    body
+  ].join('\r\n')
 }

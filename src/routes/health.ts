@@ -9,13 +9,13 @@ const PATIENCE_MS = 1500
 /** Liveness, which touches no dependency, and readiness, which asks both engines. */
 const health: FastifyPluginAsyncTypebox = async (app) => {
   const live = { operationId: 'isAlive', summary: 'Whether the process turns', tags: ['health'], response: { 200: Health, ...failures() } }
-  app.get('/health/livez', { schema: live }, async (_request, reply) => reply.code(200).send({ status: 'ok' }))
+  app.get('/health/livez', { schema: live, config: { isHealth: true } }, async (_request, reply) => reply.code(200).send({ status: 'ok' }))
 
   const ready = {
     operationId: 'isReady', summary: 'Whether both engines answer', tags: ['health'],
     response: { 200: Health, ...failures(DatabaseUnavailable, RedisUnavailable, ShuttingDown) }
   }
-  app.get('/health/readyz', { schema: ready }, async (_request, reply) => {
+  app.get('/health/readyz', { schema: ready, config: { isHealth: true } }, async (_request, reply) => {
     if (app.drain.isBegun) throw new ShuttingDown()
     await Promise.all([
       within(PATIENCE_MS, app.sql('select from chat_message, chat_event, chat_message_key limit 0')).catch((cause) => { throw new DatabaseUnavailable({ cause }) }),

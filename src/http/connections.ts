@@ -1,0 +1,238 @@
+import { createServer, type IncomingMessage, type Server, type ServerOptions } from 'node:http'
+import type { Socket } from 'node:net'
+import { PacedResponse } from './paced-response.ts'
+
+/** How many requests may wait behind the one that is handled, on one connection. */
+export const MAX_PIPELINED = 16
+/** How many requests may wait behind others, on all connections together. */
+export const MAX_PIPELINED_IN_TOTAL = 10_000
+/**
+ * How many connections beyond the limit are let in to ask for the health, so that a full process is not
+ * killed as a dead one.
+ */
+const RESERVE = 100
+/** How long a connection beyond the limit may take to ask for it. */
+const RESERVE_MS = 5000
+/** How long a connection that is to be closed may take to read what it still gets. */
+const CLOSING_MS = 10_000
+/** How long a client may leave an answer unread. */
+export const MAX_STALL_MS = 30_000
+/** How many bytes of answers may wait for clients to read them, in total. */
+const MAX_UNREAD_BYTES = 64 * 1024 * 1024
+const SWEEP_MS = 1000
+
+type Handler = (request: IncomingMessage, response: PacedResponse) => void
+
+/** What is known of one connection. */
+interface Connection {
+  readonly address: string
+  readonly isBeyondLimit: boolean
+  /** The answer under way. Node emits `close` for this one alone when the client goes away. */
+  current: PacedResponse | undefined
+  waiting: [IncomingMessage, PacedResponse][]
+  isClosing: boolean
+  /** Sent before the connection is closed. */
+  lastWords: string
+  /**
+   * What was sent when it was last looked at, and since when that has not grown although more waits to be
+   * sent.
+   */
+  sentBytes: number
+  stalledSince: number
+}
+
+/** The connections from one address, the one that was idle for the longest time first. */
+interface Peer {
+  count: number
+  idle: Set<Socket>
+}
+
+/**
+ * The connections of this process. On each of them, one request is handled at a time, whatever was pipelined:
+ * so everything that a request holds is bounded by the number of connections, and is released when its
+ * connection closes.
+ */
+export class Connections {
+  #limit: number
+  #all = new Map<Socket, Connection>()
+  #peers = new Map<string, Peer>()
+  #beyondLimit = 0
+  #waitingCount = 0
+  #sweep = setInterval(() => this.#closeStalled(), SWEEP_MS).unref()
+
+  /** @param limit how many connections may be open at once */
+  constructor (limit: number) {
+    this.#limit = limit
+  }
+
+  get size (): number {
+    return this.#all.size
+  }
+
+  /** Makes a server whose requests reach `handle` one at a time for each connection. */
+  createServer (options: ServerOptions, handle: Handler): Server {
+    const server = createServer({ ...options, ServerResponse: PacedResponse })
+    server.maxConnections = this.#limit + RESERVE
+    server.on('connection', (socket) => this.#add(socket))
+    const dispatch: Handler = (request, response) => this.#dispatch(request, response, handle)
+    server.on('request', dispatch)
+    // Node would answer 417 to an unknown expectation with an empty body.
+    server.on('checkExpectation', dispatch)
+    return server
+  }
+
+  /** Whether there was no room for this connection, so that it may ask for the health alone. */
+  isBeyondLimit (socket: Socket): boolean {
+    return this.#all.get(socket)?.isBeyondLimit ?? false
+  }
+
+  /**
+   * Answers bytes that are no HTTP, after the answers to what came before them, and closes the connection.
+   */
+  refuse (socket: Socket, answer: string): void {
+    const connection = this.#all.get(socket)
+    const current = connection?.current
+    if (!connection || !socket.writable) return
+    if (current?.req.complete && (current.isEnding || !current.headersSent)) {
+      connection.lastWords = answer
+      this.#closeAfterAnswers(socket, connection)
+    } else if (current?.headersSent) {
+      socket.destroy() // in the middle of an answer, of which the client would take this for a part
+    } else {
+      socket.end(answer)
+      setTimeout(() => socket.destroy(), CLOSING_MS).unref()
+    }
+  }
+
+  close (): void {
+    clearInterval(this.#sweep)
+  }
+
+  #add (socket: Socket): void {
+    const address = socket.remoteAddress ?? ''
+    const isFull = this.#all.size - this.#beyondLimit >= this.#limit
+    const isBeyondLimit = isFull && !this.#closeIdle()
+    this.#all.set(socket, {
+      address,
+      isBeyondLimit,
+      current: undefined,
+      waiting: [],
+      isClosing: false,
+      lastWords: '',
+      sentBytes: 0,
+      stalledSince: performance.now()
+    })
+    const peer = this.#peers.get(address) ?? { count: 0, idle: new Set() }
+    this.#peers.set(address, peer)
+    peer.count++
+    socket.once('close', () => this.#remove(socket))
+    if (isBeyondLimit) {
+      this.#beyondLimit++
+      setTimeout(() => socket.destroy(), RESERVE_MS).unref()
+    } else {
+      peer.idle.add(socket)
+    }
+  }
+
+  #remove (socket: Socket): void {
+    const connection = this.#all.get(socket)
+    const peer = connection && this.#peers.get(connection.address)
+    if (!peer) return
+    this.#waitingCount -= connection.waiting.length
+    if (connection.isBeyondLimit) this.#beyondLimit--
+    this.#all.delete(socket)
+    peer.idle.delete(socket)
+    peer.count--
+    if (peer.count === 0) this.#peers.delete(connection.address)
+  }
+
+  /**
+   * Makes room by closing the connection that has been idle for the longest time, of the address that has the
+   * most.
+   */
+  #closeIdle (): boolean {
+    let largest: Peer | undefined
+    for (const peer of this.#peers.values()) {
+      if (peer.idle.size > 0 && peer.count > (largest?.count ?? 0)) largest = peer
+    }
+    const [socket] = largest?.idle ?? []
+    if (socket === undefined) return false
+    socket.destroy()
+    this.#remove(socket)
+    return true
+  }
+
+  #dispatch (request: IncomingMessage, response: PacedResponse, handle: Handler): void {
+    const { socket } = request
+    const connection = this.#all.get(socket)
+    if (connection === undefined || connection.isClosing) return
+    if (connection.current === undefined) {
+      this.#handle(connection, request, response, handle)
+    } else if (connection.waiting.length < MAX_PIPELINED && this.#waitingCount < MAX_PIPELINED_IN_TOTAL) {
+      connection.waiting.push([request, response])
+      this.#waitingCount++
+    } else {
+      // What is beyond is never answered, so its client must send it again (RFC 9112, 9.3.2).
+      this.#closeAfterAnswers(socket, connection)
+      socket.pause()
+    }
+  }
+
+  #closeAfterAnswers (socket: Socket, connection: Connection): void {
+    connection.isClosing = true
+    setTimeout(() => socket.destroy(), CLOSING_MS).unref()
+  }
+
+  #handle (connection: Connection, request: IncomingMessage, response: PacedResponse, handle: Handler): void {
+    const { socket } = request
+    connection.current = response
+    this.#peers.get(connection.address)?.idle.delete(socket)
+    response.once('close', () => {
+      connection.current = undefined
+      if (socket.destroyed) return
+      const next = connection.waiting.shift()
+      if (next) {
+        this.#waitingCount--
+        this.#handle(connection, ...next, handle)
+      } else if (connection.isClosing) {
+        socket.end(connection.lastWords)
+      } else if (!connection.isBeyondLimit) {
+        this.#peers.get(connection.address)?.idle.add(socket)
+      }
+    })
+    handle(request, response)
+  }
+
+  /**
+   * Closes connections whose clients do not read: those that stopped for too long, and the longest of them
+   * where too much waits in total.
+   */
+  #closeStalled (): void {
+    const now = performance.now()
+    const stalled: [Socket, Connection][] = []
+    const bodies = new Set<Buffer>()
+    let unread = 0
+    for (const [socket, connection] of this.#all) {
+      const body = connection.current?.unsent
+      if (body) bodies.add(body)
+      const waiting = socket.writableLength
+      const sent = socket.bytesWritten - waiting
+      unread += waiting
+      if (waiting === 0 || sent > connection.sentBytes) {
+        connection.sentBytes = sent
+        connection.stalledSince = now
+      } else if (now - connection.stalledSince >= MAX_STALL_MS) {
+        socket.destroy()
+      } else {
+        stalled.push([socket, connection])
+      }
+    }
+    for (const { length } of bodies) unread += length
+    stalled.sort(([, a], [, b]) => a.stalledSince - b.stalledSince)
+    for (const [socket, { current }] of stalled) {
+      if (unread <= MAX_UNREAD_BYTES) break
+      unread -= socket.writableLength + (current?.unsent?.length ?? 0)
+      socket.destroy()
+    }
+  }
+}

@@ -1,0 +1,83 @@
+import { once } from 'node:events'
+import { type IncomingMessage, ServerResponse } from 'node:http'
+
+/** A larger answer is sent in slices of this size, so that it can be seen whether its client reads it. */
+const SLICE_BYTES = 64 * 1024
+/** How much of a body that nobody wants is read all the same. */
+const MAX_DISCARDED_BYTES = 16 * 1024 * 1024
+
+const hasBody = ({ headers }: IncomingMessage): boolean =>
+  headers['transfer-encoding'] !== undefined || Number(headers['content-length'] ?? 0) > 0
+
+/**
+ * A response that goes at the pace of its client. A large body is sent slice by slice, each when the one
+ * before has been taken. And before it ends, the rest of its request is read and thrown away: to close a
+ * connection with input unread resets it, and the reset takes the answer with it, so that a client or a proxy
+ * that sends a large body would never see why it was refused (RFC 9112, 9.6). The answer itself is sent at
+ * once. All of this is bounded by the server's `requestTimeout`, and by `Connections`.
+ */
+export class PacedResponse<Request extends IncomingMessage = IncomingMessage>
+  extends ServerResponse<Request> {
+  #isEnding = false
+  #unsent: Buffer | undefined
+
+  /** The body of a large answer of which a part has not been sent yet. Several answers may share one. */
+  get unsent (): Buffer | undefined {
+    return this.#unsent
+  }
+
+  /** Whether its body is complete, so that nothing is missing but time to send it. */
+  get isEnding (): boolean {
+    return this.#isEnding || this.writableEnded
+  }
+
+  override end (callback?: () => void): this
+  override end (body: unknown, callback?: () => void): this
+  override end (body: unknown, encoding: BufferEncoding, callback?: () => void): this
+  override end (...args: unknown[]): this {
+    if (this.#isEnding) return this
+    const [body] = args
+    const isLarge = Buffer.isBuffer(body) && body.length > SLICE_BYTES
+    const isEarly = !this.req.complete && hasBody(this.req)
+    // Its overloads are the same as here.
+    if (!isLarge && !isEarly) return super.end(...args as Parameters<ServerResponse['end']>)
+    this.#isEnding = true
+    const callback = args.find((arg): arg is () => void => typeof arg === 'function')
+    this.#finish(typeof body === 'string' ? Buffer.from(body) : body, callback).catch(() => this.destroy())
+    return this
+  }
+
+  async #finish (body: unknown, callback: (() => void) | undefined): Promise<void> {
+    this.flushHeaders()
+    if (Buffer.isBuffer(body)) await this.#send(body)
+    if (this.destroyed) return
+    if (!this.req.complete) await this.#discardRequest()
+    super.end(callback)
+  }
+
+  async #send (body: Buffer): Promise<void> {
+    this.#unsent = body
+    const gone = new AbortController()
+    const abort = () => gone.abort()
+    this.once('close', abort)
+    try {
+      for (let from = 0; from < body.length && !this.destroyed; from += SLICE_BYTES) {
+        const isTaken = this.write(body.subarray(from, from + SLICE_BYTES))
+        if (!isTaken) await once(this, 'drain', { signal: gone.signal })
+      }
+    } finally {
+      this.off('close', abort)
+      this.#unsent = undefined
+    }
+  }
+
+  async #discardRequest (): Promise<void> {
+    let discarded = 0
+    this.req.on('data', ({ length }: Buffer) => {
+      discarded += length
+      if (discarded > MAX_DISCARDED_BYTES) this.destroy()
+    })
+    this.req.resume()
+    await once(this.req, 'close')
+  }
+}

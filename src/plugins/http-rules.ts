@@ -1,0 +1,44 @@
+import type { FastifyRequest } from 'fastify'
+import fp from 'fastify-plugin'
+import {
+  Busy,
+  type ClientError,
+  EncodedBody,
+  ExpectationFailed,
+  InvalidHttp,
+  RouteNotFound
+} from '../errors.ts'
+import type { Connections } from '../http/connections.ts'
+
+declare module 'fastify' {
+  interface FastifyContextConfig {
+    /** Answered also on connections beyond the limit, so that a full process is not taken for a dead one. */
+    isHealth?: boolean
+  }
+}
+
+/** What is wrong with a request by the rules of HTTP, before its body is read. */
+function violation ({ raw, is404 }: FastifyRequest): ClientError | undefined {
+  const { host, expect, 'transfer-encoding': transferEncoding } = raw.headers
+  if (raw.httpVersion === '1.1' && host === undefined) return new InvalidHttp()
+  if (raw.httpVersion === '1.1' && expect !== undefined && !/(^|\W)100-continue($|\W)/i.test(expect)) {
+    return new ExpectationFailed()
+  }
+  if (is404) return new RouteNotFound()
+  // Node takes `gzip, chunked` apart into chunks, and leaves them compressed (RFC 9112, 6.1).
+  if (transferEncoding !== undefined && transferEncoding.toLowerCase() !== 'chunked') return new EncodedBody()
+  return undefined
+}
+
+/**
+ * Refuses what HTTP does not allow, and everything but the health on connections for which there was no room.
+ */
+export default fp<{ connections: Connections }>(async (app, { connections }) => {
+  app.addHook('onRequest', (request, reply, done) => {
+    const isBeyondLimit = connections.isBeyondLimit(request.raw.socket)
+    if (isBeyondLimit) reply.header('connection', 'close')
+    const isRefused = isBeyondLimit && !request.routeOptions.config?.isHealth
+    done(isRefused ? new Busy() : violation(request))
+  })
+  app.addHook('onClose', async () => connections.close())
+}, { name: 'http-rules' })

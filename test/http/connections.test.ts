@@ -1,0 +1,193 @@
+import { request } from 'node:http'
+import t from 'tap'
+import { startService } from '../helpers/app.ts'
+import { openRaw, waitUntil } from '../helpers/raw.ts'
+
+const get = (path: string, headers = '') => `GET ${path} HTTP/1.1\r\nhost: x\r\n${headers}\r\n`
+
+t.test('pipelined requests are answered in their order, one after the other', async (t) => {
+  const { url, register, post } = await startService(t)
+  const { token } = await register()
+  const { socket, until } = await openRaw(t, url)
+  const paths = ['/api/messages?after_id=0&wait=20', '/health/livez', '/api/nothing', '/api/messages']
+  socket.write(paths.map((path) => get(path)).join(''))
+  await post(token, 'the first answer waits for this')
+  const text = await until(/the first answer waits for this/, 2)
+  const statuses = [...text.matchAll(/HTTP\/1.1 (\d+)/g)].map(([, status]) => status)
+  t.strictSame(statuses, ['200', '200', '404', '200'])
+})
+
+t.test('of too many pipelined requests the first are answered, then the connection is closed', async (t) => {
+  const { url } = await startService(t)
+  for (const path of ['/api/messages', '/health/livez', '/api/messages?limit=1&before_id=5']) {
+    const { socket, closed } = await openRaw(t, url)
+    socket.write(get(path).repeat(500))
+    t.equal((await closed).match(/HTTP\/1.1 200/g)?.length, 17, path)
+  }
+})
+
+t.test('nothing stays of what was pipelined on a connection that is gone', async (t) => {
+  const { url, app } = await startService(t)
+  const { streams } = app.room
+  const polls = async () => {
+    const metrics = await app.metrics.registry.metrics()
+    return Number(/^chat_long_polls (\d+)$/m.exec(metrics)?.[1])
+  }
+  for (const [path, count] of [
+    ['/api/events', 1820],
+    ['/api/events?since=0', 200],
+    ['/api/events', 2],
+    ['/api/messages?after_id=0&wait=20', 900]
+  ] as const) {
+    for (const how of ['destroy', 'resetAndDestroy', 'end'] as const) {
+      const clients = await Promise.all(Array.from({ length: 6 }, () => openRaw(t, url)))
+      for (const { socket } of clients) socket.write(get(path).repeat(count))
+      await waitUntil('the first of them are handled', async () => streams.size + await polls() === 6)
+      for (const { socket } of clients) socket[how]()
+      const isReleased = async () => streams.size + await polls() === 0
+      await waitUntil(`all is released: ${path}, ${how}`, isReleased, 15_000)
+    }
+  }
+})
+
+t.test('a stream holds nothing but events, whatever is sent after its request', async (t) => {
+  const { url, register, post } = await startService(t)
+  const { token } = await register()
+  for (const rest of [
+    'NONSENSE\r\n\r\n',
+    get('/health/livez'),
+    '\0\0\0\0',
+    'POST /api/login HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\n\r\n{"a"'
+  ]) {
+    const early = await openRaw(t, url)
+    early.socket.write(get('/api/events') + rest)
+    const late = await openRaw(t, url)
+    late.socket.write(get('/api/events'))
+    await late.until(/retry: /)
+    late.socket.write(rest)
+    await post(token, 'an event')
+    const reader = await openRaw(t, url)
+    reader.socket.write(get('/api/events?since=1'))
+    await reader.until(/an event/)
+    for (const { socket, closed, text } of [early, late]) {
+      socket.end()
+      await closed
+      const answers = text().match(/HTTP\/1.1/g) ?? []
+      t.ok(answers.length <= 1, `no second answer, whatever follows: ${JSON.stringify(rest.slice(0, 12))}`)
+      t.notMatch(text(), /"error"/)
+    }
+  }
+})
+
+t.test('garbage after a good request is refused after the answer to it', async (t) => {
+  const { url } = await startService(t)
+  const { socket, closed } = await openRaw(t, url)
+  socket.write(`${get('/health/livez')}NONSENSE\r\n\r\n`)
+  t.match(await closed, /^HTTP\/1.1 200 OK[^]*{"status":"ok"}HTTP\/1.1 400 [^]*"code":"invalid_http"/)
+})
+
+t.test('an early answer arrives whole although its request is still being sent', async (t) => {
+  const { url } = await startService(t)
+  const body = Buffer.alloc(900 * 1024, '{"a":1} ')
+  for (const [line, headers, status] of [
+    ['POST /api/login', 'content-type: application/json', 413],
+    ['POST /api/register', 'content-type: text/plain', 415],
+    ['POST /api/messages', 'content-type: application/json', 401],
+    ['PUT /api/nothing', 'content-type: application/json', 404],
+    ['POST /health/livez', '', 405],
+    ['GET /api/messages', '', 200],
+    ['GET /', '', 200],
+    ['GET /api/nothing?%zz', '', 404],
+    ['DELETE /api/sessions/%zz', '', 400],
+    ['POST /api/login', 'expect: nothing-known', 417]
+  ] as const) {
+    for (const version of ['1.0', '1.1']) {
+      for (const length of [`content-length: ${body.length}`, 'transfer-encoding: chunked']) {
+        if (version === '1.0' && length.startsWith('transfer')) continue
+        const { socket, closed } = await openRaw(t, url, { reads: false })
+        let text = ''
+        const head = [`${line} HTTP/${version}`, 'host: x', 'connection: close', headers, length]
+        socket.write(`${head.filter(Boolean).join('\r\n')}\r\n\r\n`)
+        const sent = length.startsWith('transfer')
+          ? [`${body.length.toString(16)}\r\n`, body, '\r\n0\r\n\r\n']
+          : [body]
+        for (const part of sent) await new Promise((resolve) => socket.write(part, resolve))
+        socket.setEncoding('utf8').on('data', (data) => { text += data })
+        await closed
+        // HTTP/1.0 has no expectations, so there the next rule applies.
+        const expected = status === 417 && version === '1.0' ? 415 : status
+        t.match(text, new RegExp(`^HTTP/1.1 ${expected} `), `${line} HTTP/${version}, ${length}`)
+        const [, announced] = /content-length: (\d+)/i.exec(text) ?? []
+        const answer = text.slice(text.indexOf('\r\n\r\n') + 4)
+        t.equal(Buffer.byteLength(answer), Number(announced), 'the whole body')
+      }
+    }
+  }
+})
+
+t.test('a connection whose body is refused serves the next request', async (t) => {
+  const { url } = await startService(t)
+  const { socket, until } = await openRaw(t, url)
+  const json = 'content-type: application/json'
+  const head = ['POST /api/messages HTTP/1.1', 'host: x', json, 'content-length: 200000']
+  socket.write(`${head.join('\r\n')}\r\n\r\n${' '.repeat(200_000)}`)
+  await until(/401/)
+  socket.write(get('/health/livez'))
+  t.match(await until(/"status":"ok"/), /401[^]*200 OK/)
+})
+
+t.test('a body without end is not read for ever', async (t) => {
+  const { url } = await startService(t)
+  const { socket, closed } = await openRaw(t, url)
+  const length = `content-length: ${2 ** 40}`
+  socket.write(`POST /api/login HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n${length}\r\n\r\n`)
+  const chunk = Buffer.alloc(64 * 1024)
+  const send = () => { while (!socket.destroyed && socket.write(chunk)); }
+  socket.on('drain', send)
+  send()
+  t.match(await closed, /^HTTP\/1.1 413 /)
+  t.ok(socket.bytesWritten < 64 * 1024 * 1024, `${socket.bytesWritten} bytes`)
+})
+
+t.test('the health answers when all connections are taken, and idle ones make room for others', async (t) => {
+  const { url, app } = await startService(t, { MAX_CONNECTIONS: 5 })
+  const ask = (path: string) => new Promise<number>((resolve, reject) => {
+    request(`${url}${path}`, { agent: false }, (response) => {
+      response.resume()
+      resolve(response.statusCode!)
+    }).on('error', reject).end()
+  })
+  const streams = await Promise.all(Array.from({ length: 5 }, () => openRaw(t, url)))
+  for (const { socket, until } of streams) {
+    socket.write(get('/api/events'))
+    await until(/retry/)
+  }
+  const answers = await Promise.all(['/health/livez', '/health/readyz', '/api/messages', '/metrics'].map(ask))
+  t.strictSame(answers, [200, 200, 503, 503])
+  const silent = await openRaw(t, url)
+  await silent.closed
+  t.equal(app.room.streams.size, 5, 'those who are served are not disturbed')
+
+  streams[0]!.socket.destroy()
+  await waitUntil('there is room again', async () => await ask('/api/messages') === 200)
+  const idle = await openRaw(t, url)
+  idle.socket.write(get('/health/livez'))
+  await idle.until(/ok/)
+  t.equal(await ask('/api/messages'), 200, 'an idle connection makes room')
+  await idle.closed
+})
+
+t.test('a body that is encoded is refused, in Transfer-Encoding as well', async (t) => {
+  const { url } = await startService(t)
+  const login = async (coding: string) => {
+    const { socket, closed } = await openRaw(t, url)
+    const json = 'content-type: application/json'
+    const head = ['POST /api/login HTTP/1.1', 'host: x', 'connection: close', json]
+    socket.write(`${[...head, `transfer-encoding: ${coding}`].join('\r\n')}\r\n\r\n2\r\n{}\r\n0\r\n\r\n`)
+    return closed
+  }
+  for (const coding of ['gzip, chunked', 'gzip,chunked', 'deflate, chunked', 'x-unknown, chunked']) {
+    t.match(await login(coding), /^HTTP\/1.1 415 [^]*"code":"encoded_body"/, coding)
+  }
+  t.match(await login('Chunked'), /^HTTP\/1.1 400 [^]*provided/, 'chunked alone is fine')
+})
