@@ -5,6 +5,9 @@ import { type Static, Type } from '@sinclair/typebox'
 const noNickname = 'nickname must be provided'
 const noPassword = 'password must be provided'
 
+/** Code points at most. */
+export const MAX_NICKNAME = 64
+
 const alice = { nickname: 'alice', password: 'correct horse' }
 const aliceHere = { token: '5d9c1f0e7a31b2846f0dce4417a9b35c2e8806d1f4b97a03c65e1d2f8b40a97e', userId: 1, nickname: 'alice' }
 const Token = Type.String({ description: '32 random bytes in hex, valid for 24 hours.' })
@@ -20,7 +23,7 @@ const NewPassword = (minLength: number, required: string) => Type.String({
 /** A registration. @param passwordMinLength in code points */
 export const CreateAccount = (passwordMinLength: number) => Type.Object({
   nickname: Type.String({
-    normalize: 'nfc', minLength: 1, maxLength: 64, pattern: '^[^\\p{Cc}\\p{Cf}]*$',
+    normalize: 'nfc', minLength: 1, maxLength: MAX_NICKNAME, pattern: '^[^\\p{Cc}\\p{Cf}]*$',
     description: 'Stored in Unicode form NFC, without white space around it; its length counts then.',
     sentences: { required: noNickname, maxLength: 'nickname is too long', pattern: 'nickname must not contain control or format characters' }
   }),

@@ -10,6 +10,3 @@ export function normalText (text: string): string {
   while (end > start && SPACE.test(text.charAt(end - 1))) end--
   return text.slice(start, end).toWellFormed()
 }
-
-/** A nickname as this service writes it. */
-export const normalNickname = (nickname: string) => normalText(nickname).normalize('NFC')

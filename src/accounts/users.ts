@@ -1,5 +1,6 @@
+import { MAX_NICKNAME } from '../../schemas/accounts.ts'
 import type { Query } from '../database/query.ts'
-import { normalNickname } from '../text.ts'
+import { lookupNickname } from './nicknames.ts'
 
 interface Row { id: number, nickname: string, password_hash: string }
 
@@ -15,11 +16,13 @@ export async function insertUser (query: Query, nickname: string, passwordHash: 
 /** Takes back a user who was added but could not be told. */
 export const deleteUser = (query: Query, id: number) => query('delete from chat_user where id = $1', [id])
 
-/** Finds a user by nickname, exactly as typed or as this service writes it: the Go service and Django store nicknames as they come. */
+/** Finds a user by nickname, as typed or as this service stores it. */
 export async function findUser (query: Query, nickname: string) {
-  const typed = nickname.toWellFormed().replaceAll('\0', '\ufffd')
+  const { typed, normal } = lookupNickname(nickname)
+  // What is longer than the column cannot be found, so it is not sent.
+  const spellings = [typed, normal].filter((spelling) => spelling.length <= MAX_NICKNAME * 2)
   const [row] = await query<Row>(`select id, nickname, password_hash from chat_user
-    where nickname = any($1) order by nickname = $2 desc limit 1`, [[typed, normalNickname(typed)], typed])
+    where nickname = any($1) order by array_position($1::text[], nickname::text) limit 1`, [spellings])
   return toUser(row)
 }
 

@@ -3,8 +3,9 @@ import { Ajv, type ErrorObject, type ValidateFunction, type Vocabulary } from 'a
 import type { DataValidationCxt } from 'ajv/dist/types/index.js'
 import fp from 'fastify-plugin'
 import { isCommonPassword } from '../accounts/common-passwords.ts'
+import { normalNickname } from '../accounts/nicknames.ts'
 import { EncodedBody, InvalidRequest, NotJson } from '../errors.ts'
-import { normalNickname, normalText } from '../text.ts'
+import { normalText } from '../text.ts'
 
 // Cleans a string in place before its length is judged.
 function normalize (form: 'trim' | 'nfc', text: string, _schema: unknown, at?: DataValidationCxt): boolean {

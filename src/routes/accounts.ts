@@ -2,6 +2,7 @@ import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { Account, ChangePassword, CreateAccount, Login, Session } from '../../schemas/accounts.ts'
 import { NoContent } from '../../schemas/errors.ts'
 import { endOtherSessions, endSession, startSession } from '../accounts/sessions.ts'
+import { lookupNickname } from '../accounts/nicknames.ts'
 import { deleteUser, findUser, findUserById, insertUser, replacePassword } from '../accounts/users.ts'
 import type { Config } from '../config.ts'
 import {
@@ -10,7 +11,6 @@ import {
 } from '../errors.ts'
 import { bearerToken } from '../plugins/authenticate.ts'
 import { answerOver } from '../requests.ts'
-import { normalNickname } from '../text.ts'
 
 /** Registration, login and logout, and the password between them. */
 const accounts: FastifyPluginAsyncTypebox<{ config: Config }> = async (app, { config }) => {
@@ -40,7 +40,7 @@ const accounts: FastifyPluginAsyncTypebox<{ config: Config }> = async (app, { co
   }
   app.post('/api/login', { schema: login }, async (request, reply) => {
     const { nickname, password } = request.body
-    const user = await app.limitFailures(reply, normalNickname(nickname), async () => {
+    const user = await app.limitFailures(reply, lookupNickname(nickname).normal, async () => {
       const found = await findUser(sql, nickname)
       return await passwords.verify(password, found?.passwordHash, answerOver(reply)) ? found : undefined
     })

@@ -1,15 +1,16 @@
 import fc from 'fast-check'
 import Fastify, { type FastifyRequest } from 'fastify'
 import t, { type Test } from 'tap'
-import { CreateAccount, Login } from '../../schemas/accounts.ts'
+import { CreateAccount, Login, MAX_NICKNAME } from '../../schemas/accounts.ts'
 import { CreateMessage, PageOfMessages } from '../../schemas/messages.ts'
+import { lookupNickname, normalNickname } from '../../src/accounts/nicknames.ts'
 import { loadConfig } from '../../src/config.ts'
 import { AuthorizationMalformed, AuthorizationMissing } from '../../src/errors.ts'
 import { bearerToken } from '../../src/plugins/authenticate.ts'
 import input, { integerCoercion } from '../../src/plugins/input.ts'
 import { requestId } from '../../src/requests.ts'
 import { StartError } from '../../src/start.ts'
-import { normalNickname, normalText } from '../../src/text.ts'
+import { normalText } from '../../src/text.ts'
 
 // Texts of anything, and of what matters to whoever trims, composes, or counts.
 const piece = fc.oneof(fc.constantFrom(' ', '\t', '\n', '\u0085', '\u00a0', '\u2003', '\u2028', '\ufeff', '\0', 'e\u0301', '\u1100\u1161', '\ud83d', '\ude00', '😀', '\u200d', 'я'),
@@ -35,6 +36,43 @@ t.test('texts and nicknames are trimmed, well-formed and, where wanted, composed
   await holds(t, fc.property(text, (given) =>
     normalText(given) === reference(given).join('') && normalNickname(given) === reference(given).join('').normalize('NFC')))
   await holds(t, fc.property(text, (given) => normalText(normalText(given)) === normalText(given) && normalNickname(normalNickname(given)) === normalNickname(given)))
+})
+
+t.test('a nickname of the longest form that can be stored is stored, however it is decomposed', async (t) => {
+  const refused: string[] = []
+  let composed = 0
+  for (let code = 0x21; code <= 0x10ffff; code++) {
+    const point = String.fromCodePoint(code)
+    const decomposed = point.normalize('NFD')
+    if (decomposed === point || decomposed.normalize('NFC') !== point) continue
+    composed++
+    if (normalNickname(decomposed.repeat(MAX_NICKNAME)) !== point.repeat(MAX_NICKNAME)) refused.push(code.toString(16))
+  }
+  t.strictSame(refused, [])
+  t.ok(composed > 12_000, `${composed} code points were tried`)
+})
+
+t.test('all spellings that find the same user have the same normal form, by which limits count', async (t) => {
+  await holds(t, fc.property(text, (given) => {
+    const { typed, normal } = lookupNickname(given)
+    return !typed.includes('\0') && typed.isWellFormed() && [typed, normal].every((stored) => lookupNickname(stored).normal === normal)
+  }))
+  t.equal(lookupNickname('Zo\0').normal, lookupNickname('Zo\ufffd').normal)
+})
+
+t.test('no text makes its normalisation slow', async (t) => {
+  const body = 63_000 // bytes of a text that fits into a body
+  for (const unit of ['\u0300', '\u0300\u0316', '\u0316\u0300\u05b0', ' ', ' \u0085', '\u2003', '\ud800', '\0', '\ufdfa', '\uac00', 'a\u0323\u0307']) {
+    const texts = [unit.repeat(body / Buffer.byteLength(unit)), ...[...unit].map((point) => point.repeat(body / 2 / Buffer.byteLength(unit)))]
+    for (const given of [...texts, texts.slice(1).join(''), `x${texts[0]}x`]) {
+      const started = process.cpuUsage()
+      normalText(given)
+      normalNickname(given)
+      lookupNickname(given)
+      const { user, system } = process.cpuUsage(started)
+      t.ok(user + system < 100_000, `${JSON.stringify(unit)}: ${Math.round((user + system) / 1000)} ms`)
+    }
+  }
 })
 
 t.test('a body is taken by the code points of what is stored, and by nothing else', async (t) => {

@@ -1,4 +1,5 @@
-import { randomBytes } from 'node:crypto'
+import { randomBytes, randomInt } from 'node:crypto'
+import { performance } from 'node:perf_hooks'
 import t from 'tap'
 import { startService } from '../helpers/app.ts'
 import { connect, openRedis } from '../helpers/database.ts'
@@ -149,6 +150,34 @@ t.test('login', async (t) => {
     t.equal(answer.status, 400, JSON.stringify(body))
     t.equal(answer.body.error, sentence)
   }
+})
+
+t.test('a nickname that is too long to be one is refused at once, and logging in with it is a failed login', async (t) => {
+  const { call } = await startService(t, { RATE_LIMIT: 'on', TRUST_PROXY: '127.0.0.1, ::1' })
+  const headers = { 'x-forwarded-for': `10.13.${randomInt(256)}.${randomInt(256)}` } // whose limits no other test uses
+  const tooLong = ['\u0300'.repeat(15_900) + '\u0316'.repeat(15_900), 'x'.repeat(60_000), '😀'.repeat(300), '\u0323\u0307'.repeat(257)]
+  for (const [i, nickname] of tooLong.entries()) {
+    const name = JSON.stringify(nickname.slice(0, 4))
+    const before = performance.eventLoopUtilization()
+    const login = await call('POST', '/api/login', { body: { nickname, password }, headers })
+    t.match(login, { status: 401, body: { error: 'invalid credentials', code: 'invalid_credentials' } }, name)
+    t.match(login.headers.get('ratelimit'), new RegExp(`"failed-logins-by-address";r=${99 - i};`), 'it counts')
+    const register = await call('POST', '/api/register', { body: { nickname, password }, headers })
+    t.match(register, { status: 400, body: { error: 'nickname is too long' } }, name)
+    const { active } = performance.eventLoopUtilization(before)
+    t.ok(active < 500, `the event loop was busy for ${Math.round(active)} ms`)
+  }
+})
+
+t.test('failed logins count for the account that is looked up, however its nickname is typed', async (t) => {
+  const { call } = await startService(t, { RATE_LIMIT: 'on', TRUST_PROXY: '127.0.0.1, ::1' })
+  const headers = { 'x-forwarded-for': `10.14.${randomInt(256)}.${randomInt(256)}` }
+  const nickname = `${randomBytes(8).toString('hex')} \ufffd\ufffd\ufffd\ufffd`
+  t.equal((await call('POST', '/api/register', { body: { nickname, password }, headers })).status, 201)
+  const spelled = (n: number) => nickname.replaceAll('\ufffd', () => ['\0', '\ufffd', '\ud800'][n++ % 3] ?? '').padEnd(40 + n)
+  const login = (n: number) => call('POST', '/api/login', { body: { nickname: spelled(n), password: 'wrong horse' }, headers })
+  for (let n = 0; n < 10; n++) t.equal((await login(n)).status, 401)
+  for (let n = 10; n < 14; n++) t.equal((await login(n)).status, 429, JSON.stringify(spelled(n)))
 })
 
 t.test('a password of 72 bytes does not log in with a longer one that starts with it', async (t) => {
