@@ -96,5 +96,117 @@ export const migrations: { name: string, sql: string, shared?: true }[] = [
       create trigger chat_event_renamed after update of nickname on chat_user
         for each row when (old.nickname is distinct from new.nickname) execute function chat_event_renamed();
     `
+  },
+  {
+    // The triggers plan for themselves. Left to the settings of the session, the full join had no plan left where hash and
+    // merge joins are off, so that PostgreSQL took its cost for 1e10 and compiled it (JIT) for 100 ms under the lock. A plan
+    // is kept for the session, so each is one that serves one row as well as a hundred thousand. `always`: they fire under
+    // `session_replication_role = replica`, too.
+    //
+    // A later version of Django adds the column `deleted_at`. A name that a subquery lacks is looked up in the query around
+    // it, so where there is no such column yet, `absent` has it. https://www.postgresql.org/docs/current/queries-table-expressions.html#QUERIES-LATERAL
+    name: '004_event_log_triggers',
+    sql: `
+      select set_config('search_path', format('%I, pg_temp', current_schema()), true);
+
+      create or replace function chat_event_lock () returns trigger language plpgsql set jit = off as $$ begin
+        perform pg_advisory_xact_lock(7243002);
+        return null;
+      end $$;
+
+      create or replace function chat_event_created () returns trigger language plpgsql security definer
+        set search_path from current set jit = off set enable_sort = on as $$
+      begin
+        insert into chat_event (kind, message_id) select 'message_created', id from new_rows order by id;
+        if found then perform pg_notify('chat_event', lastval()::text); end if;
+        return null;
+      end $$;
+
+      create or replace function chat_event_updated () returns trigger language plpgsql security definer
+        set search_path from current set jit = off set enable_sort = on set enable_hashjoin = on set enable_nestloop = on
+        set enable_seqscan = off set enable_indexscan = on set enable_bitmapscan = on as $$
+      declare
+        is_logged boolean;
+        old_ids bigint[] := array(select id from old_rows);
+        new_ids bigint[] := array(select id from new_rows); -- in the same order
+      begin
+        insert into chat_event (kind, message_id)
+          select case when before.id is null then 'message_created' when after.id is null then 'message_deleted' else 'message_updated' end, id
+          from (
+            select visible.* from (select null::timestamptz as deleted_at) absent
+            cross join lateral (select id, user_id, text, created_at from old_rows where deleted_at is null) visible
+          ) before full join (
+            select visible.* from (select null::timestamptz as deleted_at) absent
+            cross join lateral (select id, user_id, text, created_at from new_rows where deleted_at is null) visible
+          ) after using (id)
+          where (before.user_id, before.text, before.created_at) is distinct from (after.user_id, after.text, after.created_at)
+          order by id;
+        is_logged := found;
+        if old_ids <> new_ids then
+          update chat_message_key key set message_id = moved.new_id
+          from unnest(old_ids, new_ids) as moved (old_id, new_id) where key.message_id = moved.old_id and moved.old_id <> moved.new_id;
+        end if;
+        delete from chat_message_key where message_id = any (array(
+          select hidden.id from (select null::timestamptz as deleted_at) absent
+          cross join lateral (select id from new_rows where deleted_at is not null) hidden
+        ));
+        if is_logged then perform pg_notify('chat_event', lastval()::text); end if;
+        return null;
+      end $$;
+
+      create or replace function chat_event_deleted () returns trigger language plpgsql security definer
+        set search_path from current set jit = off set enable_sort = on
+        set enable_seqscan = off set enable_indexscan = on set enable_bitmapscan = on as $$
+      begin
+        delete from chat_message_key where message_id = any (array(select id from old_rows));
+        insert into chat_event (kind, message_id)
+          select 'message_deleted', visible.id from (select null::timestamptz as deleted_at) absent
+          cross join lateral (select id from old_rows where deleted_at is null) visible
+          order by visible.id;
+        if found then perform pg_notify('chat_event', lastval()::text); end if;
+        return null;
+      end $$;
+
+      create or replace function chat_event_truncated () returns trigger language plpgsql security definer
+        set search_path from current set jit = off set enable_seqscan = on as $$
+      begin
+        delete from chat_message_key;
+        insert into chat_event (kind) values ('reset');
+        perform pg_notify('chat_event', lastval()::text);
+        return null;
+      end $$;
+
+      create or replace trigger chat_event_lock before insert or update or delete or truncate on chat_message
+        for each statement execute function chat_event_lock();
+      create or replace trigger chat_event_created after insert on chat_message referencing new table as new_rows
+        for each statement execute function chat_event_created();
+      create or replace trigger chat_event_updated after update on chat_message
+        referencing old table as old_rows new table as new_rows for each statement execute function chat_event_updated();
+      create or replace trigger chat_event_deleted after delete on chat_message referencing old table as old_rows
+        for each statement execute function chat_event_deleted();
+      create or replace trigger chat_event_truncated after truncate on chat_message
+        for each statement execute function chat_event_truncated();
+      alter table chat_message enable always trigger chat_event_lock, enable always trigger chat_event_created,
+        enable always trigger chat_event_updated, enable always trigger chat_event_deleted, enable always trigger chat_event_truncated;
+      drop function if exists chat_event_append;
+    `
+  },
+  {
+    name: '005_event_log_triggers_of_users',
+    sql: `
+      select set_config('search_path', format('%I, pg_temp', current_schema()), true);
+      create or replace function chat_event_renamed () returns trigger language plpgsql security definer
+        set search_path from current set jit = off set enable_seqscan = off set enable_indexscan = on set enable_bitmapscan = on as $$
+      begin
+        insert into chat_event (kind) select 'reset' where exists (select from chat_message where user_id = new.id);
+        if found then perform pg_notify('chat_event', lastval()::text); end if;
+        return null;
+      end $$;
+      create or replace trigger chat_event_lock before update of nickname or delete on chat_user
+        for each statement execute function chat_event_lock();
+      create or replace trigger chat_event_renamed after update of nickname on chat_user
+        for each row when (old.nickname is distinct from new.nickname) execute function chat_event_renamed();
+      alter table chat_user enable always trigger chat_event_lock, enable always trigger chat_event_renamed;
+    `
   }
 ]

@@ -13,29 +13,79 @@ declare module 'fastify' {
 // Ids are bigint columns below 2^53, and JSON numbers on the wire.
 pg.types.setTypeParser(pg.types.builtins.INT8, Number)
 
-// All that is asked for here is found by a key. Without a word, PostgreSQL reads whole tables: near the end of the room, all of
-// chat_user; and, by a plan that it made while they were empty and has kept, all of the messages and of the log.
-const PLANS = ['plan_cache_mode=force_generic_plan', 'enable_seqscan=off', 'enable_hashjoin=off', 'enable_mergejoin=off']
-  .map((setting) => `-c ${setting}`).join(' ')
+/** Milliseconds after which the server gives up by itself; 0 is never. */
+interface ServerLimits { statement_timeout: number, lock_timeout: number, idle_in_transaction_session_timeout: number }
+
+const LIMITS: ServerLimits = { statement_timeout: 2000, lock_timeout: 1800, idle_in_transaction_session_timeout: 10_000 }
+export const NO_LIMITS: ServerLimits = { statement_timeout: 0, lock_timeout: 0, idle_in_transaction_session_timeout: 0 }
+
+// What a database or a role may be set to differently. `default_transaction_read_only`, `search_path` and
+// `synchronous_commit` are left to the operator.
+const SESSION = {
+  DateStyle: 'ISO',
+  IntervalStyle: 'postgres',
+  TimeZone: 'UTC',
+  array_nulls: 'on',
+  bytea_output: 'hex',
+  default_transaction_deferrable: 'off',
+  default_transaction_isolation: 'read committed',
+  extra_float_digits: '1',
+  idle_session_timeout: '0',
+  standard_conforming_strings: 'on',
+  transform_null_equals: 'off'
+}
+
+// Everything that is asked for here is found by a key. Left to itself, PostgreSQL reads whole tables: near the end of the
+// room, all of chat_user; and, by a plan that it made while they were empty and has kept, all of the messages and of the log.
+const PLANS = {
+  plan_cache_mode: 'force_generic_plan',
+  enable_seqscan: 'off',
+  enable_hashjoin: 'off',
+  enable_mergejoin: 'off',
+  enable_bitmapscan: 'on',
+  enable_indexonlyscan: 'on',
+  enable_indexscan: 'on',
+  enable_nestloop: 'on',
+  enable_sort: 'on',
+  jit: 'off'
+}
+
+/** Settings as the option `-c` of a server process takes them: https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-CONNECT-OPTIONS */
+const toOptions = (settings: object) =>
+  Object.entries(settings).map(([name, value]) => `-c ${name}=${String(value).replace(/[\\ ]/g, '\\$&')}`).join(' ')
+
+/** Where the server is. The options in a URL are taken out of it, because they would replace those of this service. */
+function address (config: Config): { target: pg.ClientConfig, options: string } {
+  if (config.POSTGRES_URL === undefined) {
+    const { POSTGRES_HOST: host, POSTGRES_PORT: port, POSTGRES_DB: database, POSTGRES_USER: user, POSTGRES_PASSWORD: password } = config
+    return { target: { ...(host !== undefined && { host }), port, database, user, password }, options: '' }
+  }
+  const url = new URL(config.POSTGRES_URL)
+  const options = url.searchParams.get('options') ?? ''
+  url.searchParams.delete('options')
+  return { target: { connectionString: url.href }, options }
+}
 
 /**
  * How this service connects. A statement is ended by the server after 2 s, and given up here a moment later should the server
- * hang.
+ * hang. All settings go as `options`, the one startup parameter that a transaction pooler can be told to ignore.
  */
-export const connectionOptions = (config: Config) => ({
-  ...(config.POSTGRES_URL !== undefined
-    ? { connectionString: config.POSTGRES_URL }
-    : { host: config.POSTGRES_HOST, port: config.POSTGRES_PORT, database: config.POSTGRES_DB, user: config.POSTGRES_USER, password: config.POSTGRES_PASSWORD }),
-  application_name: 'chat-backend',
-  connectionTimeoutMillis: 2000, statement_timeout: 2000, query_timeout: 2250,
-  lock_timeout: 1800, idle_in_transaction_session_timeout: 10_000, options: PLANS
-})
+export function connectionOptions (config: Config, limits = LIMITS): pg.ClientConfig {
+  const { target, options } = address(config)
+  return {
+    ...target,
+    application_name: 'chat-backend',
+    connectionTimeoutMillis: 2000,
+    ...(limits.statement_timeout > 0 && { query_timeout: limits.statement_timeout + 250 }),
+    options: `${options} ${toOptions({ ...SESSION, ...PLANS, ...limits })}`.trim()
+  }
+}
 
 /** Waits for the server at most `BOOT_TIMEOUT` seconds, and migrates the database unless `MIGRATE` is off. */
 export async function migrateWhenReady (config: Config, log: Log): Promise<void> {
   const where = config.POSTGRES_URL === undefined ? `${config.POSTGRES_HOST}:${config.POSTGRES_PORT}` : new URL(config.POSTGRES_URL).host
   await waitFor(`PostgreSQL at ${where}`, config.BOOT_TIMEOUT, log, async () => {
-    const client = new pg.Client({ ...connectionOptions(config), statement_timeout: 0, query_timeout: 0, lock_timeout: 0 })
+    const client = new pg.Client(connectionOptions(config, NO_LIMITS))
     client.on('error', () => {}) // A query reports it as well.
     try {
       await client.connect()

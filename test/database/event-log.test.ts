@@ -118,3 +118,45 @@ t.test('a writer who has no rights on the log writes to it all the same, whateve
   await writer.end()
   await client.query(`drop owned by ${role}; drop role ${role}`)
 })
+
+t.test('the key of a message follows its id, also where the ids of several messages shift', async (t) => {
+  const { client } = await room(t)
+  for (const text of ['one', 'two', 'three']) await client.query(INSERT, [text])
+  await client.query("insert into chat_message_key (user_id, key, message_id, digest) select 1, text, id, '' from chat_message")
+  const keys = async () => (await client.query('select key, text from chat_message_key join chat_message on id = message_id order by 1')).rows
+  const own = [{ key: 'one', text: 'one' }, { key: 'three', text: 'three' }, { key: 'two', text: 'two' }]
+  await client.query('update chat_message set id = 100 where id = 1')
+  t.strictSame(await keys(), own)
+  await client.query('alter table chat_message drop constraint chat_message_pkey, add primary key (id) deferrable')
+  await client.query("update chat_message set id = case id when 100 then 2 when 2 then 3 else 100 end, text = text where text <> 'none'")
+  t.strictSame(await keys(), own)
+})
+
+t.test('a column deleted_at that appears while a session writes is heeded by its next statement', async (t) => {
+  const { client, another } = await room(t)
+  const changes: [string, string[]][] = [
+    ["update chat_message set deleted_at = now(), text = text || '!' where id = 1", ['message_deleted 1']],
+    ["update chat_message set text = 'unseen' where id = 1", []],
+    ['update chat_message set deleted_at = null where id = 1', ['message_created 1']],
+    ['update chat_message set deleted_at = now() where id = 2', ['message_deleted 2']],
+    ['delete from chat_message where id in (2, 3)', ['message_deleted 3']]
+  ]
+  for (const text of ['one', 'two', 'three']) await client.query(INSERT, [text])
+  await client.query("update chat_message set text = text || '?'")
+  await client.query('delete from chat_message where id = 99')
+  await client.query("insert into chat_message_key (user_id, key, message_id, digest) select 1, id, id, '' from chat_message")
+  await (await another()).query('alter table chat_message add column deleted_at timestamptz')
+  for (const [sql, entries] of changes) {
+    const before = await log(client)
+    await client.query(sql)
+    t.strictSame((await log(client)).slice(before.length), entries, sql)
+  }
+  t.strictSame((await client.query('select message_id from chat_message_key')).rows, [], 'a key lives as long as its message')
+})
+
+t.test('the triggers fire for a session that applies the changes of another server, too', async (t) => {
+  const { client } = await room(t)
+  await client.query('set session_replication_role = replica')
+  await client.query(INSERT, ['replicated'])
+  t.strictSame(await log(client), ['message_created 1'])
+})

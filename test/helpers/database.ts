@@ -2,7 +2,7 @@ import { randomBytes, randomInt } from 'node:crypto'
 import { Redis } from 'ioredis'
 import pg from 'pg'
 import { type Config, loadConfig } from '../../src/config.ts'
-import { connectionOptions } from '../../src/plugins/postgres.ts'
+import { connectionOptions, NO_LIMITS } from '../../src/plugins/postgres.ts'
 
 /** The engines of this test run, from test/run.ts. */
 export const config: Config = loadConfig(process.env)
@@ -11,7 +11,7 @@ interface Test { teardown: (work: () => unknown) => void }
 
 /** Runs SQL beside the databases of the tests. */
 export const admin = async (sql: string) => {
-  const client = new pg.Client({ ...connectionOptions(config), statement_timeout: 0, query_timeout: 0 })
+  const client = new pg.Client(connectionOptions(config, NO_LIMITS))
   await client.connect()
   await client.query(sql).finally(() => client.end())
 }

@@ -125,7 +125,7 @@ t.test('a change reaches the streams of every replica, also when its announcemen
     t.equal((await stream.events(++count)).at(-1)?.data.message.text, what)
     t.ok(performance.now() - posted < 2500, `${what}: told after ${Math.round(performance.now() - posted)} ms`)
   }
-  await client.query(`create or replace function chat_event_append () returns trigger language plpgsql as $$ begin
+  await client.query(`create or replace function chat_event_created () returns trigger language plpgsql as $$ begin
     insert into chat_event (kind, message_id) select 'message_created', id from new_rows; return null; end $$`)
   await client.query("insert into chat_message (user_id, text, created_at) select id, 'unannounced', now() from chat_user")
   t.equal((await stream.events(++count)).at(-1)?.data.message.text, 'unannounced')
