@@ -700,60 +700,15 @@ export interface components {
                 "application/json": components["schemas"]["Error"];
             };
         };
-        /** @description Unauthorized: authorization_missing, authorization_malformed, session_not_found, user_not_found. */
-        "authorization_missing.authorization_malformed.session_not_found.user_not_found": {
+        /** @description Bad Request: invalid_http. */
+        "invalid_http.limited": {
             headers: {
                 /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
                 "X-Request-Id"?: string;
-                "WWW-Authenticate"?: "Bearer";
-                [name: string]: unknown;
-            };
-            content: {
-                "application/json": components["schemas"]["Error"];
-            };
-        };
-        /** @description Service Unavailable: database_unavailable, redis_unavailable, busy. */
-        "database_unavailable.redis_unavailable.busy": {
-            headers: {
-                /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
-                "X-Request-Id"?: string;
-                /** @description Seconds. */
-                "Retry-After"?: number;
-                [name: string]: unknown;
-            };
-            content: {
-                "application/json": components["schemas"]["Error"];
-            };
-        };
-        /** @description Bad Request: invalid_http, invalid_json, invalid_url. */
-        "invalid_http.invalid_json.invalid_url": {
-            headers: {
-                /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
-                "X-Request-Id"?: string;
-                [name: string]: unknown;
-            };
-            content: {
-                "application/json": components["schemas"]["Error"];
-            };
-        };
-        /** @description Not Found: session_unknown, not_found. */
-        "session_unknown.not_found": {
-            headers: {
-                /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
-                "X-Request-Id"?: string;
-                [name: string]: unknown;
-            };
-            content: {
-                "application/json": components["schemas"]["Error"];
-            };
-        };
-        /** @description Service Unavailable: database_unavailable, busy. */
-        "database_unavailable.busy": {
-            headers: {
-                /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
-                "X-Request-Id"?: string;
-                /** @description Seconds. */
-                "Retry-After"?: number;
+                /** @description Where the client stands with each limit: `r` is what is left, `t` the seconds until it is more. */
+                RateLimit?: string;
+                /** @description Each limit: `q` in `w` seconds. */
+                "RateLimit-Policy"?: string;
                 [name: string]: unknown;
             };
             content: {
@@ -776,6 +731,64 @@ export interface components {
                 "application/json": components["schemas"]["Error"];
             };
         };
+        /** @description Bad Request: invalid_http, invalid_json. */
+        "invalid_http.invalid_json.limited": {
+            headers: {
+                /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
+                "X-Request-Id"?: string;
+                /** @description Where the client stands with each limit: `r` is what is left, `t` the seconds until it is more. */
+                RateLimit?: string;
+                /** @description Each limit: `q` in `w` seconds. */
+                "RateLimit-Policy"?: string;
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["Error"];
+            };
+        };
+        /** @description Bad Request: invalid_http, invalid_json, invalid_url. */
+        "invalid_http.invalid_json.invalid_url.limited": {
+            headers: {
+                /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
+                "X-Request-Id"?: string;
+                /** @description Where the client stands with each limit: `r` is what is left, `t` the seconds until it is more. */
+                RateLimit?: string;
+                /** @description Each limit: `q` in `w` seconds. */
+                "RateLimit-Policy"?: string;
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["Error"];
+            };
+        };
+        /** @description Not Found: session_unknown, not_found. */
+        "session_unknown.not_found.limited": {
+            headers: {
+                /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
+                "X-Request-Id"?: string;
+                /** @description Where the client stands with each limit: `r` is what is left, `t` the seconds until it is more. */
+                RateLimit?: string;
+                /** @description Each limit: `q` in `w` seconds. */
+                "RateLimit-Policy"?: string;
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["Error"];
+            };
+        };
+        /** @description Service Unavailable: database_unavailable, busy. */
+        "database_unavailable.busy": {
+            headers: {
+                /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
+                "X-Request-Id"?: string;
+                /** @description Seconds. */
+                "Retry-After"?: number;
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["Error"];
+            };
+        };
         /** @description Unprocessable Entity: idempotency_key_reused. */
         "idempotency_key_reused.limited": {
             headers: {
@@ -792,10 +805,14 @@ export interface components {
             };
         };
         /** @description Bad Request: invalid_http, invalid_request, invalid_json, invalid_url. */
-        "invalid_http.invalid_request.invalid_json.invalid_url": {
+        "invalid_http.invalid_request.invalid_json.invalid_url.limited": {
             headers: {
                 /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
                 "X-Request-Id"?: string;
+                /** @description Where the client stands with each limit: `r` is what is left, `t` the seconds until it is more. */
+                RateLimit?: string;
+                /** @description Each limit: `q` in `w` seconds. */
+                "RateLimit-Policy"?: string;
                 [name: string]: unknown;
             };
             content: {
@@ -803,10 +820,14 @@ export interface components {
             };
         };
         /** @description Not Found: message_not_found, not_found. */
-        "message_not_found.not_found": {
+        "message_not_found.not_found.limited": {
             headers: {
                 /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
                 "X-Request-Id"?: string;
+                /** @description Where the client stands with each limit: `r` is what is left, `t` the seconds until it is more. */
+                RateLimit?: string;
+                /** @description Each limit: `q` in `w` seconds. */
+                "RateLimit-Policy"?: string;
                 [name: string]: unknown;
             };
             content: {
@@ -1166,6 +1187,10 @@ export interface operations {
                 headers: {
                     /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
                     "X-Request-Id"?: string;
+                    /** @description Where the client stands with each limit: `r` is what is left, `t` the seconds until it is more. */
+                    RateLimit?: string;
+                    /** @description Each limit: `q` in `w` seconds. */
+                    "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1182,13 +1207,14 @@ export interface operations {
                     "application/json": components["schemas"]["SessionList"];
                 };
             };
-            400: components["responses"]["invalid_http"];
-            401: components["responses"]["authorization_missing.authorization_malformed.session_not_found.user_not_found"];
-            408: components["responses"]["request_timeout"];
-            417: components["responses"]["expectation_failed"];
-            431: components["responses"]["headers_too_large"];
-            500: components["responses"]["internal_error"];
-            503: components["responses"]["database_unavailable.redis_unavailable.busy"];
+            400: components["responses"]["invalid_http.limited"];
+            401: components["responses"]["authorization_missing.authorization_malformed.session_not_found.user_not_found.limited"];
+            408: components["responses"]["request_timeout.limited"];
+            417: components["responses"]["expectation_failed.limited"];
+            429: components["responses"]["rate_limited.limited"];
+            431: components["responses"]["headers_too_large.limited"];
+            500: components["responses"]["internal_error.limited"];
+            503: components["responses"]["database_unavailable.redis_unavailable.busy.limited"];
         };
     };
     endOtherSessions: {
@@ -1205,19 +1231,24 @@ export interface operations {
                 headers: {
                     /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
                     "X-Request-Id"?: string;
+                    /** @description Where the client stands with each limit: `r` is what is left, `t` the seconds until it is more. */
+                    RateLimit?: string;
+                    /** @description Each limit: `q` in `w` seconds. */
+                    "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
                 content?: never;
             };
-            400: components["responses"]["invalid_http.invalid_json"];
-            401: components["responses"]["authorization_missing.authorization_malformed.session_not_found.user_not_found"];
-            408: components["responses"]["request_timeout"];
-            413: components["responses"]["body_too_large"];
-            415: components["responses"]["not_json.encoded_body"];
-            417: components["responses"]["expectation_failed"];
-            431: components["responses"]["headers_too_large"];
-            500: components["responses"]["internal_error"];
-            503: components["responses"]["database_unavailable.redis_unavailable.busy"];
+            400: components["responses"]["invalid_http.invalid_json.limited"];
+            401: components["responses"]["authorization_missing.authorization_malformed.session_not_found.user_not_found.limited"];
+            408: components["responses"]["request_timeout.limited"];
+            413: components["responses"]["body_too_large.limited"];
+            415: components["responses"]["not_json.encoded_body.limited"];
+            417: components["responses"]["expectation_failed.limited"];
+            429: components["responses"]["rate_limited.limited"];
+            431: components["responses"]["headers_too_large.limited"];
+            500: components["responses"]["internal_error.limited"];
+            503: components["responses"]["database_unavailable.redis_unavailable.busy.limited"];
         };
     };
     endSession: {
@@ -1236,20 +1267,25 @@ export interface operations {
                 headers: {
                     /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
                     "X-Request-Id"?: string;
+                    /** @description Where the client stands with each limit: `r` is what is left, `t` the seconds until it is more. */
+                    RateLimit?: string;
+                    /** @description Each limit: `q` in `w` seconds. */
+                    "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
                 content?: never;
             };
-            400: components["responses"]["invalid_http.invalid_json.invalid_url"];
-            401: components["responses"]["authorization_missing.authorization_malformed.session_not_found.user_not_found"];
-            404: components["responses"]["session_unknown.not_found"];
-            408: components["responses"]["request_timeout"];
-            413: components["responses"]["body_too_large"];
-            415: components["responses"]["not_json.encoded_body"];
-            417: components["responses"]["expectation_failed"];
-            431: components["responses"]["headers_too_large"];
-            500: components["responses"]["internal_error"];
-            503: components["responses"]["database_unavailable.redis_unavailable.busy"];
+            400: components["responses"]["invalid_http.invalid_json.invalid_url.limited"];
+            401: components["responses"]["authorization_missing.authorization_malformed.session_not_found.user_not_found.limited"];
+            404: components["responses"]["session_unknown.not_found.limited"];
+            408: components["responses"]["request_timeout.limited"];
+            413: components["responses"]["body_too_large.limited"];
+            415: components["responses"]["not_json.encoded_body.limited"];
+            417: components["responses"]["expectation_failed.limited"];
+            429: components["responses"]["rate_limited.limited"];
+            431: components["responses"]["headers_too_large.limited"];
+            500: components["responses"]["internal_error.limited"];
+            503: components["responses"]["database_unavailable.redis_unavailable.busy.limited"];
         };
     };
     listMessages: {
@@ -1380,6 +1416,10 @@ export interface operations {
                 headers: {
                     /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
                     "X-Request-Id"?: string;
+                    /** @description Where the client stands with each limit: `r` is what is left, `t` the seconds until it is more. */
+                    RateLimit?: string;
+                    /** @description Each limit: `q` in `w` seconds. */
+                    "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1392,16 +1432,17 @@ export interface operations {
                     "application/json": components["schemas"]["DeletedMessage"];
                 };
             };
-            400: components["responses"]["invalid_http.invalid_json.invalid_url"];
-            401: components["responses"]["authorization_missing.authorization_malformed.session_not_found.user_not_found"];
-            404: components["responses"]["message_not_found.not_found"];
-            408: components["responses"]["request_timeout"];
-            413: components["responses"]["body_too_large"];
-            415: components["responses"]["not_json.encoded_body"];
-            417: components["responses"]["expectation_failed"];
-            431: components["responses"]["headers_too_large"];
-            500: components["responses"]["internal_error"];
-            503: components["responses"]["database_unavailable.redis_unavailable.busy"];
+            400: components["responses"]["invalid_http.invalid_json.invalid_url.limited"];
+            401: components["responses"]["authorization_missing.authorization_malformed.session_not_found.user_not_found.limited"];
+            404: components["responses"]["message_not_found.not_found.limited"];
+            408: components["responses"]["request_timeout.limited"];
+            413: components["responses"]["body_too_large.limited"];
+            415: components["responses"]["not_json.encoded_body.limited"];
+            417: components["responses"]["expectation_failed.limited"];
+            429: components["responses"]["rate_limited.limited"];
+            431: components["responses"]["headers_too_large.limited"];
+            500: components["responses"]["internal_error.limited"];
+            503: components["responses"]["database_unavailable.redis_unavailable.busy.limited"];
         };
     };
     editMessage: {
@@ -1429,6 +1470,10 @@ export interface operations {
                 headers: {
                     /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
                     "X-Request-Id"?: string;
+                    /** @description Where the client stands with each limit: `r` is what is left, `t` the seconds until it is more. */
+                    RateLimit?: string;
+                    /** @description Each limit: `q` in `w` seconds. */
+                    "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1444,16 +1489,17 @@ export interface operations {
                     "application/json": components["schemas"]["Message"];
                 };
             };
-            400: components["responses"]["invalid_http.invalid_request.invalid_json.invalid_url"];
-            401: components["responses"]["authorization_missing.authorization_malformed.session_not_found.user_not_found"];
-            404: components["responses"]["message_not_found.not_found"];
-            408: components["responses"]["request_timeout"];
-            413: components["responses"]["body_too_large"];
-            415: components["responses"]["not_json.encoded_body"];
-            417: components["responses"]["expectation_failed"];
-            431: components["responses"]["headers_too_large"];
-            500: components["responses"]["internal_error"];
-            503: components["responses"]["database_unavailable.redis_unavailable.busy"];
+            400: components["responses"]["invalid_http.invalid_request.invalid_json.invalid_url.limited"];
+            401: components["responses"]["authorization_missing.authorization_malformed.session_not_found.user_not_found.limited"];
+            404: components["responses"]["message_not_found.not_found.limited"];
+            408: components["responses"]["request_timeout.limited"];
+            413: components["responses"]["body_too_large.limited"];
+            415: components["responses"]["not_json.encoded_body.limited"];
+            417: components["responses"]["expectation_failed.limited"];
+            429: components["responses"]["rate_limited.limited"];
+            431: components["responses"]["headers_too_large.limited"];
+            500: components["responses"]["internal_error.limited"];
+            503: components["responses"]["database_unavailable.redis_unavailable.busy.limited"];
         };
     };
     describe: {

@@ -30,7 +30,7 @@ export default fp(async (app) => {
   collectDefaultMetrics({ register: registry })
 
   const rejections = new Counter({ registers, name: 'chat_rate_limit_rejections_total', help: 'Requests that a rate limit refused.', labelNames: ['limit'] })
-  for (const limit of ['posts', 'registrations', 'failures']) rejections.inc({ limit }, 0)
+  for (const limit of ['failures', 'logins', 'registrations', 'sessions', 'writes']) rejections.inc({ limit }, 0)
   app.decorate('metrics', { registry, rejections })
 
   const requests = new Histogram({

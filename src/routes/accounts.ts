@@ -6,8 +6,8 @@ import { lookupNickname } from '../accounts/nicknames.ts'
 import { deleteUser, findUser, findUserById, insertUser, replacePassword } from '../accounts/users.ts'
 import type { Config } from '../config.ts'
 import {
-  bodyFailures, Busy, failures, InvalidCredentials, InvalidRequest, NicknameTaken, outages, RateLimited, RedisUnavailable, sessionFailures, tokenFailures,
-  UserNotFound
+  bodyFailures, Busy, failures, InvalidCredentials, InvalidRequest, NicknameTaken, outages, RateLimited, RedisUnavailable, sessionFailures,
+  tokenFailures, UserNotFound
 } from '../errors.ts'
 import { bearerToken } from '../plugins/authenticate.ts'
 import { answerOver } from '../requests.ts'
@@ -35,23 +35,31 @@ const accounts: FastifyPluginAsyncTypebox<{ config: Config }> = async (app, { co
     return reply.code(201).send({ id: userId, userId, nickname, token })
   })
 
+  /** @returns the token of a new session, or undefined when the password that was checked is not the user's any more */
+  async function startCheckedSession (user: { id: number, passwordHash: string }): Promise<string | undefined> {
+    const token = await startSession(redis, user.id)
+    // A change of the password ends the sessions that it finds: one that starts meanwhile, with the old one, has to end itself.
+    if ((await findUserById(sql, user.id))?.passwordHash === user.passwordHash) return token
+    await endSession(redis, token)
+    return undefined
+  }
+
   const login = {
     operationId: 'login', summary: 'Log in', tags, body: Login, response: { 200: Session, ...failures(...secretFailures, InvalidCredentials) }
   }
   app.post('/api/login', { schema: login }, async (request, reply) => {
     const { nickname, password } = request.body
-    const user = await app.limitFailures(reply, lookupNickname(nickname).normal, async () => {
-      const found = await findUser(sql, nickname)
-      return await passwords.verify(password, found?.passwordHash, answerOver(reply)) ? found : undefined
+    const signal = answerOver(reply)
+    const user = await findUser(sql, nickname)
+    // An account is counted by its id, however its nickname is spelled, here as where the password is changed.
+    const session = await app.limitGuesses(reply, user?.id ?? lookupNickname(nickname).normal, async () => {
+      const isRight = await passwords.verify(password, user?.passwordHash, signal)
+      if (user === undefined || !isRight) return undefined
+      const token = await app.limitLogins(reply, user.id, () => startCheckedSession(user))
+      return token === undefined ? undefined : { token, userId: user.id, nickname: user.nickname }
     })
-    if (user === undefined) throw new InvalidCredentials()
-    const token = await startSession(redis, user.id)
-    // A change of the password ends the sessions that it finds: one that starts meanwhile, with the old one, has to end itself.
-    if ((await findUserById(sql, user.id))?.passwordHash !== user.passwordHash) {
-      await endSession(redis, token)
-      throw new InvalidCredentials()
-    }
-    return reply.code(200).send({ token, userId: user.id, nickname: user.nickname })
+    if (session === undefined) throw new InvalidCredentials()
+    return reply.code(200).send(session)
   })
 
   const logout = {
@@ -66,12 +74,12 @@ const accounts: FastifyPluginAsyncTypebox<{ config: Config }> = async (app, { co
     operationId: 'changePassword', summary: 'Change your password, and log out everywhere else', tags, body: ChangePassword(config.PASSWORD_MIN_LENGTH),
     response: { 204: NoContent, ...failures(...secretFailures, ...sessionFailures, InvalidCredentials) }
   }
-  app.put('/api/password', { onRequest: app.authenticate, schema: changePassword }, async (request, reply) => {
+  app.put('/api/password', { onRequest: [app.authenticate, app.limitSessionManagement], schema: changePassword }, async (request, reply) => {
     const { currentPassword, newPassword } = request.body
+    const signal = answerOver(reply)
     const user = await findUserById(sql, request.userId)
     if (user === undefined) throw new UserNotFound()
-    const signal = answerOver(reply)
-    const known = await app.limitFailures(reply, user.id, async () =>
+    const known = await app.limitGuesses(reply, user.id, async () =>
       await passwords.verify(currentPassword, user.passwordHash, signal) || undefined)
     if (!known) throw new InvalidCredentials()
     const newHash = await passwords.hash(newPassword, signal)

@@ -53,14 +53,15 @@ export default messages
 const ownMessages: FastifyPluginAsyncTypebox = async (app) => {
   const { sql, room: { follower, writer } } = app
   app.addHook('onRequest', app.authenticate)
+  app.addHook('onRequest', app.limitWrites)
 
-  const writeFailures = [...bodyFailures, ...sessionFailures, ...outages]
+  const writeFailures = [...bodyFailures, ...sessionFailures, RateLimited, ...outages]
 
   const post = {
     operationId: 'postMessage', summary: 'Say something', tags, body: CreateMessage, headers: PostHeaders,
-    response: { 201: PostedMessage, ...failures(InvalidRequest, ...writeFailures, IdempotencyKeyReused, RateLimited) }
+    response: { 201: PostedMessage, ...failures(InvalidRequest, ...writeFailures, IdempotencyKeyReused) }
   }
-  app.post('/api/messages', { schema: post, onRequest: app.limitPosts }, async (request, reply) => {
+  app.post('/api/messages', { schema: post }, async (request, reply) => {
     const { message, isReplay } = await writer.post(request.userId, request.body.text, request.headers['idempotency-key'])
     if (isReplay) reply.header('idempotency-replayed', 'true')
     return reply.code(201).send(message)

@@ -3,25 +3,31 @@ import { SessionId, SessionList } from '../../schemas/accounts.ts'
 import { NoContent } from '../../schemas/errors.ts'
 import { endOtherSessions, endSession, listSessions } from '../accounts/sessions.ts'
 import { findUserById } from '../accounts/users.ts'
-import { addressFailures, bodyFailures, failures, outages, sessionFailures, SessionUnknown, UserNotFound } from '../errors.ts'
+import {
+  addressFailures, bodyFailures, failures, outages, RateLimited, sessionFailures, SessionUnknown, UserNotFound
+} from '../errors.ts'
 import { bearerToken } from '../plugins/authenticate.ts'
 
 /** Where a user is logged in. */
 const sessions: FastifyPluginAsyncTypebox = async (app) => {
   const { redis, sql } = app
   app.addHook('onRequest', app.authenticate)
+  app.addHook('onRequest', app.limitSessionManagement)
   app.addHook('onRequest', async ({ userId }) => {
     if (await findUserById(sql, userId) === undefined) throw new UserNotFound()
   })
   const tags = ['sessions']
 
-  const list = { operationId: 'listSessions', summary: 'Where you are logged in', tags, response: { 200: SessionList, ...failures(...sessionFailures, ...outages) } }
+  const list = {
+    operationId: 'listSessions', summary: 'Where you are logged in', tags,
+    response: { 200: SessionList, ...failures(...sessionFailures, RateLimited, ...outages) }
+  }
   app.get('/api/sessions', { schema: list }, async (request, reply) =>
     reply.code(200).send(await listSessions(redis, request.userId, bearerToken(request))))
 
   const endOthers = {
     operationId: 'endOtherSessions', summary: 'Log out everywhere else', tags,
-    response: { 204: NoContent, ...failures(...bodyFailures, ...sessionFailures, ...outages) }
+    response: { 204: NoContent, ...failures(...bodyFailures, ...sessionFailures, RateLimited, ...outages) }
   }
   app.delete('/api/sessions', { schema: endOthers }, async (request, reply) => {
     await endOtherSessions(redis, request.userId, bearerToken(request))
@@ -30,7 +36,7 @@ const sessions: FastifyPluginAsyncTypebox = async (app) => {
 
   const endOne = {
     operationId: 'endSession', summary: 'End one session', tags, params: SessionId,
-    response: { 204: NoContent, ...failures(...bodyFailures, ...sessionFailures, SessionUnknown, ...addressFailures, ...outages) }
+    response: { 204: NoContent, ...failures(...bodyFailures, ...sessionFailures, SessionUnknown, ...addressFailures, RateLimited, ...outages) }
   }
   app.delete('/api/sessions/:id', { schema: endOne }, async (request, reply) => {
     const session = (await listSessions(redis, request.userId, bearerToken(request))).find(({ id }) => id === request.params.id)

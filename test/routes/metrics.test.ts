@@ -99,11 +99,11 @@ t.test('what a limit refuses is counted by limit', async (t) => {
   await ownUserIds(t, service.database)
   const headers = { 'x-forwarded-for': `10.${randomInt(256)}.${randomInt(256)}.${randomInt(256)}` } // counted apart from other tests
   const { body: { token } } = await service.call('POST', '/api/register', { headers, body: { nickname: 'alice', password: 'correct horse' } })
-  for (const limit of ['posts', 'registrations', 'failures']) t.equal(await read(service, `chat_rate_limit_rejections_total{limit="${limit}"}`), 0)
+  for (const limit of ['failures', 'logins', 'registrations', 'sessions', 'writes']) t.equal(await read(service, `chat_rate_limit_rejections_total{limit="${limit}"}`), 0)
   const statuses = await Promise.all(Array.from({ length: 14 }, async () => (await service.call('POST', '/api/messages', { token, body: { text: 'hello' } })).status))
   const refused = statuses.filter((status) => status === 429).length
   t.ok(refused > 0)
-  await becomes(t, service, 'chat_rate_limit_rejections_total{limit="posts"}', refused)
+  await becomes(t, service, 'chat_rate_limit_rejections_total{limit="writes"}', refused)
   for (let tries = 0; tries < 11; tries++) await service.call('POST', '/api/login', { headers, body: { nickname: 'alice', password: 'wrong' } })
   await becomes(t, service, 'chat_rate_limit_rejections_total{limit="failures"}', 1)
 })
