@@ -6,18 +6,36 @@ export type Log = Pick<FastifyBaseLogger, 'info' | 'warn' | 'error'>
 /** Ends the start; its message is the one line that the operator reads. */
 export class StartError extends Error {}
 
-/** Tries `attempt` until it resolves, with a log line for each failure. @throws {StartError} after that many seconds, with the last reason */
-export async function waitFor<Result> (engine: string, seconds: number, log: Pick<Log, 'warn'>,
-  attempt: () => Promise<Result>, pauseMs = 500): Promise<Result> {
+/**
+ * Tries `attempt` until it resolves, with a log line for each failure.
+ * @param options.pauseMs between two tries
+ * @param options.signal gives up at once, and rejects with the signal's reason; an attempt under way is not waited for
+ * @throws {StartError} after that many seconds, with the last reason
+ */
+export async function waitFor<Result> (engine: string, seconds: number, log: Pick<Log, 'warn'>, attempt: () => Promise<Result>,
+  { pauseMs = 500, signal }: { pauseMs?: number, signal?: AbortSignal | undefined } = {}): Promise<Result> {
   const deadline = Date.now() + seconds * 1000
   for (let tries = 1; ; tries++) {
+    signal?.throwIfAborted()
     try {
-      return await attempt()
+      return await unlessAborted(signal, attempt())
     } catch (error) {
+      signal?.throwIfAborted()
       const reason = error instanceof Error ? error.message || String((error as NodeJS.ErrnoException).code) : String(error)
       if (Date.now() >= deadline) throw new StartError(`${engine} is not usable after ${seconds} s: ${reason}`)
       log.warn({ tries, reason }, `waiting for ${engine}`)
-      await sleep(pauseMs)
+      await unlessAborted(signal, sleep(pauseMs))
     }
   }
+}
+
+/** Waits for `work` until the signal is aborted, and then rejects with its reason. */
+async function unlessAborted<Result> (signal: AbortSignal | undefined, work: Promise<Result>): Promise<Result> {
+  if (signal === undefined) return work
+  let abort = () => {}
+  const aborted = new Promise<never>((_resolve, reject) => {
+    abort = () => reject(signal.reason)
+    signal.addEventListener('abort', abort)
+  })
+  return Promise.race([work, aborted]).finally(() => signal.removeEventListener('abort', abort))
 }

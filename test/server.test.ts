@@ -28,9 +28,9 @@ t.test('a start that cannot be ends with one clear line and code 1', async (t) =
   const taken = new URL(await running.ready).port
   for (const [env, line] of [
     [{ HTTP_PORT: 'http' }, /^HTTP_PORT must be a whole number from 0 to 65535, not "http"$/],
-    [{ HTTP_PORT: taken }, /^HTTP_HOST or HTTP_PORT cannot be used: listen EADDRINUSE: address already in use /],
-    [{ HTTP_HOST: '203.0.113.1' }, /^HTTP_HOST or HTTP_PORT cannot be used: listen EADDRNOTAVAIL/],
-    [{ REDIS_HOST: '', DATA_DIR: '/dev/null/data' }, /^DATA_DIR cannot be used: ENOTDIR.* mkdir '\/dev\/null\/data'$/],
+    [{ HTTP_PORT: taken }, /^HTTP_PORT \d+ is in use: end the program that listens there, or set HTTP_PORT to another port$/],
+    [{ HTTP_HOST: '203.0.113.1' }, /^HTTP_HOST 203\.0\.113\.1 is not an address of this machine$/],
+    [{ REDIS_HOST: '', DATA_DIR: '/dev/null/data' }, /^DATA_DIR cannot be used, because \/dev\/null\/data is not a folder: set it to another one$/],
     [{ POSTGRES_PORT: '9', BOOT_TIMEOUT: '1' }, /^PostgreSQL at 127\.0\.0\.1:9 is not usable after 1 s: connect ECONNREFUSED/],
     [{ POSTGRES_PASSWORD: 'wrong', BOOT_TIMEOUT: '1' }, /^PostgreSQL at .* is not usable after 1 s: password authentication failed/],
     [{ REDIS_DB: '999', BOOT_TIMEOUT: '1' }, /^Redis at .* is not usable after 1 s: ERR .*index is out of range/],

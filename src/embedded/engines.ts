@@ -1,35 +1,54 @@
-import { createHash, randomBytes } from 'node:crypto'
-import { once } from 'node:events'
-import { existsSync, mkdirSync, realpathSync, statSync, writeFileSync } from 'node:fs'
-import { createServer } from 'node:net'
-import { join } from 'node:path'
 import { type Config, isExternal } from '../config.ts'
-import { type Log, StartError } from '../start.ts'
+import { type Log } from '../start.ts'
+import { type DataDir, openDataDir, unusable } from './data-dir.ts'
 import { startPostgres } from './postgres.ts'
 import type { Engine } from './process.ts'
 import { startRedis } from './redis.ts'
 
-/** Starts the engines that the configuration leads to no server for, on loopback, with data and a random password in `DATA_DIR`. @throws {StartError} */
-export async function startEngines (config: Config, log: Log): Promise<Engine> {
-  const starts = [...(isExternal('postgres', config) ? [] : [startPostgres]), ...(isExternal('redis', config) ? [] : [startRedis])]
-  if (starts.length === 0) return { settings: {}, stop: async () => {} }
-  mkdirSync(config.DATA_DIR, { recursive: true, mode: 0o700 })
-  const dataDir = realpathSync(config.DATA_DIR)
-  await lock(dataDir)
-  const passwordFile = join(dataDir, 'password')
-  if (!existsSync(passwordFile) || statSync(passwordFile).size === 0) writeFileSync(passwordFile, randomBytes(16).toString('hex'), { mode: 0o600 })
-  const engines = await Promise.all(starts.map((start) => start(dataDir, passwordFile, log)))
-  return {
-    settings: Object.assign({}, ...engines.map((engine) => engine.settings)),
-    stop: async () => { await Promise.all(engines.map((engine) => engine.stop())) }
+export interface Engines extends Engine {
+  /** Removes what this start made in `DATA_DIR`, after `stop`; for a start that failed before anybody used it. */
+  undo: () => void
+}
+
+/**
+ * Starts the engines that the configuration leads to no server for, on loopback, with data and a random password in `DATA_DIR`.
+ * @param signal gives up; then it rejects with the signal's reason. A start that failed leaves nothing behind
+ * @throws {StartError}
+ */
+export async function startEngines (config: Config, log: Log, signal?: AbortSignal): Promise<Engines> {
+  const starts = [
+    ...(isExternal('postgres', config) ? [] : [startPostgres]),
+    ...(isExternal('redis', config) ? [] : [startRedis])
+  ]
+  if (starts.length === 0) return { settings: {}, stop: async () => {}, undo: () => {} }
+  try {
+    const dataDir = await openDataDir(config.DATA_DIR)
+    return await startAll(starts, dataDir, log, signal)
+  } catch (error) {
+    throw isSystemError(error) ? unusable(config.DATA_DIR, error) : error
   }
 }
 
-/** Holds a folder until this process ends, however it ends: by an abstract socket (Linux alone has them) that is named after it. */
-async function lock (folder: string): Promise<void> {
-  if (process.platform !== 'linux') return
-  const name = `\0chat-backend-${createHash('sha256').update(folder).digest('hex').slice(0, 32)}`
-  await once(createServer().listen(name).unref(), 'listening').catch((cause) => {
-    throw new StartError(`another chat-backend is using the data in ${folder}: stop it, or set DATA_DIR to another folder`, { cause })
-  })
+const isSystemError = (error: unknown): error is NodeJS.ErrnoException => error instanceof Error && 'syscall' in error
+
+async function startAll (starts: (typeof startPostgres)[], { path, passwordFile, undo }: DataDir, log: Log, signal?: AbortSignal): Promise<Engines> {
+  // When one fails, the others are not waited for.
+  const givenUp = new AbortController()
+  const giveUp = () => givenUp.abort(signal?.reason)
+  if (signal?.aborted) giveUp()
+  signal?.addEventListener('abort', giveUp, { once: true })
+  const started = await Promise.allSettled(starts.map((start) => start(path, passwordFile, log, givenUp.signal).catch((error) => {
+    givenUp.abort(error)
+    throw error
+  })))
+  signal?.removeEventListener('abort', giveUp)
+
+  const engines = started.flatMap((one) => one.status === 'fulfilled' ? [one.value] : [])
+  const stop = async () => { await Promise.all(engines.map((engine) => engine.stop())) }
+  if (givenUp.signal.aborted) {
+    await stop()
+    undo()
+    throw givenUp.signal.reason
+  }
+  return { settings: Object.assign({}, ...engines.map((engine) => engine.settings)), stop, undo }
 }

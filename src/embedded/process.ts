@@ -1,6 +1,6 @@
 import { spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
-import { closeSync, openSync, readFileSync } from 'node:fs'
+import { closeSync, fstatSync, openSync, readFileSync } from 'node:fs'
 import { createServer } from 'node:net'
 import type { Config } from '../config.ts'
 import { type Log, StartError, waitFor } from '../start.ts'
@@ -15,27 +15,66 @@ export const runs = (program: string, ...args: string[]) => spawnSync(program, a
 /** Where the kernel can do it (Linux), interrupts the program that follows when the service dies without a word. */
 export const endedWithUs = () => runs('setpriv', '--version') ? ['setpriv', '--pdeathsig', 'INT'] : []
 
+/** What a program said went wrong, in one line: the first error that it printed, else its last line. */
+function complaint (output: string): string | undefined {
+  const lines = output.trim().split('\n')
+  return lines.find((line) => /\b(error|FATAL|PANIC): /.test(line)) ?? lines.at(-1)
+}
+
+/**
+ * Runs a program to its end, in a process group of its own, so that Ctrl-C reaches the service alone.
+ * @param signal ends it; then it rejects with the signal's reason, once the program is gone
+ * @throws {Error} with what it complained about
+ */
+export async function runProgram ([program = '', ...args]: string[], signal?: AbortSignal): Promise<void> {
+  signal?.throwIfAborted()
+  const child = spawn(program, args, { detached: true, stdio: ['ignore', 'ignore', 'pipe'] })
+  let output = ''
+  child.stderr.setEncoding('utf8').on('data', (text) => { output += text })
+  const end = () => child.kill('SIGTERM')
+  signal?.addEventListener('abort', end, { once: true })
+  const [code, killedBy] = await once(child, 'close').finally(() => signal?.removeEventListener('abort', end))
+  signal?.throwIfAborted()
+  if (code !== 0) throw new Error(complaint(output) || `it ended with ${killedBy ?? `code ${code}`}`)
+}
+
 /**
  * Starts a program in a process group of its own, so that Ctrl-C reaches the service alone, and waits until it is ready.
  * @param logFile gets what it prints
+ * @param signal gives up; then it rejects with the signal's reason, once the program is gone
  * @returns its orderly end: PostgreSQL waits on SIGTERM for its last connections, and for nobody on SIGINT
+ * @throws {StartError} with the last that it printed, when it ends instead of being ready
  */
-export async function startProgram ([program = '', ...args]: string[], { name, logFile, input = '', ready }: Start, log: Log): Promise<() => Promise<void>> {
+export async function startProgram ([program = '', ...args]: string[], { name, logFile, input = '', ready }: Start, log: Log,
+  signal?: AbortSignal): Promise<() => Promise<void>> {
+  signal?.throwIfAborted()
   const output = openSync(logFile, 'a', 0o600)
+  const { size: before } = fstatSync(output)
   const child = spawn(program, args, { detached: true, stdio: ['pipe', output, output] })
   closeSync(output)
   child.stdin?.on('error', () => {}).end(input)
-  const exited = once(child, 'exit')
-  const failed = exited.then(() => {
-    throw new StartError(`the embedded ${name} did not start: ${readFileSync(logFile, 'utf8').trim().split('\n').at(-1)} (see ${logFile})`)
+  const exited = once(child, 'exit').catch((error: Error) => [error.message])
+  const failed = exited.then(([how]) => {
+    const printed = readFileSync(logFile).subarray(before).toString()
+    throw new StartError(`the embedded ${name} did not start: ${complaint(printed) || `it ended with ${how}`} (see ${logFile})`)
   })
-  await Promise.race([waitFor(`the embedded ${name}`, 30, { warn: () => {} }, ready, 20), failed])
+  const stop = async (patienceMs: number) => {
+    child.kill('SIGTERM')
+    const impatience = setTimeout(() => child.kill('SIGINT'), patienceMs)
+    await exited.finally(() => clearTimeout(impatience))
+  }
+  try {
+    const quiet = { warn: () => {} }
+    await Promise.race([waitFor(`the embedded ${name}`, 30, quiet, ready, { pauseMs: 20, signal }), failed])
+  } catch (error) {
+    await stop(0)
+    throw error
+  }
   const lost = () => log.error(`the embedded ${name} ended by itself (see ${logFile})`)
   child.once('exit', lost)
   return async () => {
-    child.off('exit', lost).kill('SIGTERM')
-    const impatience = setTimeout(() => child.kill('SIGINT'), 2000)
-    await exited.finally(() => clearTimeout(impatience))
+    child.off('exit', lost)
+    await stop(2000)
   }
 }
 

@@ -15,7 +15,7 @@ export const externalEngines = () => ({
   REDIS_HOST: config.REDIS_HOST!, REDIS_PORT: `${config.REDIS_PORT}`, REDIS_PASSWORD: config.REDIS_PASSWORD ?? ''
 })
 
-const checkout = fileURLToPath(new URL('../..', import.meta.url))
+export const checkout = fileURLToPath(new URL('../..', import.meta.url))
 
 /** The built service in a process of its own, as `npm start` runs it. */
 export interface Server {
@@ -33,11 +33,13 @@ export interface Server {
 /**
  * @param uid the user to run as; this process must be root then
  * @param reader the user who must be able to read the checkout
+ * @param root the checkout, where it is another
  */
-export function startServer (t: Test, env: Record<string, string>, { uid, reader = uid }: { uid?: number, reader?: number | undefined } = {}): Server {
-  const [node, root] = [process.execPath, checkout].map((path) => reader ? readableBy(t, reader, path) : path) as [string, string]
+export function startServer (t: Test, env: Record<string, string>,
+  { uid, reader = uid, root = checkout }: { uid?: number, reader?: number | undefined, root?: string } = {}): Server {
+  const [node, code] = [process.execPath, root].map((path) => reader ? readableBy(t, reader, path) : path) as [string, string]
   // Through `env`, because tap adds its instruments to every Node process that a test starts.
-  const child = spawn('/usr/bin/env', ['-u', 'NODE_OPTIONS', node, join(root, 'dist/src/server.js')], {
+  const child = spawn('/usr/bin/env', ['-u', 'NODE_OPTIONS', node, join(code, 'dist/src/server.js')], {
     env: { PATH: process.env['PATH'], HTTP_HOST: '127.0.0.1', HTTP_PORT: '0', BCRYPT_COST: '4', ...env },
     stdio: ['ignore', 'pipe', 'inherit'],
     cwd: '/',
