@@ -1,4 +1,5 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
+import type { FastifyReply } from 'fastify'
 import { Account, ChangePassword, CreateAccount, Login, Session } from '../../schemas/accounts.ts'
 import { NoContent } from '../../schemas/errors.ts'
 import { endOtherSessions, endSession, startSession } from '../accounts/sessions.ts'
@@ -12,6 +13,8 @@ import {
 import { bearerToken } from '../plugins/authenticate.ts'
 import { answerOver } from '../requests.ts'
 
+const clientOf = (reply: FastifyReply) => ({ address: reply.request.clientAddress, signal: answerOver(reply) })
+
 /** Registration, login and logout, and the password between them. */
 const accounts: FastifyPluginAsyncTypebox<{ config: Config }> = async (app, { config }) => {
   const { passwords, redis, sql } = app
@@ -24,8 +27,9 @@ const accounts: FastifyPluginAsyncTypebox<{ config: Config }> = async (app, { co
   }
   app.post('/api/register', { schema: register }, async (request, reply) => {
     const { nickname, password } = request.body
+    const client = clientOf(reply)
     const userId = await app.limitRegistrations(reply, async () =>
-      insertUser(sql, nickname, await passwords.hash(password, answerOver(reply))))
+      insertUser(sql, nickname, await passwords.hash(password, client)))
     if (userId === undefined) throw new NicknameTaken()
     const token = await startSession(redis, userId).catch(async (error) => {
       // Without a session the answer is an error, and then no account may be left that holds the nickname.
@@ -49,11 +53,11 @@ const accounts: FastifyPluginAsyncTypebox<{ config: Config }> = async (app, { co
   }
   app.post('/api/login', { schema: login }, async (request, reply) => {
     const { nickname, password } = request.body
-    const signal = answerOver(reply)
+    const client = clientOf(reply)
     const user = await findUser(sql, nickname)
     // An account is counted by its id, however its nickname is spelled, here as where the password is changed.
     const session = await app.limitGuesses(reply, user?.id ?? lookupNickname(nickname).normal, async () => {
-      const isRight = await passwords.verify(password, user?.passwordHash, signal)
+      const isRight = await passwords.verify(password, user?.passwordHash, client)
       if (user === undefined || !isRight) return undefined
       const token = await app.limitLogins(reply, user.id, () => startCheckedSession(user))
       return token === undefined ? undefined : { token, userId: user.id, nickname: user.nickname }
@@ -76,13 +80,13 @@ const accounts: FastifyPluginAsyncTypebox<{ config: Config }> = async (app, { co
   }
   app.put('/api/password', { onRequest: [app.authenticate, app.limitSessionManagement], schema: changePassword }, async (request, reply) => {
     const { currentPassword, newPassword } = request.body
-    const signal = answerOver(reply)
+    const client = clientOf(reply)
     const user = await findUserById(sql, request.userId)
     if (user === undefined) throw new UserNotFound()
     const known = await app.limitGuesses(reply, user.id, async () =>
-      await passwords.verify(currentPassword, user.passwordHash, signal) || undefined)
+      await passwords.verify(currentPassword, user.passwordHash, client) || undefined)
     if (!known) throw new InvalidCredentials()
-    const newHash = await passwords.hash(newPassword, signal)
+    const newHash = await passwords.hash(newPassword, client)
 
     // Whatever fails on the way, no session that was there before lives on under a new password, and an error means that
     // the old password is still the one. The other sessions end first, while a failure has no other effect; then the password

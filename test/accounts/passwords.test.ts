@@ -1,38 +1,58 @@
+import { randomInt } from 'node:crypto'
 import { EventEmitter, once } from 'node:events'
 import { readdirSync, readFileSync } from 'node:fs'
 import { connect } from 'node:net'
 import { availableParallelism } from 'node:os'
+import { setTimeout as sleep } from 'node:timers/promises'
 import t from 'tap'
 import { createPasswords, MAX_WAITING } from '../../src/accounts/passwords.ts'
 import { Busy, ClientGone } from '../../src/errors.ts'
+import { counterKey } from '../../src/plugins/rate-limits.ts'
 import { startService } from '../helpers/app.ts'
+import { openRedis } from '../helpers/database.ts'
+import { waitUntil } from '../helpers/raw.ts'
 
 const threads = Math.max(1, availableParallelism() - 1)
 const never = new AbortController().signal
+const client = { address: '192.0.2.1', signal: never }
 
 t.test('so many wait and no more; who gave up is not worked for', async (t) => {
   const passwords = createPasswords(8)
   t.teardown(passwords.close)
-  const working = Array.from({ length: threads }, () => passwords.hash('x', never))
+  const working = Array.from({ length: threads }, () => passwords.hash('x', client))
   const impatient = new AbortController()
-  const waiting = Array.from({ length: MAX_WAITING }, (_, i) => passwords.verify('x', undefined, i === 0 ? impatient.signal : never))
-  await t.rejects(passwords.hash('x', never), Busy)
-  await t.rejects(passwords.verify('x', undefined, never), Busy)
+  const waiting = Array.from({ length: MAX_WAITING }, (_, i) => passwords.verify('x', undefined, i === 0 ? { ...client, signal: impatient.signal } : client))
+  await t.rejects(passwords.hash('x', client), Busy)
+  await t.rejects(passwords.verify('x', undefined, client), Busy)
   impatient.abort()
   await t.rejects(waiting.shift()!, ClientGone)
-  const instead = passwords.hash('x', never) // in the place that became free
-  await t.rejects(passwords.hash('x', never), Busy)
-  await t.rejects(passwords.hash('x', AbortSignal.abort()), ClientGone)
+  const instead = passwords.hash('x', client) // in the place that became free
+  await t.rejects(passwords.hash('x', client), Busy)
+  await t.rejects(passwords.hash('x', { ...client, signal: AbortSignal.abort() }), ClientGone)
   for (const hash of await Promise.all([...working, instead])) t.match(hash, /^\$2b\$08\$.{53}$/)
   t.strictSame(new Set(await Promise.all(waiting)), new Set([false]))
-  t.ok(await passwords.verify('x', await passwords.hash('x', never), never), 'and it goes on')
+  t.ok(await passwords.verify('x', await passwords.hash('x', client), client), 'and it goes on')
+})
+
+t.test('addresses take turns, and one that fills the queue makes room for another', async (t) => {
+  const passwords = createPasswords(4)
+  t.teardown(passwords.close)
+  const order: string[] = []
+  const hash = (address: string) => passwords.hash('x', { address, signal: never }).then(() => { order.push(address) })
+  const greedy = Promise.allSettled(Array.from({ length: threads + MAX_WAITING }, () => hash('greedy')))
+  await Promise.all([hash('modest'), hash('modest')])
+  t.ok(order.indexOf('modest') <= 2 * threads, `the first after ${order.indexOf('modest')} others`)
+  t.ok(order.lastIndexOf('modest') <= 5 * threads, `the second after ${order.lastIndexOf('modest')} others`)
+  const refused = (await greedy).filter(({ status }) => status === 'rejected')
+  t.equal(refused.length, 2)
+  for (const result of refused) t.match(result, { reason: Busy })
 })
 
 t.test('an error in a thread is that of one password, and the next one works', async (t) => {
   const passwords = createPasswords(99) // a cost that bcrypt does not know
   t.teardown(passwords.close)
-  await t.rejects(Promise.all(Array.from({ length: threads + 1 }, () => passwords.hash('x', never))))
-  t.notOk(await passwords.verify('x', '$2b$04$' + '.'.repeat(53), never))
+  await t.rejects(Promise.all(Array.from({ length: threads + 1 }, () => passwords.hash('x', client))))
+  t.notOk(await passwords.verify('x', '$2b$04$' + '.'.repeat(53), client))
 })
 
 t.test('threads have a low priority, and end', { skip: process.platform !== 'linux' }, async (t) => {
@@ -41,7 +61,7 @@ t.test('threads have a low priority, and end', { skip: process.platform !== 'lin
   }).filter((value) => value === '10').length
   const before = nice()
   const passwords = createPasswords(4)
-  await Promise.all(Array.from({ length: threads + 1 }, () => passwords.hash('x', never)))
+  await Promise.all(Array.from({ length: threads + 1 }, () => passwords.hash('x', client)))
   t.equal(nice(), before + threads)
   await passwords.close()
   while (nice() !== before);
@@ -79,4 +99,56 @@ t.test('a storm of logins: those beyond the queue are told to come back, those w
   const socket = await send('last', 'close')
   const [[answer]] = await Promise.all([once(socket, 'data'), app.close()])
   t.match(`${answer}`, /^HTTP\/1\.1 401 /, 'a shutdown finishes what has begun')
+})
+
+t.test('two addresses with ten accounts each, ten logins at a time for each account, do not keep a third one out', async (t) => {
+  const { call, logs } = await startService(t, { BCRYPT_COST: 6, RATE_LIMIT: 'on', TRUST_PROXY: '127.0.0.1' })
+  const newAddress = () => `10.${randomInt(256)}.${randomInt(256)}.${randomInt(256)}`
+  const post = (path: string, address: string, nickname: string) => call('POST', path, {
+    body: { nickname, password: 'correct horse' }, headers: { 'x-forwarded-for': address, 'x-request-id': nickname.replaceAll(' ', '-') }
+  })
+  const [third, ...others] = [newAddress(), newAddress(), newAddress()]
+  await post('/api/register', third, 'third')
+  const storm = { isOver: false }
+  const attackers = others.flatMap((address, i) => Array.from({ length: 10 }, async (_, n) => {
+    const nickname = `user ${i} ${n}`
+    await post('/api/register', address, nickname)
+    await Promise.all(Array.from({ length: 10 }, async () => {
+      while (!storm.isOver) await post('/api/login', address, nickname)
+    }))
+  }))
+  const logins = () => logs.filter(({ route, status }) => route === '/api/login' && status === 200).map(({ requestId }) => requestId)
+  while (logins().length < 20) await sleep(20)
+  for (let i = 0; i < 10; i++) t.equal((await post('/api/login', third, 'third')).status, 200)
+  storm.isOver = true
+  await Promise.all(attackers)
+  const turns = logins().join(' ').split(/ ?third ?/).slice(1, -1).map((between) => between.split(' ').length)
+  // A few while its next request is on its way, and one of each address while it waits.
+  t.ok(turns.every((others) => others < MAX_WAITING / 4), `between its logins there were ${turns.join()} of the others`)
+})
+
+t.test('nobody is hashed for who pipelined many logins, or sent them on many connections, and went away', async (t) => {
+  const { app, url, logs } = await startService(t, { BCRYPT_COST: 10, RATE_LIMIT: 'on' })
+  const redis = openRedis(t)
+  const nickname = `nobody ${randomInt(2 ** 40)}`
+  const body = JSON.stringify({ nickname, password: 'correct horse' })
+  const request = `POST /api/login HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: ${body.length}\r\n\r\n${body}`
+  const arrivals = new EventEmitter().setMaxListeners(0)
+  app.server.on('request', ({ socket }) => arrivals.emit(`${socket.remotePort}`))
+  const send = async (count: number) => {
+    const socket = connect(Number(new URL(url).port), '127.0.0.1')
+    await once(socket, 'connect')
+    const arrived = once(arrivals, `${socket.localPort}`)
+    socket.write(request.repeat(count))
+    await arrived
+    return socket
+  }
+  const sockets = await Promise.all([95, ...Array<number>(9).fill(3)].map(send))
+  await waitUntil('all of them wait', () => app.passwords.queue.waiting === sockets.length - threads)
+  for (const socket of sockets) socket.resetAndDestroy()
+  await waitUntil('nothing is hashed', () => app.passwords.queue.running + app.passwords.queue.waiting === 0)
+  // What was not hashed has told nothing about the password, so it does not count as a failed login.
+  const counted = () => redis.zcard(counterKey('failed-logins-by-account', ['127.0.0.1', nickname]))
+  await waitUntil('only what was hashed is counted', async () => await counted() <= threads)
+  t.strictSame(logs.filter(({ level }) => Number(level) > 30), [])
 })
