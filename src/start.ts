@@ -10,7 +10,7 @@ export class StartError extends Error {}
  * Tries `attempt` until it resolves, with a log line for each failure.
  * @param options.pauseMs between two tries
  * @param options.signal gives up at once, and rejects with the signal's reason; an attempt under way is not waited for
- * @throws {StartError} after that many seconds, with the last reason
+ * @throws {StartError} after that many seconds, with the last reason; or at once, where the attempt throws one
  */
 export async function waitFor<Result> (engine: string, seconds: number, log: Pick<Log, 'warn'>, attempt: () => Promise<Result>,
   { pauseMs = 500, signal }: { pauseMs?: number, signal?: AbortSignal | undefined } = {}): Promise<Result> {
@@ -21,6 +21,7 @@ export async function waitFor<Result> (engine: string, seconds: number, log: Pic
       return await unlessAborted(signal, attempt())
     } catch (error) {
       signal?.throwIfAborted()
+      if (error instanceof StartError) throw error
       const reason = error instanceof Error ? error.message || String((error as NodeJS.ErrnoException).code) : String(error)
       if (Date.now() >= deadline) throw new StartError(`${engine} is not usable after ${seconds} s: ${reason}`)
       log.warn({ tries, reason }, `waiting for ${engine}`)

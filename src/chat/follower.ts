@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import pg from 'pg'
 import { createQuery, type Query } from '../database/query.ts'
 import type { Log } from '../start.ts'
-import { LOG_PAGE, readLog } from './log.ts'
+import { readLog } from './log.ts'
 import { newestMessages } from './messages.ts'
 import { TAIL_LENGTH, type Timeline } from './timeline.ts'
 
@@ -129,8 +129,8 @@ export class Follower {
   async #read (query: Query): Promise<void> {
     for (let isMore = true; isMore;) {
       const from = this.#timeline.seq
-      const entries = await readLog(query, from)
-      isMore = entries.length === LOG_PAGE
+      const { entries, hasNext } = await readLog(query, from)
+      isMore = hasNext
       if (!this.#timeline.apply(from, entries)) this.#timeline.load(await newestMessages(query, TAIL_LENGTH))
     }
     if (!this.#hasFailed || !this.#isWoken) this.#timeline.confirm()

@@ -1,7 +1,7 @@
 import type { events } from '../../schemas/events.ts'
 import type { Message } from '../../schemas/messages.ts'
 import type { Query } from '../database/query.ts'
-import { type MessageRow, toMessage } from './messages.ts'
+import { isExact, messageColumns, type MessageRow, toMessage, visibleMessages } from './messages.ts'
 
 /**
  * One row of the log, which the triggers of src/database/migrations.ts write. `message` is the living one, as it was when
@@ -9,19 +9,39 @@ import { type MessageRow, toMessage } from './messages.ts'
  */
 export interface LogEntry { seq: number, kind: keyof typeof events, id: number, message: Message | undefined }
 
-export type LogRow = { seq: number, kind: LogEntry['kind'], message_id: number } & (MessageRow | { id: null })
+/** `has_next` tells whether the log goes on after this row. */
+export type LogRow = { seq: number, kind: LogEntry['kind'], message_id: number, has_next: boolean } & (MessageRow | { id: null })
 
-/** How many entries are read at a time. */
-export const LOG_PAGE = 1000
+/** How many entries are read at a time, and with how many bytes of text at the most, after the first entry. */
+const LOG_PAGE = 1000
+const LOG_PAGE_BYTES = 8 * 2 ** 20
 
-/** Reads the log from the entry `$1` on, that one included: when it is not the first row, the log does not reach back to it. */
+/**
+ * Reads the log from the entry `$1` on, that one included: when it is not the first row, the log does not reach back to it.
+ * What happened to a message whose id is not exact is told as an update of nothing.
+ */
 export const READ_LOG = `
-  select event.seq, event.kind, event.message_id, message.id, message.user_id, author.nickname, message.text, message.created_at
-  from chat_event event left join chat_message message on message.id = event.message_id left join chat_user author on author.id = message.user_id
-  where event.seq >= $1 order by event.seq limit ${LOG_PAGE}`
+  select seq, kind, message_id, has_next, ${messageColumns('entry', 'entry')} from (
+    select event.*, message.*,
+      lead(true, 1, false) over (order by event.seq) as has_next,
+      sum(octet_length(message.text)) over (order by event.seq rows between unbounded preceding and 1 preceding) as bytes_before
+    from (
+      select seq, case when ${isExact('message_id')} or kind = 'reset' then kind else 'message_updated' end as kind, message_id
+      from chat_event where seq >= $1 order by seq limit ${LOG_PAGE + 1}
+    ) event left join lateral (
+      select message.*, author.nickname
+      from ${visibleMessages("and id = event.message_id and event.kind <> 'message_deleted' and event.seq > $1")}
+      join chat_user author on author.id = message.user_id
+    ) message on true
+  ) entry where bytes_before is null or bytes_before < ${LOG_PAGE_BYTES} order by seq limit ${LOG_PAGE}`
 
 export const toLogEntry = (row: LogRow): LogEntry =>
   ({ seq: row.seq, kind: row.kind, id: row.message_id, message: row.id === null ? undefined : toMessage(row) })
 
+/** Entries in their order, and whether the log went on after them when they were read. */
+export interface LogPage { entries: LogEntry[], hasNext: boolean }
+
+export const toLogPage = (rows: LogRow[]): LogPage => ({ entries: rows.map(toLogEntry), hasNext: rows.at(-1)?.has_next ?? false })
+
 /** Reads the log from the entry `seq` on, that one included. */
-export const readLog = async (query: Query, seq: number): Promise<LogEntry[]> => (await query<LogRow>(READ_LOG, [seq])).map(toLogEntry)
+export const readLog = async (query: Query, seq: number): Promise<LogPage> => toLogPage(await query<LogRow>(READ_LOG, [seq]))

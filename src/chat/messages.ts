@@ -1,25 +1,57 @@
 import { MAX_PAGE, type Message, type PageOfMessages } from '../../schemas/messages.ts'
 import type { Query } from '../database/query.ts'
 
-export interface MessageRow { id: number, user_id: number, nickname: string, text: string, created_at: Date }
+/** `created_ms` is milliseconds since 1970. */
+export interface MessageRow { id: number, user_id: number, nickname: string, text: string, created_ms: number }
 
-export const toMessage = (row: MessageRow): Message =>
-  ({ id: row.id, userId: row.user_id, nickname: row.nickname, text: row.text, createdAt: row.created_at.toISOString() })
+// A longer text, which only another program can store, is cut: it would keep everybody waiting, or not go through at all.
+const MAX_TEXT_BYTES = 2 ** 24
+const CUT_TEXT_LENGTH = 4_000_000 // code points, of four bytes at most
+
+/** A time in SQL as milliseconds since 1970, whatever `DateStyle` is, and within the years that RFC 3339 has. */
+export const milliseconds = (time: string) => `floor(extract(epoch from
+  least(greatest(${time}, '0001-01-01 00:00:00+00'), '9999-12-31 23:59:59.999+00')) * 1000)::bigint`
+
+/** An id in SQL that JSON readers keep exact (RFC 8259, section 6). Rows with others are left out. */
+export const isExact = (id: string) => `${id} between -${Number.MAX_SAFE_INTEGER} and ${Number.MAX_SAFE_INTEGER}`
+
+/** What a `MessageRow` has, from the FROM items that are named here. */
+export const messageColumns = (message = 'message', author = 'author') => `
+  ${message}.id, ${message}.user_id, ${author}.nickname, ${milliseconds(`${message}.created_at`)} as created_ms,
+  case when octet_length(${message}.text) <= ${MAX_TEXT_BYTES} then ${message}.text
+    else left(${message}.text, ${CUT_TEXT_LENGTH}) || '…' end as text`
+
+/**
+ * The messages that readers may see, as a FROM item named `message`. Where chat_message has a column `deleted_at`, which a later
+ * version of Django adds, a message that has it set is deleted. Where it has not, the name is looked up in the query around
+ * this one, and found in `absent`: so a statement needs no change when the column appears.
+ */
+export const visibleMessages = (conditions = '') => `(select null::timestamptz as deleted_at) absent cross join lateral (
+  select id, user_id, text, created_at from chat_message
+  where deleted_at is null and ${isExact('id')} and ${isExact('user_id')} ${conditions}
+) message`
+
+export const toMessage = (row: MessageRow): Message => ({
+  id: row.id,
+  userId: row.user_id,
+  nickname: row.nickname,
+  text: row.text,
+  createdAt: new Date(row.created_ms).toISOString()
+})
 
 /** Messages ascending by id, and where the log of events stands in the same snapshot. */
 export interface Snapshot { messages: Message[], cursor: number }
 
 // One row at the least, so that an empty page has a cursor as well.
-const page = (condition: string, order: 'asc' | 'desc', limit: string) => `
+const page = (conditions: string, order: 'asc' | 'desc', limit: string) => `
   select cursor.seq as cursor, page.* from (select max(seq) as seq from chat_event) cursor left join lateral (
-    select message.id, message.user_id, author.nickname, message.text, message.created_at
-    from chat_message message join chat_user author on author.id = message.user_id
-    ${condition} order by message.id ${order} limit ${limit}
+    select ${messageColumns()} from ${visibleMessages(conditions)} join chat_user author on author.id = message.user_id
+    order by message.id ${order} limit ${limit}
   ) page on true order by page.id`
 
 const NEWEST = page('', 'desc', '$1')
-const AFTER = page('where message.id > $1', 'asc', '$2')
-const BEFORE = page('where message.id < $1', 'desc', '$2')
+const AFTER = page('and id > $1', 'asc', '$2')
+const BEFORE = page('and id < $1', 'desc', '$2')
 
 /** Reads one page. Each kind has an SQL text of its own, because PostgreSQL plans one text for all of them for the worst. */
 export async function listMessages (query: Query, { limit, after_id: after, before_id: before }: PageOfMessages): Promise<Snapshot> {
@@ -38,8 +70,8 @@ async function snapshot (query: Query, sql: string, values: number[]): Promise<S
 
 const EDIT = `
   update chat_message message set text = $3 from chat_user author
-  where message.id = $1 and message.user_id = $2 and author.id = message.user_id
-  returning message.id, message.user_id, author.nickname, message.text, message.created_at`
+  where message.id = (select message.id from ${visibleMessages('and id = $1 and user_id = $2')}) and author.id = message.user_id
+  returning ${messageColumns()}`
 
 /** Changes the text of the user's own message. @returns it as it is now, or undefined when there is none of this user with that id */
 export async function editMessage (query: Query, id: number, userId: number, text: string): Promise<Message | undefined> {

@@ -74,7 +74,7 @@ export class EventStreams {
         if (frames.length > 0) response.write(Buffer.concat(frames))
         return
       }
-      const entries = await readLog(this.#query, seq)
+      const { entries } = await readLog(this.#query, seq)
       if (entries[0]?.seq !== seq) {
         response.write(this.#timeline.resetFrame)
         seq = this.#timeline.seq

@@ -4,8 +4,8 @@ import type { Pipeline, Query } from '../database/query.ts'
 import { Busy, DatabaseUnavailable, IdempotencyKeyReused, UserNotFound } from '../errors.ts'
 import { channels, traced } from '../tracing.ts'
 import type { Follower } from './follower.ts'
-import { LOG_PAGE, type LogRow, READ_LOG, toLogEntry } from './log.ts'
-import { type MessageRow, toMessage } from './messages.ts'
+import { type LogRow, READ_LOG, toLogPage } from './log.ts'
+import { messageColumns, type MessageRow, milliseconds, toMessage, visibleMessages } from './messages.ts'
 import type { Timeline } from './timeline.ts'
 
 const MAX_QUEUE = 2000
@@ -22,7 +22,7 @@ const POST_ONE = `
     insert into chat_message_key (user_id, key, message_id, digest)
     select $1, $3::text, id, sha256(convert_to($2, 'UTF8')) from message where $3::text is not null
   )
-  select 1 as n, message.id, author.nickname, message.created_at from message, author`
+  select 1 as n, message.id, author.nickname, ${milliseconds('message.created_at')} as created_ms from message, author`
 
 // Ids are given in the order of the rows, so the n-th smallest is the n-th row's. Both are put together as arrays, because a join
 // would compare each with each: its kinds that do better are off (src/plugins/postgres.ts).
@@ -42,23 +42,38 @@ const POST_MANY = `
     insert into chat_message_key (user_id, key, message_id, digest)
     select $1[n], ($3::text[])[n], id, sha256(convert_to($2[n], 'UTF8')) from posted where ($3::text[])[n] is not null
   )
-  select n, id, nickname, created_at from posted`
+  select n, id, nickname, ${milliseconds('created_at')} as created_ms from posted`
 
 const FIND_CLAIMED = `
-  select given.n, claimed.digest = sha256(convert_to(given.text, 'UTF8')) as is_same,
-    message.id, message.user_id, author.nickname, message.text, message.created_at
+  select given.n, claimed.digest = sha256(convert_to(given.text, 'UTF8')) as is_same, ${messageColumns()}
   from unnest($1::bigint[], $2::text[], $3::text[]) with ordinality as given (user_id, text, key, n)
   join chat_message_key claimed on claimed.user_id = given.user_id and claimed.key = given.key
-  join chat_message message on message.id = claimed.message_id join chat_user author on author.id = message.user_id`
+  cross join lateral (select message.* from ${visibleMessages('and id = claimed.message_id')}) message
+  join chat_user author on author.id = message.user_id`
+
+// Without its message a key claims nothing. That happens where the triggers did not fire when the message went.
+const RELEASE_KEY = `
+  delete from chat_message_key key where user_id = $1 and key = $2
+  and not exists (select from ${visibleMessages('and id = key.message_id')})`
 
 /** A message as it was stored, and whether that was by an earlier request with the same key. */
 export interface Posted { message: Message, isReplay: boolean }
 
-type Inserted = Pick<MessageRow, 'id' | 'nickname' | 'created_at'> & { n: number }
-interface Post { userId: number, text: string, key: string | null, resolve: (posted: Posted) => void, reject: (error: unknown) => void }
+type Inserted = Pick<MessageRow, 'id' | 'nickname' | 'created_ms'> & { n: number }
+interface Post {
+  userId: number
+  text: string
+  key: string | null
+  resolve: (posted: Posted) => void
+  reject: (error: unknown) => void
+}
 
 const columns = (posts: Post[]) => [posts.map(({ userId }) => userId), posts.map(({ text }) => text), posts.map(({ key }) => key)]
 const codeOf = (error: unknown) => error instanceof DatabaseError ? error.code : undefined
+
+const rejectAll = (posts: Post[], error: unknown) => {
+  for (const { reject } of posts) reject(error)
+}
 
 /**
  * Writes messages, one batch at a time: what comes in while a batch is under way is the next one, so that one commit serves
@@ -113,20 +128,22 @@ export class MessageWriter {
 
   /** Settles each of the posts. */
   async #write (posts: Post[], tries = 1): Promise<void> {
+    let rows: Inserted[]
     try {
-      const rows = await this.#follower.spare(() => this.#insert(posts))
-      const inserted = new Map(rows.map((row) => [row.n, row]))
-      for (const [i, { userId, text, resolve, reject }] of posts.entries()) {
-        const row = inserted.get(i + 1)
-        if (row) resolve({ message: toMessage({ ...row, user_id: userId, text }), isReplay: false })
-        else reject(new UserNotFound())
-      }
+      rows = await this.#follower.spare(() => this.#insert(posts))
     } catch (error) {
-      // Whoever waits would only wait as long for the same.
-      if (error instanceof DatabaseUnavailable) for (const { reject } of [...posts, ...this.#queue.splice(0)]) reject(error)
+      // Queued posts would hit the same outage, so they fail now.
+      if (error instanceof DatabaseUnavailable) rejectAll([...posts, ...this.#queue.splice(0)], error)
       // Another transaction was in the way, and this one was rolled back.
       else if (/^40/.test(codeOf(error) ?? '') && tries < MAX_TRIES) await this.#write(posts, tries + 1)
-      else await this.#writeApart(posts, error)
+      else await this.#writeApart(posts, error, tries)
+      return
+    }
+    const inserted = new Map(rows.map((row) => [row.n, row]))
+    for (const [i, { userId, text, resolve, reject }] of posts.entries()) {
+      const row = inserted.get(i + 1)
+      if (row) resolve({ message: toMessage({ ...row, user_id: userId, text }), isReplay: false })
+      else reject(new UserNotFound())
     }
   }
 
@@ -135,29 +152,68 @@ export class MessageWriter {
     const [first] = posts
     const [rows, log] = await this.#pipeline<Inserted, LogRow>(
       first && posts.length === 1 ? [POST_ONE, [first.userId, first.text, first.key]] : [POST_MANY, columns(posts)], [READ_LOG, [from]])
-    if (!log || log.length === LOG_PAGE || !this.#timeline.apply(from, log.map(toLogEntry))) await this.#follower.caughtUp()
+    if (!log || !this.#take(from, log)) await this.#follower.caughtUp()
     return rows
   }
 
-  /** One of the posts was refused, and with it all: those whose key was claimed before get their message, and the others are tried in halves. */
-  async #writeApart (posts: Post[], error: unknown): Promise<void> {
-    const rest = new Set(posts)
+  /** @returns whether all that is in the log is in the Timeline. It never throws, because the posts are stored by now. */
+  #take (from: number, log: LogRow[]): boolean {
     try {
-      for (const row of await this.#query<MessageRow & { n: number, is_same: boolean }>(FIND_CLAIMED, columns(posts))) {
-        const post = posts[row.n - 1]
-        if (!post) continue
-        rest.delete(post)
-        // Another replica may have written it, just now. Whoever waits for that holds up nobody else.
-        if (row.is_same) void this.#follower.caughtUp().then(() => post.resolve({ message: toMessage(row), isReplay: true }))
-        else post.reject(new IdempotencyKeyReused())
-      }
-    } catch (error) {
-      for (const { reject } of posts) reject(error)
+      const { entries, hasNext } = toLogPage(log)
+      return this.#timeline.apply(from, entries) && !hasNext
+    } catch {
+      return false // The follower reads the same, and says what is wrong with it.
+    }
+  }
+
+  /** One of the posts was refused, and with it all: those whose key was claimed before get their message, and the others are tried in halves. */
+  async #writeApart (posts: Post[], error: unknown, tries: number): Promise<void> {
+    let rest: Post[]
+    try {
+      rest = await this.#replay(posts)
+    } catch (outage) {
+      rejectAll(posts, outage)
       return
     }
-    const half = Math.ceil(rest.size / 2)
-    if (posts.length > 1) for (const part of [[...rest].slice(0, half), [...rest].slice(half)]) if (part.length > 0) await this.#write(part)
-    // A broken foreign key: the user was deleted while the message was written.
-    for (const { reject } of posts.length === 1 ? rest : []) reject(codeOf(error) === '23503' ? new UserNotFound() : error)
+    const [post] = rest
+    if (posts.length > 1) {
+      const half = Math.ceil(rest.length / 2)
+      for (const part of [rest.slice(0, half), rest.slice(half)]) {
+        if (part.length > 0) await this.#write(part)
+      }
+    } else if (post && codeOf(error) === '23505' && tries < MAX_TRIES) {
+      // The message that had claimed the key was deleted meanwhile, or its key outlived it.
+      await this.#query(RELEASE_KEY, [post.userId, post.key]).catch(() => {})
+      await this.#write([post], tries + 1)
+    } else {
+      // A broken foreign key: the user was deleted while the message was written.
+      rejectAll(rest, codeOf(error) === '23503' ? new UserNotFound() : error)
+    }
+  }
+
+  /**
+   * Answers the posts whose key was claimed before with their message.
+   * @returns the others; all of them, where one of the posts is such that none can be looked up with it
+   * @throws {DatabaseUnavailable}
+   */
+  async #replay (posts: Post[]): Promise<Post[]> {
+    const rows = await this.#query<MessageRow & { n: number, is_same: boolean }>(FIND_CLAIMED, columns(posts)).catch((error: unknown) => {
+      if (error instanceof DatabaseUnavailable) throw error
+      return []
+    })
+    const rest = new Set(posts)
+    for (const row of rows) {
+      const post = posts[row.n - 1]
+      if (!post) continue
+      rest.delete(post)
+      if (!row.is_same) {
+        post.reject(new IdempotencyKeyReused())
+        continue
+      }
+      const posted = { message: toMessage(row), isReplay: true }
+      // Another replica may have written it, just now. Whoever waits for that holds up nobody else.
+      void this.#follower.caughtUp().then(() => post.resolve(posted), post.reject)
+    }
+    return [...rest]
   }
 }

@@ -4,7 +4,7 @@ import pg from 'pg'
 import type { Config } from '../config.ts'
 import { migrate } from '../database/migrate.ts'
 import { createPipeline, createQuery, type Pipeline, type Query } from '../database/query.ts'
-import { type Log, waitFor } from '../start.ts'
+import { type Log, StartError, waitFor } from '../start.ts'
 
 declare module 'fastify' {
   interface FastifyInstance { sql: Query, pipeline: Pipeline }
@@ -81,6 +81,12 @@ export function connectionOptions (config: Config, limits = LIMITS): pg.ClientCo
   }
 }
 
+/** @throws {StartError} where the database cannot keep every text that a client may send */
+async function checkEncoding (client: pg.Client): Promise<void> {
+  const { rows: [{ name, encoding }] } = await client.query("select current_database() as name, current_setting('server_encoding') as encoding")
+  if (encoding !== 'UTF8') throw new StartError(`the database ${name} must have the encoding UTF8, not ${encoding}`)
+}
+
 /** Waits for the server at most `BOOT_TIMEOUT` seconds, and migrates the database unless `MIGRATE` is off. */
 export async function migrateWhenReady (config: Config, log: Log): Promise<void> {
   const where = config.POSTGRES_URL === undefined ? `${config.POSTGRES_HOST}:${config.POSTGRES_PORT}` : new URL(config.POSTGRES_URL).host
@@ -89,6 +95,7 @@ export async function migrateWhenReady (config: Config, log: Log): Promise<void>
     client.on('error', () => {}) // A query reports it as well.
     try {
       await client.connect()
+      await checkEncoding(client)
       if (config.MIGRATE !== 'off') await migrate(client, log, config.MIGRATE === 'own')
     } finally {
       await client.end()

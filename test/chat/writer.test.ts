@@ -1,6 +1,6 @@
 import t from 'tap'
 import { startService } from '../helpers/app.ts'
-import { config, connect } from '../helpers/database.ts'
+import { admin, config, connect } from '../helpers/database.ts'
 import { startProxy } from '../helpers/proxy.ts'
 
 const range = (count: number) => Array.from({ length: count }, (_, i) => i)
@@ -144,4 +144,60 @@ t.test('a deadlock with somebody else\'s transaction is tried again', async (t) 
   await client.query("insert into chat_message (user_id, text, created_at) values ($1, 'other', now())", [userId]).catch(() => client.query('rollback'))
   await client.query('commit')
   t.equal((await posted).status, 201)
+})
+
+t.test('one post that the database cannot take keeps no other of its batch from being stored, keys or not', async (t) => {
+  const { app, register, database } = await startService(t)
+  const { userId } = await register()
+  const { writer } = app.room
+  const held = writer.post(userId, 'the batch before')
+  const posts = range(20).map((n) => writer.post(userId, n === 7 ? 'a\0b' : `message ${n}`, n % 2 ? `key-${n}` : null))
+  const outcomes = await Promise.allSettled([held, ...posts])
+  t.strictSame(outcomes.flatMap(({ status }, n) => status === 'rejected' ? [n - 1] : []), [7])
+  t.equal((await (await connect(t, database)).query('select from chat_message')).rowCount, 20)
+})
+
+t.test('what was committed is answered 201, also where it cannot be read back', async (t) => {
+  const role = `test_unread_${process.pid}`
+  t.teardown(() => admin(`drop role if exists ${role}`))
+  const { database } = await startService(t)
+  const client = await connect(t, database)
+  await client.query(`create role ${role} login password 'x'; grant select, insert, update, delete on all tables in schema public to ${role}`)
+  const { call, register } = await startService(t, { POSTGRES_DB: database, POSTGRES_USER: role, POSTGRES_PASSWORD: 'x', MIGRATE: 'off' })
+  const { token } = await register()
+  const post = (text: string, key?: string) => call('POST', '/api/messages', { token, body: { text }, headers: { ...(key && { 'idempotency-key': key }) } })
+  await client.query(`revoke select on chat_event from ${role}`)
+  const answers = [await post('alone'), await post('keyed', 'key'), await post('keyed', 'key'), ...await Promise.all(range(10).map((n) => post(`many ${n}`)))]
+  t.strictSame(answers.map(({ status }) => status), answers.map(() => 201))
+  t.equal(new Set(answers.map(({ body }) => body.id)).size, answers.length - 1)
+  t.equal((await client.query('select from chat_message')).rowCount, answers.length - 1, 'each once')
+  await client.query(`drop owned by ${role}`)
+})
+
+t.test('a post that is sent again while its message is deleted is stored again, or answered with it', async (t) => {
+  const { call, register, database } = await startService(t)
+  const { token } = await register()
+  const client = await connect(t, database)
+  const post = () => call('POST', '/api/messages', { token, body: { text: 'again' }, headers: { 'idempotency-key': 'key' } })
+  for (const ended = performance.now() + 2000; performance.now() < ended;) {
+    const [first, second] = await Promise.all([post(), post(), client.query('delete from chat_message'), post()])
+    t.match([first.status, second.status], [201, 201])
+  }
+})
+
+t.test('a key whose message has gone without a trace, or has another id, is no obstacle', async (t) => {
+  const { call, register, database } = await startService(t)
+  const { token } = await register()
+  const client = await connect(t, database)
+  const post = async () => {
+    const { status, body } = await call('POST', '/api/messages', { token, body: { text: 'again' }, headers: { 'idempotency-key': 'key' } })
+    t.equal(status, 201)
+    return body.id
+  }
+  const id = await post()
+  await client.query('update chat_message set id = id + 1000')
+  t.equal(await post(), id + 1000, 'the message under its new id')
+  await client.query('update chat_message_key set message_id = -1')
+  t.not(await post(), id + 1000)
+  t.equal((await client.query('select from chat_message')).rowCount, 2)
 })

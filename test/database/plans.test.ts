@@ -74,7 +74,7 @@ t.test('no statement of the service is compiled, or planned against its own sett
   t.equal((await call('GET', '/health/readyz')).status, 200)
   await app.sql(`
     insert into chat_message (user_id, text, created_at)
-    select id, 'many', now() - interval '2 days' from chat_user, generate_series(1, 3000)`)
+    select id, 'many', now() - interval '2 days' from chat_user, generate_series(1, 1500)`)
   for (const page of ['', '?after_id=0', '?before_id=1000', `?after_id=${id}&wait=1`]) t.equal((await call('GET', `/api/messages${page}`)).status, 200)
   await (await openStream(t, url, '?since=2')).events(1000)
   await trim(createQuery(app.pg.pool), { RETENTION_DAYS: 1, EVENT_RETENTION_HOURS: 1 })

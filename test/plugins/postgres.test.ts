@@ -1,7 +1,8 @@
 import t from 'tap'
 import { startService } from '../helpers/app.ts'
-import { config, connect, createDatabase } from '../helpers/database.ts'
+import { admin, config, connect, createDatabase } from '../helpers/database.ts'
 import { startProxy } from '../helpers/proxy.ts'
+import { openStream } from '../helpers/stream.ts'
 
 t.test('connections that the server ends do no harm', async (t) => {
   const { call, database, logs } = await startService(t)
@@ -79,3 +80,51 @@ t.test('POSTGRES_URL and REDIS_URL lead to the engines as well as the parts of t
   const client = await connect(t, database)
   t.equal((await client.query('select text from chat_message')).rows[0].text, 'hello', 'it is in the database of the URL')
 })
+
+for (const settings of [
+  ["datestyle = 'SQL, DMY'", "intervalstyle = 'sql_standard'", "timezone = 'Asia/Kathmandu'"],
+  ["datestyle = 'German'", "intervalstyle = 'iso_8601'", "timezone = 'America/St_Johns'"],
+  ["datestyle = 'Postgres, MDY'", "bytea_output = 'escape'", 'extra_float_digits = -15', 'quote_all_identifiers = on'],
+  ["client_encoding = 'LATIN1'", 'standard_conforming_strings = off', "backslash_quote = 'off'", 'array_nulls = off', 'transform_null_equals = on'],
+  ["default_transaction_isolation = 'serializable'", 'default_transaction_deferrable = on'],
+  ["default_transaction_isolation = 'repeatable read'", "session_replication_role = 'replica'", 'row_security = off'],
+  ["statement_timeout = '1ms'", "lock_timeout = '1ms'", "idle_in_transaction_session_timeout = '1ms'", "idle_session_timeout = '5ms'"],
+  ['jit = on', 'jit_above_cost = 0', 'enable_nestloop = off', 'enable_indexscan = off', 'enable_sort = off', 'plan_cache_mode = force_custom_plan']
+]) {
+  t.test(`a database that is set to ${settings.join(', ')} serves as any other`, async (t) => {
+    const database = await createDatabase(t)
+    for (const setting of settings) await admin(`alter database ${database} set ${setting}`)
+    const { call, register, post, url } = await startService(t, { POSTGRES_DB: database })
+    const { token, userId, nickname } = await register()
+    const stream = await openStream(t, url)
+    const keyed = () => call('POST', '/api/messages', { token, body: { text: 'ж 😀 \\ \'' }, headers: { 'idempotency-key': 'once' } })
+    const before = Date.now()
+    const first = await keyed()
+    t.match(first, { status: 201, body: { userId, nickname, text: 'ж 😀 \\ \'' } })
+    t.ok(Math.abs(Date.parse(first.body.createdAt) - before) < 60_000, `${first.body.createdAt} is now`)
+    t.strictSame((await keyed()).body, first.body, 'the same key gives the same message')
+    const many = await Promise.all(['one', 'two', 'three'].map((text) => post(token, text)))
+    t.match(await call('PATCH', `/api/messages/${many[0]!.id}`, { token, body: { text: 'edited' } }), { status: 200, body: { text: 'edited' } })
+    t.equal((await call('DELETE', `/api/messages/${many[1]!.id}`, { token })).status, 200)
+    t.strictSame((await stream.events(6)).map(({ data }) => data.type).sort(), [
+      'message_created', 'message_created', 'message_created', 'message_created', 'message_deleted', 'message_updated'
+    ])
+    const { status, body } = await call('GET', '/api/messages')
+    t.equal(status, 200)
+    t.strictSame(body[0], first.body)
+    t.strictSame((await call('GET', '/api/messages?after_id=0')).body, body)
+    t.equal((await call('POST', '/api/login', { body: { nickname, password: 'correct horse' } })).status, 200)
+    t.equal((await call('GET', '/health/readyz')).status, 200)
+  })
+}
+
+for (const encoding of ['LATIN1', 'EUC_JP', 'SQL_ASCII']) {
+  t.test(`a database with the encoding ${encoding} is refused at once, in one sentence`, async (t) => {
+    const database = `${await createDatabase(t)}_2`
+    await admin(`create database ${database} template template0 encoding '${encoding}' lc_collate 'C' lc_ctype 'C'`)
+    t.teardown(() => admin(`drop database ${database} with (force)`))
+    for (const MIGRATE of ['on', 'off'] as const) {
+      await t.rejects(startService(t, { POSTGRES_DB: database, MIGRATE }), { message: `the database ${database} must have the encoding UTF8, not ${encoding}` })
+    }
+  })
+}
