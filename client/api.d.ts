@@ -81,7 +81,7 @@ export interface paths {
         };
         get?: never;
         put?: never;
-        /** Make an account, and log in */
+        /** Create an account and log in */
         post: operations["register"];
         delete?: never;
         options?: never;
@@ -300,7 +300,7 @@ export interface components {
         CreateAccount: {
             /** @description Stored in Unicode form NFC, without white space around it; its length counts then. */
             nickname: string;
-            /** @description At most 72 bytes, and none of those that everybody has. */
+            /** @description At most 72 bytes, and not one of the common passwords. */
             password: string;
         };
         /** @description The new account, with a session. */
@@ -325,7 +325,7 @@ export interface components {
         };
         ChangePassword: {
             currentPassword: string;
-            /** @description At most 72 bytes, and none of those that everybody has. */
+            /** @description At most 72 bytes, and not one of the common passwords. */
             newPassword: string;
         };
         ActiveSession: {
@@ -445,8 +445,8 @@ export interface components {
                 "application/json": components["schemas"]["Error"];
             };
         };
-        /** @description Bad Request: invalid_http, invalid_request. */
-        "invalid_http.invalid_request": {
+        /** @description Bad Request: invalid_http, since_invalid. */
+        "invalid_http.since_invalid": {
             headers: {
                 /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
                 "X-Request-Id"?: string;
@@ -456,8 +456,8 @@ export interface components {
                 "application/json": components["schemas"]["Error"];
             };
         };
-        /** @description Bad Request: invalid_http, invalid_request, invalid_json. */
-        "invalid_http.invalid_request.invalid_json.limited": {
+        /** @description Bad Request: invalid_http, body_invalid, nickname_missing, nickname_invalid, nickname_too_long, password_missing, password_invalid, password_too_short, password_too_long, password_too_common, invalid_json. */
+        "register.refused.limited": {
             headers: {
                 /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
                 "X-Request-Id"?: string;
@@ -610,6 +610,21 @@ export interface components {
                 "application/json": components["schemas"]["Error"];
             };
         };
+        /** @description Bad Request: invalid_http, body_invalid, nickname_missing, nickname_invalid, password_missing, password_invalid, invalid_json. */
+        "login.refused.limited": {
+            headers: {
+                /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
+                "X-Request-Id"?: string;
+                /** @description Where the client stands with each limit: `r` is what is left, `t` the seconds until it is more. */
+                RateLimit?: string;
+                /** @description Each limit: `q` in `w` seconds. */
+                "RateLimit-Policy"?: string;
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["Error"];
+            };
+        };
         /** @description Unauthorized: invalid_credentials. */
         "invalid_credentials.limited": {
             headers: {
@@ -678,6 +693,21 @@ export interface components {
                 "X-Request-Id"?: string;
                 /** @description Seconds. */
                 "Retry-After"?: number;
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["Error"];
+            };
+        };
+        /** @description Bad Request: invalid_http, body_invalid, current_password_missing, current_password_invalid, new_password_missing, new_password_invalid, password_too_short, password_too_long, password_too_common, invalid_json. */
+        "changePassword.refused.limited": {
+            headers: {
+                /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
+                "X-Request-Id"?: string;
+                /** @description Where the client stands with each limit: `r` is what is left, `t` the seconds until it is more. */
+                RateLimit?: string;
+                /** @description Each limit: `q` in `w` seconds. */
+                "RateLimit-Policy"?: string;
                 [name: string]: unknown;
             };
             content: {
@@ -776,6 +806,17 @@ export interface components {
                 "application/json": components["schemas"]["Error"];
             };
         };
+        /** @description Bad Request: invalid_http, cursors_combined, wait_without_after_id, limit_invalid, after_id_invalid, before_id_invalid, wait_invalid. */
+        "listMessages.refused": {
+            headers: {
+                /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
+                "X-Request-Id"?: string;
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["Error"];
+            };
+        };
         /** @description Service Unavailable: database_unavailable, busy. */
         "database_unavailable.busy": {
             headers: {
@@ -783,6 +824,21 @@ export interface components {
                 "X-Request-Id"?: string;
                 /** @description Seconds. */
                 "Retry-After"?: number;
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["Error"];
+            };
+        };
+        /** @description Bad Request: invalid_http, body_invalid, text_missing, text_invalid, text_too_long, idempotency_key_invalid, invalid_json. */
+        "postMessage.refused.limited": {
+            headers: {
+                /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
+                "X-Request-Id"?: string;
+                /** @description Where the client stands with each limit: `r` is what is left, `t` the seconds until it is more. */
+                RateLimit?: string;
+                /** @description Each limit: `q` in `w` seconds. */
+                "RateLimit-Policy"?: string;
                 [name: string]: unknown;
             };
             content: {
@@ -804,8 +860,8 @@ export interface components {
                 "application/json": components["schemas"]["Error"];
             };
         };
-        /** @description Bad Request: invalid_http, invalid_request, invalid_json, invalid_url. */
-        "invalid_http.invalid_request.invalid_json.invalid_url.limited": {
+        /** @description Bad Request: invalid_http, body_invalid, text_missing, text_invalid, text_too_long, invalid_json, invalid_url. */
+        "editMessage.refused.limited": {
             headers: {
                 /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
                 "X-Request-Id"?: string;
@@ -954,7 +1010,7 @@ export interface operations {
                     "text/event-stream": string;
                 };
             };
-            400: components["responses"]["invalid_http.invalid_request"];
+            400: components["responses"]["invalid_http.since_invalid"];
             408: components["responses"]["request_timeout"];
             417: components["responses"]["expectation_failed"];
             431: components["responses"]["headers_too_large"];
@@ -1035,7 +1091,7 @@ export interface operations {
                     "application/json": components["schemas"]["Account"];
                 };
             };
-            400: components["responses"]["invalid_http.invalid_request.invalid_json.limited"];
+            400: components["responses"]["register.refused.limited"];
             408: components["responses"]["request_timeout.limited"];
             409: components["responses"]["nickname_taken.limited"];
             413: components["responses"]["body_too_large.limited"];
@@ -1088,7 +1144,7 @@ export interface operations {
                     "application/json": components["schemas"]["Session"];
                 };
             };
-            400: components["responses"]["invalid_http.invalid_request.invalid_json.limited"];
+            400: components["responses"]["login.refused.limited"];
             401: components["responses"]["invalid_credentials.limited"];
             408: components["responses"]["request_timeout.limited"];
             413: components["responses"]["body_too_large.limited"];
@@ -1161,7 +1217,7 @@ export interface operations {
                 };
                 content?: never;
             };
-            400: components["responses"]["invalid_http.invalid_request.invalid_json.limited"];
+            400: components["responses"]["changePassword.refused.limited"];
             401: components["responses"]["authorization_missing.authorization_malformed.session_not_found.user_not_found.invalid_credentials.limited"];
             408: components["responses"]["request_timeout.limited"];
             413: components["responses"]["body_too_large.limited"];
@@ -1332,7 +1388,7 @@ export interface operations {
                     "application/json": components["schemas"]["MessageList"];
                 };
             };
-            400: components["responses"]["invalid_http.invalid_request"];
+            400: components["responses"]["listMessages.refused"];
             408: components["responses"]["request_timeout"];
             417: components["responses"]["expectation_failed"];
             431: components["responses"]["headers_too_large"];
@@ -1387,7 +1443,7 @@ export interface operations {
                     "application/json": components["schemas"]["Message"];
                 };
             };
-            400: components["responses"]["invalid_http.invalid_request.invalid_json.limited"];
+            400: components["responses"]["postMessage.refused.limited"];
             401: components["responses"]["authorization_missing.authorization_malformed.session_not_found.user_not_found.limited"];
             408: components["responses"]["request_timeout.limited"];
             413: components["responses"]["body_too_large.limited"];
@@ -1489,7 +1545,7 @@ export interface operations {
                     "application/json": components["schemas"]["Message"];
                 };
             };
-            400: components["responses"]["invalid_http.invalid_request.invalid_json.invalid_url.limited"];
+            400: components["responses"]["editMessage.refused.limited"];
             401: components["responses"]["authorization_missing.authorization_malformed.session_not_found.user_not_found.limited"];
             404: components["responses"]["message_not_found.not_found.limited"];
             408: components["responses"]["request_timeout.limited"];

@@ -1,9 +1,15 @@
 import { type Static, Type } from '@sinclair/typebox'
+import { bodyInvalid, type ValidationMessage } from './errors.ts'
 
-// `normalize`, `maxBytes`, `uncommon` and `sentences` are keywords of src/plugins/input.ts.
+// `normalize`, `maxBytes`, `uncommon` and `errorMessages` are keywords of src/plugins/input.ts.
 
-const noNickname = 'nickname must be provided'
-const noPassword = 'password must be provided'
+// The sentence is the Go service's, whichever of the two is missing.
+const nicknameMissing = { code: 'nickname_missing', message: 'nickname and password must be provided' }
+const passwordMissing = { code: 'password_missing', message: 'nickname and password must be provided' }
+const passwordInvalid = { code: 'password_invalid', message: 'password must be a string' }
+const nicknameInvalid = {
+  code: 'nickname_invalid', message: 'nickname must be a string without control or format characters'
+}
 
 /** Code points at most. */
 export const MAX_NICKNAME = 64
@@ -12,29 +18,59 @@ const alice = { nickname: 'alice', password: 'correct horse' }
 const aliceHere = { token: '5d9c1f0e7a31b2846f0dce4417a9b35c2e8806d1f4b97a03c65e1d2f8b40a97e', userId: 1, nickname: 'alice' }
 const Token = Type.String({ description: '32 random bytes in hex, valid for 24 hours.' })
 
-/** A password that bcrypt would cut, after 72 bytes, is refused. @param minLength in code points */
-const NewPassword = (minLength: number, required: string) => Type.String({
-  minLength, maxBytes: 72, uncommon: true, description: 'At most 72 bytes, and none of those that everybody has.',
-  sentences: {
-    required, minLength: `password must have at least ${minLength} characters`, maxBytes: 'password is too long', uncommon: 'password is too common'
+/**
+ * A password that bcrypt would cut, after 72 bytes, is refused.
+ * @param minLength in code points
+ */
+const NewPassword = (minLength: number, required: ValidationMessage, type: ValidationMessage) => Type.String({
+  minLength,
+  maxBytes: 72,
+  uncommon: true,
+  description: 'At most 72 bytes, and not one of the common passwords.',
+  errorMessages: {
+    required,
+    type,
+    minLength: { code: 'password_too_short', message: `password must have at least ${minLength} characters` },
+    maxBytes: { code: 'password_too_long', message: 'password is too long' },
+    uncommon: { code: 'password_too_common', message: 'password is too common' }
   }
 })
 
 /** A registration. @param passwordMinLength in code points */
 export const CreateAccount = (passwordMinLength: number) => Type.Object({
   nickname: Type.String({
-    normalize: 'nfc', minLength: 1, maxLength: MAX_NICKNAME, pattern: '^[^\\p{Cc}\\p{Cf}]*$',
+    normalize: 'nickname',
+    minLength: 1,
+    maxLength: MAX_NICKNAME,
+    pattern: '^[^\\p{Cc}\\p{Cf}]*$',
     description: 'Stored in Unicode form NFC, without white space around it; its length counts then.',
-    sentences: { required: noNickname, maxLength: 'nickname is too long', pattern: 'nickname must not contain control or format characters' }
+    errorMessages: {
+      required: nicknameMissing,
+      type: nicknameInvalid,
+      maxLength: { code: 'nickname_too_long', message: 'nickname is too long' },
+      pattern: nicknameInvalid
+    }
   }),
-  password: NewPassword(passwordMinLength, noPassword)
-}, { title: 'CreateAccount', examples: [alice] })
+  password: NewPassword(passwordMinLength, passwordMissing, passwordInvalid)
+}, { title: 'CreateAccount', examples: [alice], errorMessages: { type: bodyInvalid } })
 
 /** @param passwordMinLength in code points */
 export const ChangePassword = (passwordMinLength: number) => Type.Object({
-  currentPassword: Type.String({ minLength: 1, sentences: { required: 'current password must be provided' } }),
-  newPassword: NewPassword(passwordMinLength, 'new password must be provided')
-}, { title: 'ChangePassword', examples: [{ currentPassword: alice.password, newPassword: 'battery staple' }] })
+  currentPassword: Type.String({
+    minLength: 1,
+    errorMessages: {
+      required: { code: 'current_password_missing', message: 'current password must be provided' },
+      type: { code: 'current_password_invalid', message: 'current password must be a string' }
+    }
+  }),
+  newPassword: NewPassword(passwordMinLength,
+    { code: 'new_password_missing', message: 'new password must be provided' },
+    { code: 'new_password_invalid', message: 'new password must be a string' })
+}, {
+  title: 'ChangePassword',
+  examples: [{ currentPassword: alice.password, newPassword: 'battery staple' }],
+  errorMessages: { type: bodyInvalid }
+})
 
 export const Account = Type.Object({
   id: Type.Integer(), userId: Type.Integer({ description: 'The same.' }), nickname: Type.String(), token: Token
@@ -42,9 +78,9 @@ export const Account = Type.Object({
 
 /** Only presence is checked: what was stored under other rules must still log in. */
 export const Login = Type.Object({
-  nickname: Type.String({ minLength: 1, sentences: { required: noNickname } }),
-  password: Type.String({ minLength: 1, sentences: { required: noPassword } })
-}, { title: 'Login', examples: [alice] })
+  nickname: Type.String({ minLength: 1, errorMessages: { required: nicknameMissing, type: nicknameInvalid } }),
+  password: Type.String({ minLength: 1, errorMessages: { required: passwordMissing, type: passwordInvalid } })
+}, { title: 'Login', examples: [alice], errorMessages: { type: bodyInvalid } })
 
 export const Session = Type.Object({ token: Token, userId: Type.Integer(), nickname: Type.String() },
   { title: 'Session', description: 'A new session.', examples: [aliceHere] })

@@ -23,7 +23,10 @@ export const EventStream = {
 }
 
 export const EventsQuery = Type.Object({
-  since: Type.Optional(Type.Integer({ description: 'X-Event-Cursor of a list, or the id of the last event that was seen.' }))
+  since: Type.Optional(Type.Integer({
+    description: 'X-Event-Cursor of a list, or the id of the last event that was seen.',
+    errorMessages: { type: { code: 'since_invalid', message: 'since must be an integer' } }
+  }))
 }, { title: 'EventsQuery' })
 
 /** A browser sends it when it connects again; a value that is no cursor counts as one that is too old. */

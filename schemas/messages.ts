@@ -1,6 +1,7 @@
 import { type Static, Type } from '@sinclair/typebox'
+import { bodyInvalid } from './errors.ts'
 
-// `normalize` and `sentences` are keywords of src/plugins/input.ts.
+// `normalize` and `errorMessages` are keywords of src/plugins/input.ts.
 
 const hello = { id: 17, userId: 1, nickname: 'alice', text: 'hello', createdAt: '2026-01-31T12:00:00.000Z' }
 
@@ -18,12 +19,23 @@ export const MessageList = Type.Unsafe<Buffer | string>(Type.Array(Message, {
   }
 }))
 
+const textInvalid = { code: 'text_invalid', message: 'message text must be a string without NUL' }
+
 export const CreateMessage = Type.Object({
   text: Type.String({
-    normalize: 'trim', minLength: 1, maxLength: 2000, description: 'Stored without white space around it; its length counts then.', pattern: '^[^\\u0000]*$',
-    sentences: { required: 'message text must be provided', maxLength: 'message is too long', pattern: 'message text must not contain NUL' }
+    normalize: 'text',
+    minLength: 1,
+    maxLength: 2000,
+    pattern: '^[^\\u0000]*$',
+    description: 'Stored without white space around it; its length counts then.',
+    errorMessages: {
+      required: { code: 'text_missing', message: 'message text must be provided' },
+      type: textInvalid,
+      maxLength: { code: 'text_too_long', message: 'message is too long' },
+      pattern: textInvalid
+    }
   })
-}, { title: 'CreateMessage', examples: [{ text: 'hello' }] })
+}, { title: 'CreateMessage', examples: [{ text: 'hello' }], errorMessages: { type: bodyInvalid } })
 
 export const EditMessage = CreateMessage
 
@@ -33,8 +45,11 @@ export const PostedMessage = {
 
 export const PostHeaders = Type.Object({
   'idempotency-key': Type.Optional(Type.String({
-    description: 'The same key and text give the same message again, for as long as it lives.', pattern: '^[\\x21-\\x7e]{1,64}$',
-    sentences: { pattern: 'Idempotency-Key must be 1 to 64 visible ASCII characters', required: 'Idempotency-Key must be 1 to 64 visible ASCII characters' }
+    pattern: '^[\\x21-\\x7e]{1,64}$',
+    description: 'The same key and text give the same message again, for as long as it lives.',
+    errorMessages: {
+      pattern: { code: 'idempotency_key_invalid', message: 'Idempotency-Key must be 1 to 64 visible ASCII characters' }
+    }
   }))
 }, { title: 'PostHeaders' })
 
@@ -42,19 +57,38 @@ export const MessageId = Type.Object({ id: Type.Integer() }, { title: 'MessageId
 
 export const DeletedMessage = Type.Object({ id: Type.Integer(), status: Type.Literal('deleted') }, { title: 'DeletedMessage', description: 'The message is gone.', examples: [{ id: 17, status: 'deleted' }] })
 
+const limitInvalid = { code: 'limit_invalid', message: 'limit must be a positive integer' }
+const waitInvalid = { code: 'wait_invalid', message: 'wait must be an integer from 0 to 25' }
+
 export const MAX_PAGE = 200
 export const PageOfMessages = Type.Object({
   limit: Type.Integer({
-    minimum: 1, default: 50, description: `Above ${MAX_PAGE} counts as ${MAX_PAGE}.`, sentences: { minimum: 'limit must be at least 1' }
+    minimum: 1,
+    default: 50,
+    description: `Above ${MAX_PAGE} counts as ${MAX_PAGE}.`,
+    errorMessages: { type: limitInvalid, minimum: limitInvalid }
   }),
-  after_id: Type.Optional(Type.Integer({ description: 'The oldest messages after this id.' })),
-  before_id: Type.Optional(Type.Integer({ description: 'The newest messages before this id.' })),
+  after_id: Type.Optional(Type.Integer({
+    description: 'The oldest messages after this id.',
+    errorMessages: { type: { code: 'after_id_invalid', message: 'after_id must be an integer' } }
+  })),
+  before_id: Type.Optional(Type.Integer({
+    description: 'The newest messages before this id.',
+    errorMessages: { type: { code: 'before_id_invalid', message: 'before_id must be an integer' } }
+  })),
   wait: Type.Optional(Type.Integer({
-    minimum: 0, maximum: 25, description: 'Seconds to wait for the first message after after_id, if there is none yet.',
-    sentences: { minimum: 'wait must be from 0 to 25 seconds', maximum: 'wait must be from 0 to 25 seconds' }
+    minimum: 0,
+    maximum: 25,
+    description: 'Seconds to wait for the first message after after_id, if there is none yet.',
+    errorMessages: { type: waitInvalid, minimum: waitInvalid, maximum: waitInvalid }
   }))
 }, {
-  title: 'PageOfMessages', not: { required: ['after_id', 'before_id'] }, dependencies: { wait: ['after_id'] },
-  sentences: { not: 'after_id and before_id cannot be combined', dependencies: 'wait needs after_id' }
+  title: 'PageOfMessages',
+  not: { required: ['after_id', 'before_id'] },
+  dependencies: { wait: ['after_id'] },
+  errorMessages: {
+    not: { code: 'cursors_combined', message: 'after_id and before_id cannot be combined' },
+    dependencies: { code: 'wait_without_after_id', message: 'wait needs after_id' }
+  }
 })
 export type PageOfMessages = Static<typeof PageOfMessages>

@@ -10,7 +10,7 @@ import clientAddress from './plugins/client-address.ts'
 import cors from './plugins/cors.ts'
 import drain from './plugins/drain.ts'
 import httpRules from './plugins/http-rules.ts'
-import input from './plugins/input.ts'
+import input, { parseQuery } from './plugins/input.ts'
 import metrics from './plugins/metrics.ts'
 import openapi from './plugins/openapi.ts'
 import passwords from './plugins/passwords.ts'
@@ -46,6 +46,7 @@ export function buildApp (config: Config, logger: FastifyBaseLogger): FastifyIns
     bodyLimit: 64 * 1024,
     pluginTimeout: 0,
     return503OnClosing: false,
+    routerOptions: { ignoreDuplicateSlashes: true, ignoreTrailingSlash: true, querystringParser: parseQuery },
     serverFactory: (handle) => connections.createServer({
       keepAliveTimeout: 72_000,
       // The whole request within 10 s: Node wants both limits, and looks at them every 30 s unless told otherwise.

@@ -1,5 +1,6 @@
 import { STATUS_CODES } from 'node:http'
-import { ErrorAnswer } from '../schemas/errors.ts'
+import type { TSchema } from '@sinclair/typebox'
+import { ErrorAnswer, type ValidationMessage } from '../schemas/errors.ts'
 
 /** An error that a client may see: an HTTP status, a code for programs, a sentence for people. */
 export abstract class ClientError extends Error {
@@ -15,9 +16,28 @@ const define = <Status extends number>(status: Status, code: string, sentence: s
   }
 }
 
-export const InvalidJson = define(400, 'invalid_json', 'request body is not valid JSON')
-/** Each has a sentence of its own, which says what. */
-export const InvalidRequest = define(400, 'invalid_request', 'something in the request is missing or not allowed')
+/** A value that the schema of a route refuses, in the words of the schema's keyword `errorMessages`. */
+export class ValidationFailed extends ClientError {
+  readonly statusCode = 400
+  readonly code: string
+  constructor ({ code, message }: ValidationMessage) {
+    super(message)
+    this.code = code
+  }
+}
+
+/** Every error that validation by these schemas can end in, for `failures`. */
+export const validationFailures = (...schemas: TSchema[]) =>
+  [...new Set(schemas.flatMap(messagesOf))].map(({ code, message }) => define(400, code, message))
+
+function messagesOf ({ errorMessages = {}, properties = {} }: TSchema): ValidationMessage[] {
+  return [
+    ...Object.values<ValidationMessage>(errorMessages),
+    ...Object.values<TSchema>(properties).flatMap(messagesOf)
+  ]
+}
+
+export const InvalidJson = define(400, 'invalid_json', 'invalid JSON payload')
 export const InvalidUrl = define(400, 'invalid_url', 'request URL is not valid')
 export const InvalidHttp = define(400, 'invalid_http', 'request is not valid HTTP')
 export const AuthorizationMissing = define(401, 'authorization_missing', 'authorization header is missing')
@@ -27,8 +47,8 @@ export const UserNotFound = define(401, 'user_not_found', 'user not found')
 export const InvalidCredentials = define(401, 'invalid_credentials', 'invalid credentials')
 export const RouteNotFound = define(404, 'not_found', 'there is nothing at this address')
 export const SessionUnknown = define(404, 'session_unknown', 'you have no such session')
-export const MessageNotFound = define(404, 'message_not_found', 'there is no such message of yours')
-export const MethodNotAllowed = define(405, 'method_not_allowed', 'this address does not know that method')
+export const MessageNotFound = define(404, 'message_not_found', 'message not found')
+export const MethodNotAllowed = define(405, 'method_not_allowed', 'method not allowed')
 export const RequestTimeout = define(408, 'request_timeout', 'request took too long to arrive')
 export const NicknameTaken = define(409, 'nickname_taken', 'nickname is already taken')
 export const BodyTooLarge = define(413, 'body_too_large', 'request body is larger than 64 KiB')

@@ -35,7 +35,7 @@ t.test('a client with those types uses the service, and cannot be written wrongl
   // @ts-expect-error: a message is a text
   const { data, error } = await alice.POST('/api/messages', { body: { text: 1 } })
   t.equal(data, undefined)
-  t.match(error, { error: 'text must be a string', code: 'invalid_request', requestId: String })
+  t.match(error, { error: 'message text must be a string without NUL', code: 'text_invalid', requestId: String })
   // @ts-expect-error: an error has no such field
   t.equal(error?.message, undefined)
   const { error: refused, response: { status } } = await anyone.POST('/api/messages', { body: { text: 'hello' } })

@@ -2,20 +2,23 @@ import type { TSchema } from '@sinclair/typebox'
 import { Ajv, type ErrorObject, type ValidateFunction, type Vocabulary } from 'ajv'
 import type { DataValidationCxt } from 'ajv/dist/types/index.js'
 import fp from 'fastify-plugin'
+import type { ValidationMessage } from '../../schemas/errors.ts'
 import { isCommonPassword } from '../accounts/common-passwords.ts'
 import { normalNickname } from '../accounts/nicknames.ts'
-import { EncodedBody, InvalidRequest, NotJson } from '../errors.ts'
+import { EncodedBody, NotJson, ValidationFailed } from '../errors.ts'
 import { normalText } from '../text.ts'
 
-// Cleans a string in place before its length is judged.
-function normalize (form: 'trim' | 'nfc', text: string, _schema: unknown, at?: DataValidationCxt): boolean {
-  if (at) at.parentData[at.parentDataProperty] = form === 'nfc' ? normalNickname(text) : normalText(text)
+const normalForms = { text: normalText, nickname: normalNickname }
+
+// Replaces a string by its normal form before its length is judged.
+function normalize (form: keyof typeof normalForms, text: string, _schema: unknown, at?: DataValidationCxt): boolean {
+  if (at) at.parentData[at.parentDataProperty] = normalForms[form](text)
   return true
 }
 
-/** The keywords of this house, which no other program knows. */
+/** Custom Ajv keywords. They are stripped from the OpenAPI document. */
 export const keywords = [
-  { keyword: 'sentences' },
+  { keyword: 'errorMessages' },
   { keyword: 'normalize', type: 'string', before: 'maxLength', modifying: true, errors: false, validate: normalize },
   { keyword: 'maxBytes', type: 'string', validate: (limit: number, text: string) => Buffer.byteLength(text) <= limit },
   { keyword: 'uncommon', type: 'string', validate: (_: true, text: string) => !isCommonPassword(text) }
@@ -33,15 +36,25 @@ export function integerCoercion (schema: TSchema): (data: Record<string, unknown
   }
 }
 
-/** The sentence for a value that fails: the schema's own (`sentences`, by keyword), else the rule it breaks. `null` and `''` count as missing. */
-function sentence ({ keyword, params, instancePath, parentSchema, data, message }: ErrorObject, part: string): string {
-  const missing: TSchema | undefined = keyword === 'required' ? parentSchema?.properties[params.missingProperty] : undefined
-  const schema = missing ?? parentSchema
-  const field = missing ? params.missingProperty : instancePath.slice(1)
-  const own: string | undefined = schema?.sentences?.[data === null || data === '' ? 'required' : keyword]
-  if (own) return own
-  if (field === '') return `request ${part} must be a JSON object`
-  return `${field} ${keyword === 'type' ? `must be ${params.type === 'integer' ? 'a whole number' : `a ${params.type}`}` : message}`
+/** Finds what the schema says of the value that it refuses. `null` and `''` count as missing. */
+function messageOf ({ keyword, params, parentSchema, data }: ErrorObject): ValidationMessage {
+  const schema: TSchema | undefined = keyword === 'required' ? parentSchema?.properties[params.missingProperty] : parentSchema
+  const messages: Record<string, ValidationMessage> = schema?.errorMessages ?? {}
+  const message = (data === null || data === '' ? messages['required'] : undefined) ?? messages[keyword]
+  if (message === undefined) throw new Error(`the schema has no message for "${keyword}"`)
+  return message
+}
+
+/** Parses a query as the Go service does: the first of a repeated parameter wins, and an empty one counts as absent. */
+export function parseQuery (text: string): Record<string, string> {
+  const query: Record<string, string> = {}
+  if (text === '') return query
+  const seen = new Set<string>()
+  for (const [name, value] of new URLSearchParams(text)) {
+    if (value !== '' && !seen.has(name)) query[name] = value
+    seen.add(name)
+  }
+  return query
 }
 
 /**
@@ -81,5 +94,5 @@ export default fp(async (app) => {
       return validate(data) || { error: validate.errors ?? [] }
     }
   })
-  app.setSchemaErrorFormatter(([error], part) => Object.assign(new InvalidRequest(), { message: sentence(error as ErrorObject, part) }))
+  app.setSchemaErrorFormatter(([error]) => new ValidationFailed(messageOf(error as ErrorObject)))
 }, { name: 'input' })

@@ -11,7 +11,7 @@ declare module 'fastify' {
 
 interface Answer { $ref?: string, headers?: object, content?: Record<string, { examples?: Record<string, unknown> }> }
 /** What `@fastify/swagger` has made of a route. */
-interface Operation { responses: Record<string, Answer>, parameters?: { required?: boolean, schema: object }[], security?: unknown }
+interface Operation { operationId: string, responses: Record<string, Answer>, parameters?: { required?: boolean, schema: object }[], security?: unknown }
 
 const headersOf = (status: string, isLimited: boolean) => ({
   'X-Request-Id': { schema: Type.String(), description: 'As it was sent, when it was short and plain, else a new one. The log has it, too.' },
@@ -28,14 +28,17 @@ const headersOf = (status: string, isLimited: boolean) => ({
  * is always there for the handler, but no client has to send it. The errors move to `errors`, because most of them are other routes' as well.
  */
 function complete (operation: Operation, errors: Record<string, Answer>): void {
-  const { responses, parameters = [] } = operation
+  const { operationId, responses, parameters = [] } = operation
   for (const parameter of parameters) if ('default' in parameter.schema) parameter.required = false
   if (responses['401']?.content?.['application/json']?.examples?.['authorization_missing']) operation.security = [{ token: [] }]
   const isLimited = '429' in responses
   for (const [status, answer] of Object.entries(responses)) {
     answer.headers = { ...headersOf(status, isLimited), ...answer.headers }
     if (Number(status) < 400) continue
-    const name = [...Object.keys(answer.content?.['application/json']?.examples ?? {}), ...(isLimited ? ['limited'] : [])].join('.')
+    const codes = Object.keys(answer.content?.['application/json']?.examples ?? {})
+    // What its schemas refuse is a route's own matter, and has many codes.
+    const isOwn = status === '400' && codes.length > 3
+    const name = [...(isOwn ? [operationId, 'refused'] : codes), ...(isLimited ? ['limited'] : [])].join('.')
     errors[name] = answer
     responses[status] = { $ref: `#/components/responses/${name}` }
   }

@@ -7,8 +7,8 @@ import { lookupNickname } from '../accounts/nicknames.ts'
 import { deleteUser, findUser, findUserById, insertUser, replacePassword } from '../accounts/users.ts'
 import type { Config } from '../config.ts'
 import {
-  bodyFailures, Busy, failures, InvalidCredentials, InvalidRequest, NicknameTaken, outages, RateLimited, RedisUnavailable, sessionFailures,
-  tokenFailures, UserNotFound
+  bodyFailures, Busy, failures, InvalidCredentials, NicknameTaken, outages, RateLimited, RedisUnavailable, sessionFailures,
+  tokenFailures, UserNotFound, validationFailures
 } from '../errors.ts'
 import { bearerToken } from '../plugins/authenticate.ts'
 import { answerOver } from '../requests.ts'
@@ -19,11 +19,15 @@ const clientOf = (reply: FastifyReply) => ({ address: reply.request.clientAddres
 const accounts: FastifyPluginAsyncTypebox<{ config: Config }> = async (app, { config }) => {
   const { passwords, redis, sql } = app
   const tags = ['accounts']
-  const secretFailures = [InvalidRequest, ...bodyFailures, RateLimited, ...outages]
+  const secretFailures = [...bodyFailures, RateLimited, ...outages]
 
+  const createAccount = CreateAccount(config.PASSWORD_MIN_LENGTH)
   const register = {
-    operationId: 'register', summary: 'Make an account, and log in', tags, body: CreateAccount(config.PASSWORD_MIN_LENGTH),
-    response: { 201: Account, ...failures(...secretFailures, NicknameTaken) }
+    operationId: 'register',
+    summary: 'Create an account and log in',
+    tags,
+    body: createAccount,
+    response: { 201: Account, ...failures(...validationFailures(createAccount), ...secretFailures, NicknameTaken) }
   }
   app.post('/api/register', { schema: register }, async (request, reply) => {
     const { nickname, password } = request.body
@@ -49,7 +53,11 @@ const accounts: FastifyPluginAsyncTypebox<{ config: Config }> = async (app, { co
   }
 
   const login = {
-    operationId: 'login', summary: 'Log in', tags, body: Login, response: { 200: Session, ...failures(...secretFailures, InvalidCredentials) }
+    operationId: 'login',
+    summary: 'Log in',
+    tags,
+    body: Login,
+    response: { 200: Session, ...failures(...validationFailures(Login), ...secretFailures, InvalidCredentials) }
   }
   app.post('/api/login', { schema: login }, async (request, reply) => {
     const { nickname, password } = request.body
@@ -74,9 +82,16 @@ const accounts: FastifyPluginAsyncTypebox<{ config: Config }> = async (app, { co
     return reply.code(204).send(null)
   })
 
+  const passwordChange = ChangePassword(config.PASSWORD_MIN_LENGTH)
   const changePassword = {
-    operationId: 'changePassword', summary: 'Change your password, and log out everywhere else', tags, body: ChangePassword(config.PASSWORD_MIN_LENGTH),
-    response: { 204: NoContent, ...failures(...secretFailures, ...sessionFailures, InvalidCredentials) }
+    operationId: 'changePassword',
+    summary: 'Change your password, and log out everywhere else',
+    tags,
+    body: passwordChange,
+    response: {
+      204: NoContent,
+      ...failures(...validationFailures(passwordChange), ...secretFailures, ...sessionFailures, InvalidCredentials)
+    }
   }
   app.put('/api/password', { onRequest: [app.authenticate, app.limitSessionManagement], schema: changePassword }, async (request, reply) => {
     const { currentPassword, newPassword } = request.body

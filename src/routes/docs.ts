@@ -9,19 +9,27 @@ import { Busy, failures } from '../errors.ts'
 const root = fileURLToPath(new URL('.', import.meta.resolve('swagger-ui-dist/swagger-ui.css')))
 
 // All addresses are relative, so that the page works below any path that a proxy puts before them.
-const PAGE = `<!doctype html>
+const html = (base: string) => `<!doctype html>
 <html lang="en">
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width">
 <title>chat-backend</title>
-<link rel="icon" href="docs/favicon-32x32.png">
-<link rel="stylesheet" href="docs/swagger-ui.css">
-<script src="docs/swagger-ui-bundle.js" defer></script>
-<script src="docs/start.js" defer></script>
+<link rel="icon" href="${base}docs/favicon-32x32.png">
+<link rel="stylesheet" href="${base}docs/swagger-ui.css">
+<script src="${base}docs/swagger-ui-bundle.js" defer></script>
+<script src="${base}docs/start.js" defer></script>
 <div id="docs"></div>
 </html>
 `
-const START = "SwaggerUIBundle({ url: 'openapi.json', dom_id: '#docs', deepLinking: true, tryItOutEnabled: true, displayRequestDuration: true, defaultModelsExpandDepth: 0 })\n"
+const START = "SwaggerUIBundle({ url: new URL('../openapi.json', document.currentScript.src).href, dom_id: '#docs', deepLinking: true, tryItOutEnabled: true, displayRequestDuration: true, defaultModelsExpandDepth: 0 })\n"
+
+/** How the page reaches the folder that it is in: to a browser, slashes at the end of its address are folders. */
+function baseOf (url: string): string {
+  const [path = ''] = url.split('?', 1)
+  let end = path.length
+  while (path[end - 1] === '/') end--
+  return '../'.repeat(path.length - end)
+}
 
 // The page runs its own scripts and asks its own origin, and that is all. Swagger UI draws its icons from `data:`.
 const POLICY = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -30,8 +38,8 @@ const POLICY = "default-src 'none'; script-src 'self'; style-src 'self'; img-src
 const docs: FastifyPluginAsyncTypebox = async (app) => {
   await app.register(fastifyStatic, { root, serve: false, cacheControl: false })
   const page = { operationId: 'readDocs', summary: 'This document as a page', tags: ['documents'], response: { 200: DocsPage, ...failures(Busy) } }
-  app.get('/api/docs', { schema: page }, async (_request, reply) =>
-    reply.code(200).headers({ 'content-type': 'text/html; charset=utf-8', 'content-security-policy': POLICY }).send(PAGE))
+  app.get('/api/docs', { schema: page }, async (request, reply) =>
+    reply.code(200).headers({ 'content-type': 'text/html; charset=utf-8', 'content-security-policy': POLICY }).send(html(baseOf(request.url))))
 
   const file = { hide: true, response: { 200: StaticFile, 304: NoContent, ...failures(Busy) } }
   app.get('/api/docs/start.js', { schema: file }, async (_request, reply) => reply.code(200).header('content-type', 'text/javascript; charset=utf-8').send(START))

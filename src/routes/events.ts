@@ -1,14 +1,14 @@
 import type { OutgoingHttpHeaders } from 'node:http'
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { EventsHeaders, EventsQuery, EventStream } from '../../schemas/events.ts'
-import { failures, InvalidRequest } from '../errors.ts'
+import { failures, validationFailures } from '../errors.ts'
 
 /** What happens in the room, as it happens. */
 const events: FastifyPluginAsyncTypebox = async (app) => {
   const { streams } = app.room
   const schema = {
     operationId: 'streamEvents', summary: 'Follow what happens in the room', tags: ['events'],
-    querystring: EventsQuery, headers: EventsHeaders, response: { 200: EventStream, ...failures(InvalidRequest) }
+    querystring: EventsQuery, headers: EventsHeaders, response: { 200: EventStream, ...failures(...validationFailures(EventsQuery)) }
   }
   // Without HEAD, which would wait for the end of the stream.
   app.get('/api/events', { schema, exposeHeadRoute: false, config: { isStream: true } }, async (request, reply) => {

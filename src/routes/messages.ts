@@ -5,8 +5,8 @@ import { readPage } from '../chat/pages.ts'
 import type { Page } from '../chat/timeline.ts'
 import { findUserById } from '../accounts/users.ts'
 import {
-  addressFailures, bodyFailures, Busy, DatabaseUnavailable, failures, IdempotencyKeyReused, InvalidRequest, MessageNotFound, outages, RateLimited,
-  sessionFailures, UserNotFound
+  addressFailures, bodyFailures, Busy, DatabaseUnavailable, failures, IdempotencyKeyReused, MessageNotFound, outages, RateLimited,
+  sessionFailures, UserNotFound, validationFailures
 } from '../errors.ts'
 import { answerOver } from '../requests.ts'
 
@@ -21,7 +21,7 @@ const messages: FastifyPluginAsyncTypebox = async (app) => {
   const schema = {
     operationId: 'listMessages', summary: 'Read a page of the room', tags,
     description: 'The newest messages, unless one of the two cursors says which.',
-    querystring: PageOfMessages, response: { 200: MessageList, ...failures(InvalidRequest, DatabaseUnavailable, Busy) }
+    querystring: PageOfMessages, response: { 200: MessageList, ...failures(...validationFailures(PageOfMessages), DatabaseUnavailable, Busy) }
   }
   app.get('/api/messages', { schema }, (request, reply) => {
     const { after_id: after, wait = 0 } = request.query
@@ -59,7 +59,10 @@ const ownMessages: FastifyPluginAsyncTypebox = async (app) => {
 
   const post = {
     operationId: 'postMessage', summary: 'Say something', tags, body: CreateMessage, headers: PostHeaders,
-    response: { 201: PostedMessage, ...failures(InvalidRequest, ...writeFailures, IdempotencyKeyReused) }
+    response: {
+      201: PostedMessage,
+      ...failures(...validationFailures(CreateMessage, PostHeaders), ...writeFailures, IdempotencyKeyReused)
+    }
   }
   app.post('/api/messages', { schema: post }, async (request, reply) => {
     const { message, isReplay } = await writer.post(request.userId, request.body.text, request.headers['idempotency-key'])
@@ -71,7 +74,7 @@ const ownMessages: FastifyPluginAsyncTypebox = async (app) => {
 
   const edit = {
     operationId: 'editMessage', summary: 'Change what you said', tags, params: MessageId, body: EditMessage,
-    response: { 200: Message, ...failures(InvalidRequest, ...writeFailures, MessageNotFound, ...addressFailures) }
+    response: { 200: Message, ...failures(...validationFailures(EditMessage), ...writeFailures, MessageNotFound, ...addressFailures) }
   }
   app.patch(ONE, { schema: edit }, async (request, reply) => {
     const message = await editMessage(sql, request.params.id, request.userId, request.body.text)

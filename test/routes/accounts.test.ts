@@ -1,10 +1,20 @@
 import { randomBytes, randomInt } from 'node:crypto'
-import { performance } from 'node:perf_hooks'
 import t from 'tap'
 import { startService } from '../helpers/app.ts'
 import { connect, openRedis } from '../helpers/database.ts'
 
 const password = 'correct horse'
+const sentences = {
+  body_invalid: 'invalid JSON payload',
+  nickname_missing: 'nickname and password must be provided',
+  nickname_too_long: 'nickname is too long',
+  nickname_invalid: 'nickname must be a string without control or format characters',
+  password_missing: 'nickname and password must be provided',
+  password_too_short: 'password must have at least 8 characters',
+  password_too_long: 'password is too long',
+  password_too_common: 'password is too common',
+  password_invalid: 'password must be a string'
+}
 
 t.test('registration answers with the account and a session as the Go service knows it', async (t) => {
   const { call } = await startService(t)
@@ -44,23 +54,21 @@ t.test('nicknames', async (t) => {
     t.equal(status, 201, `${JSON.stringify(given)}`)
     t.equal(body.nickname, stored)
   }
-  for (const [nickname, sentence] of [
-    [undefined, 'nickname must be provided'],
-    [null, 'nickname must be provided'],
-    ['', 'nickname must be provided'],
-    [' \n ', 'nickname must be provided'],
-    [' \u0085', 'nickname must be provided'],
-    ['😀'.repeat(65), 'nickname is too long'],
-    ['a\u0000b', 'nickname must not contain control or format characters'],
-    ['a\u200eb', 'nickname must not contain control or format characters'],
-    ['\u202eevil', 'nickname must not contain control or format characters'],
-    [5, 'nickname must be a string'],
-    [['alice'], 'nickname must be a string'],
-    [{ toString: 'alice' }, 'nickname must be a string']
-  ]) {
-    const { status, body } = await register(nickname)
-    t.equal(status, 400, JSON.stringify(nickname))
-    t.match(body, { error: sentence, code: 'invalid_request' })
+  for (const [nickname, code] of [
+    [undefined, 'nickname_missing'],
+    [null, 'nickname_missing'],
+    ['', 'nickname_missing'],
+    [' \n ', 'nickname_missing'],
+    [' \u0085', 'nickname_missing'],
+    ['😀'.repeat(65), 'nickname_too_long'],
+    ['a\u0000b', 'nickname_invalid'],
+    ['a\u200eb', 'nickname_invalid'],
+    ['\u202eevil', 'nickname_invalid'],
+    [5, 'nickname_invalid'],
+    [['alice'], 'nickname_invalid'],
+    [{ toString: 'alice' }, 'nickname_invalid']
+  ] as const) {
+    t.match(await register(nickname), { status: 400, body: { error: sentences[code], code } }, JSON.stringify(nickname))
   }
 })
 
@@ -74,22 +82,20 @@ t.test('passwords at registration: 8 code points to 72 bytes', async (t) => {
     const { status } = await call('POST', '/api/login', { body: { nickname: `user ${n}`, password } })
     t.equal(status, 200, 'and it logs in')
   }
-  for (const [password, sentence] of [
-    [undefined, 'password must be provided'],
-    [null, 'password must be provided'],
-    ['', 'password must be provided'],
-    ['x'.repeat(7), 'password must have at least 8 characters'],
-    ['😀'.repeat(7), 'password must have at least 8 characters'],
-    ['x'.repeat(73), 'password is too long'],
-    ['я'.repeat(37), 'password is too long'],
-    [12345678, 'password must be a string'],
-    ['password', 'password is too common'],
-    ['PassWord1', 'password is too common'],
-    ['letmein', 'password must have at least 8 characters']
-  ]) {
-    const { status, body } = await register(password)
-    t.equal(status, 400, JSON.stringify(password))
-    t.equal(body.error, sentence)
+  for (const [password, code] of [
+    [undefined, 'password_missing'],
+    [null, 'password_missing'],
+    ['', 'password_missing'],
+    ['x'.repeat(7), 'password_too_short'],
+    ['😀'.repeat(7), 'password_too_short'],
+    ['x'.repeat(73), 'password_too_long'],
+    ['я'.repeat(37), 'password_too_long'],
+    [12345678, 'password_invalid'],
+    ['password', 'password_too_common'],
+    ['PassWord1', 'password_too_common'],
+    ['letmein', 'password_too_short']
+  ] as const) {
+    t.match(await register(password), { status: 400, body: { error: sentences[code], code } }, JSON.stringify(password))
   }
 })
 
@@ -138,17 +144,18 @@ t.test('login', async (t) => {
     t.match(body, { error: 'invalid credentials', code: 'invalid_credentials' })
     t.equal(headers.get('www-authenticate'), 'Bearer')
   }
-  for (const [body, sentence] of [
-    [{ password }, 'nickname must be provided'],
-    [{ nickname: '', password }, 'nickname must be provided'],
-    [{ nickname: 'Zo\u00eb' }, 'password must be provided'],
-    [{ nickname: 'Zo\u00eb', password: '' }, 'password must be provided'],
-    [{ nickname: 'Zo\u00eb', password: null }, 'password must be provided'],
-    [{ nickname: 7, password }, 'nickname must be a string']
-  ]) {
-    const answer = await login(body)
-    t.equal(answer.status, 400, JSON.stringify(body))
-    t.equal(answer.body.error, sentence)
+  for (const [body, code] of [
+    [{}, 'nickname_missing'],
+    [{ password }, 'nickname_missing'],
+    [{ nickname: '', password }, 'nickname_missing'],
+    [{ nickname: 'Zo\u00eb' }, 'password_missing'],
+    [{ nickname: 'Zo\u00eb', password: '' }, 'password_missing'],
+    [{ nickname: 'Zo\u00eb', password: null }, 'password_missing'],
+    [{ nickname: 7, password }, 'nickname_invalid'],
+    [{ nickname: 'Zo\u00eb', password: 7 }, 'password_invalid'],
+    [[], 'body_invalid']
+  ] as const) {
+    t.match(await login(body), { status: 400, body: { error: sentences[code], code } }, JSON.stringify(body))
   }
 })
 
@@ -158,14 +165,14 @@ t.test('a nickname that is too long to be one is refused at once, and logging in
   const tooLong = ['\u0300'.repeat(15_900) + '\u0316'.repeat(15_900), 'x'.repeat(60_000), '😀'.repeat(300), '\u0323\u0307'.repeat(257)]
   for (const [i, nickname] of tooLong.entries()) {
     const name = JSON.stringify(nickname.slice(0, 4))
-    const before = performance.eventLoopUtilization()
+    const before = process.cpuUsage()
     const login = await call('POST', '/api/login', { body: { nickname, password }, headers })
     t.match(login, { status: 401, body: { error: 'invalid credentials', code: 'invalid_credentials' } }, name)
     t.match(login.headers.get('ratelimit'), new RegExp(`"failed-logins-by-address";r=${99 - i};`), 'it counts')
     const register = await call('POST', '/api/register', { body: { nickname, password }, headers })
     t.match(register, { status: 400, body: { error: 'nickname is too long' } }, name)
-    const { active } = performance.eventLoopUtilization(before)
-    t.ok(active < 500, `the event loop was busy for ${Math.round(active)} ms`)
+    const { user, system } = process.cpuUsage(before)
+    t.ok(user + system < 500_000, `that took ${Math.round((user + system) / 1000)} ms of CPU`)
   }
 })
 

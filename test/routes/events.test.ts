@@ -85,7 +85,7 @@ t.test('a resume from before the start of the log, or after its end, is a reset'
   }
   const stream = await openStream(t, url, '', { 'last-event-id': 'nonsense' })
   t.equal((await stream.events(1))[0]?.data.type, 'reset', 'a browser is not turned away')
-  t.match(await call('GET', '/api/events?since=1e3'), { status: 400, body: { error: 'since must be a whole number' } })
+  t.match(await call('GET', '/api/events?since=1e3'), { status: 400, body: { error: 'since must be an integer', code: 'since_invalid' } })
 })
 
 t.test('what no event can tell is a reset: a table that was emptied at once, an author with another name', async (t) => {

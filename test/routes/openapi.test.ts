@@ -91,7 +91,13 @@ t.test('the page and its files: nothing from elsewhere, nothing inline, and aske
     t.strictSame([again.statusCode, again.body], [304, ''])
     t.equal((await app.inject({ url: file, headers: { 'if-none-match': '"another"' } })).statusCode, 200)
   }
-  for (const path of ['/api/docs/', '/api/docs/package.json', '/api/docs/..%2fpackage.json', '/api/docs/swagger-ui-bundle.js.map']) t.equal((await call('GET', path)).status, 404, path)
+  for (const path of ['/api/docs/', '/api//docs//', '//api/docs?x//']) {
+    const { body } = await app.inject(path)
+    const files = [...body.matchAll(/ (?:src|href)="([^"]+)"/g)].map(([, file = '']) => new URL(file, `http://x${path}`).pathname)
+    t.equal(files.length, 4)
+    for (const file of files) t.equal((await app.inject(file)).statusCode, 200, `${file} of ${path}`)
+  }
+  for (const path of ['/api/docs/package.json', '/api/docs/..%2fpackage.json', '/api/docs/swagger-ui-bundle.js.map']) t.equal((await call('GET', path)).status, 404, path)
 })
 
 t.test('answers are what the document says', async (t) => {
@@ -104,6 +110,7 @@ t.test('answers are what the document says', async (t) => {
     const described = resolve(document, document.paths[at][method.toLowerCase()].responses[status])
     const schema = described.content?.['application/json']?.schema
     t.equal(schema === undefined, body === undefined)
+    if (status >= 400) t.match(described.content?.['application/json']?.examples, { [body.code]: { value: { error: body.error } } }, `${body.code} is listed`)
     if (schema) t.ok(ajv.validate({ ...schema, components: document.components }, body), `${status} ${method} ${path}`)
     for (const [name, value] of headers) {
       const header = Object.entries(described.headers).find(([header]) => header.toLowerCase() === name)?.[1]
@@ -121,6 +128,9 @@ t.test('answers are what the document says', async (t) => {
   await check(200, 'GET', '/health/readyz')
   await check(409, 'POST', '/api/register', { body: { nickname, password } })
   await check(400, 'POST', '/api/register', { body: { nickname } })
+  await check(400, 'POST', '/api/register', { body: { nickname: 'x'.repeat(65), password } })
+  await check(400, 'POST', '/api/register', { body: { nickname: 'bob', password: 'short' } })
+  await check(400, 'POST', '/api/register', { raw: '[]' })
   await check(201, 'POST', '/api/register', { body: { nickname: 'alice', password } })
   await check(200, 'POST', '/api/login', { body: { nickname, password } })
   await check(401, 'POST', '/api/login', { body: { nickname, password: 'wrong' } })
@@ -132,9 +142,13 @@ t.test('answers are what the document says', async (t) => {
   const { body: { id } } = await check(201, 'POST', '/api/messages', post)
   t.ok((await check(201, 'POST', '/api/messages', post)).headers.has('idempotency-replayed'))
   await check(422, 'POST', '/api/messages', { ...post, body: { text: 'another' } })
+  await check(400, 'POST', '/api/messages', { token, body: { text: ' ' } })
+  await check(400, 'POST', '/api/messages', { ...post, headers: { 'idempotency-key': 'a b' } })
   await check(401, 'POST', '/api/messages', { ...post, token: 'x' })
   t.ok((await check(200, 'GET', '/api/messages?limit=1')).headers.has('x-event-cursor'))
-  await check(400, 'GET', '/api/messages?limit=0')
+  for (const query of ['limit=0', 'wait=1', 'after_id=1&before_id=2']) await check(400, 'GET', `/api/messages?${query}`)
+  await check(400, 'GET', '/api/events?since=x')
+  await check(400, 'PUT', '/api/password', { token, body: { currentPassword: password } })
   await check(200, 'PATCH', `/api/messages/${id}`, { token, body: { text: 'hello again' } })
   await check(200, 'DELETE', `/api/messages/${id}`, { token })
   await check(404, 'DELETE', `/api/messages/${id}`, { token })

@@ -163,7 +163,7 @@ t.test('a new password ends the other sessions and keeps this one', async (t) =>
     [{ currentPassword: password, newPassword: 'x'.repeat(7) }, 400, 'password must have at least 8 characters'],
     [{ currentPassword: password, newPassword: 'x'.repeat(73) }, 400, 'password is too long'],
     [{ currentPassword: password, newPassword: 'Trustno1' }, 400, 'password is too common'],
-    [{ currentPassword: password, newPassword: 12345678 }, 400, 'newPassword must be a string']
+    [{ currentPassword: password, newPassword: 12345678 }, 400, 'new password must be a string']
   ] as const) {
     t.match(await change(token, body), { status, body: { error } }, error)
     t.ok(await works(second), 'nothing happened')
