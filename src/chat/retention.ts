@@ -5,35 +5,126 @@ import type { Log } from '../start.ts'
 // Any constant that no other program on this database uses; the same for every replica.
 const LOCK = 7_243_003
 const EVERY_MS = 60_000
+// A batch holds up whoever writes for as long as it takes.
 const BATCH = 1000
+const MAX_BATCHES = 200 // a run
+const MAX_IDLE_BATCHES = 5 // a run: those in which nothing was old
 
-// A batch holds up whoever writes for as long as it takes. `turn` leaves the work to one replica at a time. Ids and seqs ascend
-// with time, so the primary key finds what is old, and the look at it is short where there is nothing to do.
-const oldest = (table: string, id: string) => `
-  with turn as (
-    select pg_try_advisory_xact_lock(${LOCK}) as is_ours
-  ), oldest as (
-    select ${id}, created_at from ${table} where (select is_ours from turn) order by ${id} limit ${BATCH}
-  ) delete from ${table} where ${id} in (select ${id} from oldest where created_at < now() - $1::interval)`
-const TRIM_MESSAGES = `${oldest('chat_message', 'id')} returning id`
-// The newest entry stays, because it tells where the log stands.
-const TRIM_EVENTS = `${oldest('chat_event', 'seq')} and seq < (select max(seq) from chat_event) returning seq`
+// One replica at a time does the work: the others get no rows.
+const turn = `(select pg_try_advisory_xact_lock(${LOCK}))`
 
-/** Deletes the messages and the log entries that are older than the configuration keeps them, in small batches. The log tells of the messages. */
-export async function trim (query: Query, { RETENTION_DAYS, EVENT_RETENTION_HOURS }: Pick<Config, 'RETENTION_DAYS' | 'EVENT_RETENTION_HOURS'>): Promise<void> {
-  const trimAll = async (sql: string, age: string) => { while ((await query(sql, [age])).length === BATCH); }
-  if (RETENTION_DAYS !== undefined) await trimAll(TRIM_MESSAGES, `${RETENTION_DAYS} days`)
-  await trimAll(TRIM_EVENTS, `${EVENT_RETENTION_HOURS} hours`)
+// Ids ascend with time, so the primary key finds what is old; but other programs date messages as they like.
+const TRIM_MESSAGES = `
+  with batch as materialized (
+    select id, created_at from chat_message where id > $2 and ${turn} order by id limit ${BATCH}
+  ), gone as (
+    delete from chat_message where id = any (array(select id from batch where created_at < now() - $1::interval)) returning id
+  )
+  select count(*)::int as seen, max(id)::text as last, (select count(*)::int from gone) as gone,
+    count(*) filter (where created_at > now() + interval '1 day')::int as future
+  from batch`
+
+// The log is trimmed at its beginning only, because a reader takes it that there is nothing between two entries: what comes
+// before an old entry is old, whatever its time says. The newest entry stays, because it tells where the log stands.
+const FIND_OLD_EVENTS = `
+  select count(*)::int as seen, max(seq) as last, max(seq) filter (where created_at < now() - $1::interval) as old
+  from (select seq, created_at from chat_event where seq > $2 and ${turn} order by seq limit ${BATCH}) batch`
+const TRIM_EVENTS = `
+  delete from chat_event where seq = any (array(
+    select seq from chat_event where seq <= $1 and seq < (select max(seq) from chat_event) and ${turn} order by seq limit ${BATCH}
+  )) returning seq`
+
+interface MessageBatch { seen: number, last: string, gone: number, future: number }
+
+type Settings = Pick<Config, 'RETENTION_DAYS' | 'EVENT_RETENTION_HOURS'>
+
+// Ids as text, because a JavaScript number does not hold all of them.
+const LOWEST = '-9223372036854775808'
+
+/** Deletes in small batches what is older than the configuration keeps. The log tells of the messages. */
+export class Retention {
+  #query: Query
+  #settings: Settings
+  #log: Log
+  /** Where the last run stopped to look for old messages behind younger ones. */
+  #position = LOWEST
+  #hasWarned = false
+
+  constructor (query: Query, settings: Settings, log: Log) {
+    this.#query = query
+    this.#settings = settings
+    this.#log = log
+  }
+
+  /** One run, which deletes at most 200,000 messages and as many log entries. */
+  async trim (): Promise<void> {
+    const { RETENTION_DAYS: days, EVENT_RETENTION_HOURS: hours } = this.#settings
+    if (days !== undefined) await this.#trimMessages(`${days} days`)
+    await this.#trimEvents(`${hours} hours`)
+  }
+
+  async #trimMessages (age: string): Promise<void> {
+    let position = LOWEST
+    let future = 0
+    for (let batches = 0, idle = 0; batches < MAX_BATCHES && idle < MAX_IDLE_BATCHES; batches++) {
+      const [batch]: MessageBatch[] = await this.#query<MessageBatch>(TRIM_MESSAGES, [age, position])
+      if (!batch) break
+      future += batch.future
+      if (batch.gone === 0) {
+        idle++
+        // The oldest messages are at the beginning. What is behind younger ones is looked for from where the last run stopped.
+        if (idle === 1 && Number(this.#position) > Number(batch.last)) {
+          position = this.#position
+          continue
+        }
+      }
+      if (batch.seen < BATCH) {
+        position = LOWEST
+        break
+      }
+      position = batch.last
+    }
+    this.#position = position
+    if (future > 0 && !this.#hasWarned) {
+      this.#hasWarned = true
+      this.#log.warn(`retention keeps at least ${future} messages that are dated more than a day in the future`)
+    }
+  }
+
+  async #trimEvents (age: string): Promise<void> {
+    const old = await this.#findOldEvents(age)
+    if (old === undefined) return
+    for (let batches = 0; batches < MAX_BATCHES; batches++) {
+      if ((await this.#query(TRIM_EVENTS, [old])).length < BATCH) return
+    }
+  }
+
+  /** @returns the last entry that is old, as far as this run looks */
+  async #findOldEvents (age: string): Promise<number | undefined> {
+    let old: number | undefined
+    let position = 0
+    for (let batches = 0, idle = 0; batches < MAX_BATCHES && idle < MAX_IDLE_BATCHES; batches++) {
+      const [batch] = await this.#query<{ seen: number, last: number, old: number | null }>(FIND_OLD_EVENTS, [age, position])
+      if (!batch) break
+      if (batch.old === null) idle++
+      else old = batch.old
+      if (batch.seen < BATCH) break
+      position = batch.last
+    }
+    return old
+  }
 }
 
-/** Does so every minute. @returns the way to stop it */
+/** Trims every minute. @returns the way to stop it */
 export function trimRegularly (query: Query, config: Config, log: Log): () => void {
+  const retention = new Retention(query, config, log)
   let isRunning = false
-  const timer = setInterval(async () => {
+  const timer = setInterval(() => {
     if (isRunning) return
     isRunning = true
-    await trim(query, config).catch(({ message }) => log.warn(`what is too old could not be deleted: ${message}`))
-    isRunning = false
+    retention.trim()
+      .catch(({ message }: Error) => log.warn(`retention cleanup failed: ${message}`))
+      .finally(() => { isRunning = false })
   }, EVERY_MS)
   return () => clearInterval(timer)
 }

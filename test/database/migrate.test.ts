@@ -1,6 +1,6 @@
 import type pg from 'pg'
 import t, { type Test } from 'tap'
-import { trim } from '../../src/chat/retention.ts'
+import { Retention } from '../../src/chat/retention.ts'
 import { migrate } from '../../src/database/migrate.ts'
 import { createQuery } from '../../src/database/query.ts'
 import { startService } from '../helpers/app.ts'
@@ -96,7 +96,7 @@ t.test('a role that may create nothing works on a database that is up to date', 
   const { id } = await post(token, 'hello')
   t.match(await call('PATCH', `/api/messages/${id}`, { token, body: { text: 'hi' } }), { status: 200, body: { text: 'hi' } })
   t.match(await call('DELETE', `/api/messages/${id}`, { token }), { status: 200 })
-  await trim(createQuery(client), { RETENTION_DAYS: 1, EVENT_RETENTION_HOURS: 1 })
+  await new Retention(createQuery(client), { RETENTION_DAYS: 1, EVENT_RETENTION_HOURS: 1 }, quiet).trim()
 })
 
 t.test('a start whose connection is lost while it waits for another to migrate goes on waiting', async (t) => {

@@ -1,6 +1,6 @@
 import pg from 'pg'
 import t, { type Test } from 'tap'
-import { trim } from '../../src/chat/retention.ts'
+import { Retention } from '../../src/chat/retention.ts'
 import { migrate } from '../../src/database/migrate.ts'
 import { createQuery } from '../../src/database/query.ts'
 import { startService } from '../helpers/app.ts'
@@ -77,7 +77,7 @@ t.test('no statement of the service is compiled, or planned against its own sett
     select id, 'many', now() - interval '2 days' from chat_user, generate_series(1, 1500)`)
   for (const page of ['', '?after_id=0', '?before_id=1000', `?after_id=${id}&wait=1`]) t.equal((await call('GET', `/api/messages${page}`)).status, 200)
   await (await openStream(t, url, '?since=2')).events(1000)
-  await trim(createQuery(app.pg.pool), { RETENTION_DAYS: 1, EVENT_RETENTION_HOURS: 1 })
+  await new Retention(createQuery(app.pg.pool), { RETENTION_DAYS: 1, EVENT_RETENTION_HOURS: 1 }, quiet).trim()
 
   t.ok(explained.filter(isOfTheLog).length > 30, 'the plans are told, those inside of the triggers too')
   for (const plan of explained) {
