@@ -33,8 +33,12 @@ import sessionRoutes from './routes/sessions.ts'
 import webRoutes from './routes/web.ts'
 import { requestLogger } from './tracing.ts'
 
-/** Builds the whole service as in production, not yet listening; while it becomes ready it waits for both engines and migrates the database. */
-export function buildApp (config: Config, logger: FastifyBaseLogger): FastifyInstance {
+/**
+ * Builds the whole service as in production, not yet listening; while it becomes ready it waits for both engines and migrates the
+ * database.
+ * @param signal gives up waiting, and `ready` rejects with the signal's reason
+ */
+export function buildApp (config: Config, logger: FastifyBaseLogger, signal?: AbortSignal): FastifyInstance {
   const logController = new RequestLog()
   const connections = new Connections(config.MAX_CONNECTIONS)
   const app = Fastify({
@@ -78,8 +82,8 @@ export function buildApp (config: Config, logger: FastifyBaseLogger): FastifyIns
   app.register(httpRules, { connections })
   app.register(cors, { config })
   app.register(input)
-  app.register(postgres, { config })
-  app.register(redis, { config })
+  app.register(postgres, { config, signal })
+  app.register(redis, { config, signal })
   app.register(authenticate)
   app.register(rateLimits, { config })
   app.register(room, { config })

@@ -31,11 +31,12 @@ export async function waitFor<Result> (engine: string, seconds: number, log: Pic
 }
 
 /** Waits for `work` until the signal is aborted, and then rejects with its reason. */
-async function unlessAborted<Result> (signal: AbortSignal | undefined, work: Promise<Result>): Promise<Result> {
+export async function unlessAborted<Result> (signal: AbortSignal | undefined, work: Promise<Result>): Promise<Result> {
   if (signal === undefined) return work
   let abort = () => {}
   const aborted = new Promise<never>((_resolve, reject) => {
     abort = () => reject(signal.reason)
+    if (signal.aborted) abort()
     signal.addEventListener('abort', abort)
   })
   return Promise.race([work, aborted]).finally(() => signal.removeEventListener('abort', abort))

@@ -87,25 +87,31 @@ async function checkEncoding (client: pg.Client): Promise<void> {
   if (encoding !== 'UTF8') throw new StartError(`the database ${name} must have the encoding UTF8, not ${encoding}`)
 }
 
-/** Waits for the server at most `BOOT_TIMEOUT` seconds, and migrates the database unless `MIGRATE` is off. */
-export async function migrateWhenReady (config: Config, log: Log): Promise<void> {
+/**
+ * Waits for the server at most `BOOT_TIMEOUT` seconds, and migrates the database unless `MIGRATE` is off.
+ * @param signal gives up, also in the middle of a migration, and rejects with the signal's reason
+ */
+export async function migrateWhenReady (config: Config, log: Log, signal?: AbortSignal): Promise<void> {
   const where = config.POSTGRES_URL === undefined ? `${config.POSTGRES_HOST}:${config.POSTGRES_PORT}` : new URL(config.POSTGRES_URL).host
   await waitFor(`PostgreSQL at ${where}`, config.BOOT_TIMEOUT, log, async () => {
     const client = new pg.Client(connectionOptions(config, NO_LIMITS))
     client.on('error', () => {}) // A query reports it as well.
+    const close = () => { void client.end() }
+    signal?.addEventListener('abort', close)
     try {
       await client.connect()
       await checkEncoding(client)
       if (config.MIGRATE !== 'off') await migrate(client, log, config.MIGRATE === 'own')
     } finally {
+      signal?.removeEventListener('abort', close)
       await client.end()
     }
-  })
+  }, { signal })
 }
 
 /** Decorates the instance with `pg` (the pool), and with `sql` and `pipeline` (the same, with outages named), once the database is ready. */
-export default fp<{ config: Config }>(async (app, { config }) => {
-  await migrateWhenReady(config, app.log)
+export default fp<{ config: Config, signal?: AbortSignal | undefined }>(async (app, { config, signal }) => {
+  await migrateWhenReady(config, app.log, signal)
   await app.register(fastifyPostgres, { ...connectionOptions(config), max: config.POSTGRES_POOL, pipeline: true })
   // An idle connection that the server ends must not end the process: https://node-postgres.com/apis/pool#error
   app.pg.pool.on('error', ({ message }) => app.log.warn(`an idle PostgreSQL connection was lost: ${message}`))

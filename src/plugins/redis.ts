@@ -41,7 +41,7 @@ function createClient (config: Config): { client: Redis | Cluster, where: string
  * once while there is no connection, and after 2 s when the server hangs; a connection that is lost or silent is replaced.
  * Commands of one turn of the event loop are sent together.
  */
-export default fp<{ config: Config }>(async (app, { config }) => {
+export default fp<{ config: Config, signal?: AbortSignal | undefined }>(async (app, { config, signal }) => {
   const { client, where } = createClient(config)
   let reason: Error | undefined
   client.on('error', (error: Error) => {
@@ -56,6 +56,6 @@ export default fp<{ config: Config }>(async (app, { config }) => {
     // While it connects, the client takes a database number that is out of range for a warning, and stays on number 0.
     const check = client instanceof Redis ? client.select(client.options.db ?? 0) : client.ping()
     await check.catch((error) => { throw reason ?? error })
-  })
+  }, { signal })
   await app.register(fastifyRedis, { client })
 }, { name: 'redis' })

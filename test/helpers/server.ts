@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
-import { chmodSync, chownSync, cpSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { chmodSync, chownSync, cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { connect } from 'node:net'
 import { tmpdir } from 'node:os'
 import { basename, join } from 'node:path'
@@ -76,6 +76,28 @@ export async function isOpen (port: number, address = '127.0.0.1'): Promise<bool
 /** Resolves once nobody listens on the port. */
 export async function portClosed (port: number): Promise<void> {
   while (await isOpen(port));
+}
+
+/** The processes that have a text in their command line. */
+export function processesWith (text: string): string[] {
+  return readdirSync('/proc').filter((pid) => {
+    try {
+      return /^\d+$/.test(pid) && readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes(text)
+    } catch {
+      return false // It ended meanwhile.
+    }
+  })
+}
+
+const PROMPTLY_MS = 5000 // on a machine that does other things as well
+
+/** Sends a signal, and holds the service to a graceful and prompt end. */
+export async function endsPromptly (t: Test, server: Server, signal: NodeJS.Signals, code = 0): Promise<void> {
+  const since = performance.now()
+  server.child.kill(signal)
+  t.equal(await server.exited, code, server.log.join('\n'))
+  t.ok(performance.now() - since < PROMPTLY_MS, `after ${Math.round(performance.now() - since)} ms`)
+  t.equal(server.log.at(-1), `shutting down after ${signal}`)
 }
 
 /** Makes a temporary folder, which may belong to another user. */

@@ -1,0 +1,93 @@
+import { once } from 'node:events'
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { FastifyInstance } from 'fastify'
+import { pino } from 'pino'
+import { buildApp } from './app.ts'
+import { type Config, engineVariables, isExternal, loadConfig } from './config.ts'
+import { type Engines, startEngines } from './embedded/engines.ts'
+import { cannotListen, checkAddress } from './listen.ts'
+import { migrateWhenReady } from './plugins/postgres.ts'
+import { ending, endingAtOnce } from './signals.ts'
+import { StartError, unlessAborted } from './start.ts'
+
+// On a terminal the log is for a person, where the package that does that is installed; everywhere else it is JSON.
+const pretty = process.stdout.isTTY ? await import('pino-pretty').catch(() => undefined) : undefined
+const log = pino({ timestamp: pino.stdTimeFunctions.isoTime }, pretty?.default({ sync: true, ignore: 'pid,hostname' }) ?? pino.destination({ sync: true }))
+
+const SHUTDOWN_TIMEOUT_MS = 25_000
+
+let app: FastifyInstance | undefined
+let engines: Engines | undefined
+let isEnding = false
+
+async function migrateOnly (config: Config): Promise<never> {
+  if (!isExternal('postgres', config)) throw new StartError(`${engineVariables.postgres.join(' or ')} must be set where MIGRATE is only`)
+  await migrateWhenReady(config, log, ending).catch((error) => {
+    if (!ending.aborted) throw error
+    log.info(ending.reason.message)
+    process.exit(1) // Whoever waits for the tables must not take them for made.
+  })
+  process.exit(0)
+}
+
+/** Starts everything, and resolves when the service listens. @throws {Signalled} when the process is told to end meanwhile */
+async function start (config: Config): Promise<FastifyInstance> {
+  const { HTTP_HOST: host, HTTP_PORT: port } = config
+  await checkAddress(host, port)
+  engines = await startEngines(config, log, ending)
+  app = buildApp({ ...config, ...engines.settings }, log, ending)
+  const address = await unlessAborted(ending, app.listen({ host, port })).catch((error: NodeJS.ErrnoException) => {
+    const isAddress = error.syscall === 'listen' || error.syscall === 'getaddrinfo'
+    throw isAddress ? cannotListen(host, port, error) : error
+  })
+  const url = address.replace('0.0.0.0', '127.0.0.1')
+  log.info(`the chat is ready at ${url}; ${config.WEB_CLIENT === 'on' ? 'open it in a browser, or ' : ''}join it by: curl -H 'content-type: application/json' ` +
+    `-d '{"nickname":"alice","password":"correct horse"}' ${url}/api/register`)
+  return app
+}
+
+const limitShutdown = () => setTimeout(() => {
+  log.error(`graceful shutdown took longer than ${SHUTDOWN_TIMEOUT_MS / 1000} s: ending at once`)
+  process.exit(1)
+}, SHUTDOWN_TIMEOUT_MS)
+
+/** Ends everything that was started, in order, and then the process. */
+async function end (code: number): Promise<never> {
+  isEnding = true
+  if (!ending.aborted) limitShutdown()
+  const hasServed = app?.server.listening === true
+  // Closing an app that could not start fails for the reason that is known already.
+  await app?.close().catch((err) => { if (hasServed) log.error({ err }, 'graceful shutdown failed') })
+  await engines?.stop()
+  if (!hasServed) engines?.undo()
+  process.exit(code)
+}
+
+ending.addEventListener('abort', limitShutdown)
+endingAtOnce.addEventListener('abort', () => {
+  log.error(`${endingAtOnce.reason.signal} came again: ending at once`)
+  process.exit(1)
+})
+process.on('uncaughtException', (err) => {
+  log.fatal({ err }, 'an error that nobody caught')
+  if (isEnding) process.exit(1)
+  void end(1)
+})
+
+try {
+  ending.throwIfAborted()
+  const config = loadConfig(process.env)
+  log.level = config.LOG_LEVEL
+  if (config.MIGRATE === 'only') await migrateOnly(config)
+  const { drain } = await start(config)
+  await once(ending, 'abort')
+  log.info(ending.reason.message)
+  drain.isBegun = true
+  await sleep(config.SHUTDOWN_DELAY * 1000)
+  await end(0)
+} catch (error) {
+  if (ending.aborted) log.info(ending.reason.message)
+  else if (error instanceof StartError) log.fatal(error.message)
+  else log.fatal({ err: error }, 'the start failed')
+  await end(ending.aborted ? 0 : 1)
+}
