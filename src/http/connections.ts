@@ -1,4 +1,4 @@
-import { createServer, type IncomingMessage, type Server, type ServerOptions } from 'node:http'
+import { createServer, IncomingMessage, type Server, type ServerOptions } from 'node:http'
 import type { Socket } from 'node:net'
 import { PacedResponse } from './paced-response.ts'
 
@@ -21,7 +21,20 @@ export const MAX_STALL_MS = 30_000
 const MAX_UNREAD_BYTES = 64 * 1024 * 1024
 const SWEEP_MS = 1000
 
-type Handler = (request: IncomingMessage, response: PacedResponse) => void
+type Handler = (request: DroppableRequest, response: PacedResponse) => void
+
+/**
+ * When a connection closes, Node destroys each of its requests that was not answered, with an error of its own whose
+ * stack it formats. A client that pipelines thousands of small requests would take a whole processor by that alone, so
+ * a request that is dropped is left to the garbage collector.
+ */
+class DroppableRequest extends IncomingMessage {
+  isDropped = false
+
+  override destroy (error?: Error): this {
+    return this.isDropped ? this : super.destroy(error)
+  }
+}
 
 /** What is known of one connection. */
 interface Connection {
@@ -29,7 +42,7 @@ interface Connection {
   readonly isBeyondLimit: boolean
   /** The answer under way. Node emits `close` for this one alone when the client goes away. */
   current: PacedResponse | undefined
-  waiting: [IncomingMessage, PacedResponse][]
+  waiting: [DroppableRequest, PacedResponse][]
   isClosing: boolean
   /** Sent before the connection is closed. */
   lastWords: string
@@ -71,7 +84,7 @@ export class Connections {
 
   /** Makes a server whose requests reach `handle` one at a time for each connection. */
   createServer (options: ServerOptions, handle: Handler): Server {
-    const server = createServer({ ...options, ServerResponse: PacedResponse })
+    const server = createServer({ ...options, IncomingMessage: DroppableRequest, ServerResponse: PacedResponse })
     server.maxConnections = this.#limit + RESERVE
     server.on('connection', (socket) => this.#add(socket))
     const dispatch: Handler = (request, response) => this.#dispatch(request, response, handle)
@@ -162,10 +175,13 @@ export class Connections {
     return true
   }
 
-  #dispatch (request: IncomingMessage, response: PacedResponse, handle: Handler): void {
+  #dispatch (request: DroppableRequest, response: PacedResponse, handle: Handler): void {
     const { socket } = request
     const connection = this.#all.get(socket)
-    if (connection === undefined || connection.isClosing) return
+    if (connection === undefined || connection.isClosing) {
+      request.isDropped = true
+      return
+    }
     if (connection.current === undefined) {
       this.#handle(connection, request, response, handle)
     } else if (connection.waiting.length < MAX_PIPELINED && this.#waitingCount < MAX_PIPELINED_IN_TOTAL) {
@@ -173,6 +189,7 @@ export class Connections {
       this.#waitingCount++
     } else {
       // What is beyond is never answered, so its client must send it again (RFC 9112, 9.3.2).
+      request.isDropped = true
       this.#closeAfterAnswers(socket, connection)
       socket.pause()
     }
@@ -183,7 +200,7 @@ export class Connections {
     setTimeout(() => socket.destroy(), CLOSING_MS).unref()
   }
 
-  #handle (connection: Connection, request: IncomingMessage, response: PacedResponse, handle: Handler): void {
+  #handle (connection: Connection, request: DroppableRequest, response: PacedResponse, handle: Handler): void {
     const { socket } = request
     connection.current = response
     this.#peers.get(connection.address)?.idle.delete(socket)
