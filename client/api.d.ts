@@ -298,7 +298,7 @@ export interface components {
             status: "ok";
         };
         CreateAccount: {
-            /** @description Stored in Unicode form NFC, without white space around it; its length counts then. */
+            /** @description Stored in Unicode form NFC, without white space around it; its length counts then. It has no invisible, private or unassigned characters, no mark without a base, and no more than 4 marks in a row. */
             nickname: string;
             /** @description At most 72 bytes, and not one of the common passwords. */
             password: string;
@@ -346,7 +346,7 @@ export interface components {
         /** @description Ascending by id. */
         MessageList: components["schemas"]["Message"][];
         CreateMessage: {
-            /** @description Stored without white space around it; its length counts then. */
+            /** @description Stored without white space around it; its length counts then. It has at least one visible character. */
             text: string;
         };
         /** @description The message is gone. */

@@ -1,14 +1,14 @@
 import { type Static, Type } from '@sinclair/typebox'
 import { bodyInvalid, type ValidationMessage } from './errors.ts'
 
-// `normalize`, `maxBytes`, `uncommon` and `errorMessages` are keywords of src/plugins/input.ts.
+// `normalize`, `legible`, `maxBytes`, `uncommon` and `errorMessages` are keywords of src/plugins/input.ts.
 
 // The sentence is the Go service's, whichever of the two is missing.
 const nicknameMissing = { code: 'nickname_missing', message: 'nickname and password must be provided' }
 const passwordMissing = { code: 'password_missing', message: 'nickname and password must be provided' }
 const passwordInvalid = { code: 'password_invalid', message: 'password must be a string' }
 const nicknameInvalid = {
-  code: 'nickname_invalid', message: 'nickname must be a string without control or format characters'
+  code: 'nickname_invalid', message: 'nickname must be a string without invisible or unassigned characters or stacked marks'
 }
 
 /** Code points at most. */
@@ -42,13 +42,14 @@ export const CreateAccount = (passwordMinLength: number) => Type.Object({
     normalize: 'nickname',
     minLength: 1,
     maxLength: MAX_NICKNAME,
-    pattern: '^[^\\p{Cc}\\p{Cf}]*$',
-    description: 'Stored in Unicode form NFC, without white space around it; its length counts then.',
+    legible: true,
+    description: 'Stored in Unicode form NFC, without white space around it; its length counts then. It has no invisible, ' +
+      'private or unassigned characters, no mark without a base, and no more than 4 marks in a row.',
     errorMessages: {
       required: nicknameMissing,
       type: nicknameInvalid,
       maxLength: { code: 'nickname_too_long', message: 'nickname is too long' },
-      pattern: nicknameInvalid
+      legible: nicknameInvalid
     }
   }),
   password: NewPassword(passwordMinLength, passwordMissing, passwordInvalid)

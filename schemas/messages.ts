@@ -1,7 +1,7 @@
 import { type Static, Type } from '@sinclair/typebox'
 import { bodyInvalid } from './errors.ts'
 
-// `normalize` and `errorMessages` are keywords of src/plugins/input.ts.
+// `normalize`, `visible` and `errorMessages` are keywords of src/plugins/input.ts.
 
 const hello = { id: 17, userId: 1, nickname: 'alice', text: 'hello', createdAt: '2026-01-31T12:00:00.000Z' }
 
@@ -19,6 +19,7 @@ export const MessageList = Type.Unsafe<Buffer | string>(Type.Array(Message, {
   }
 }))
 
+const textMissing = { code: 'text_missing', message: 'message text must be provided' }
 const textInvalid = { code: 'text_invalid', message: 'message text must be a string without NUL' }
 
 export const CreateMessage = Type.Object({
@@ -27,12 +28,14 @@ export const CreateMessage = Type.Object({
     minLength: 1,
     maxLength: 2000,
     pattern: '^[^\\u0000]*$',
-    description: 'Stored without white space around it; its length counts then.',
+    visible: true,
+    description: 'Stored without white space around it; its length counts then. It has at least one visible character.',
     errorMessages: {
-      required: { code: 'text_missing', message: 'message text must be provided' },
+      required: textMissing,
       type: textInvalid,
       maxLength: { code: 'text_too_long', message: 'message is too long' },
-      pattern: textInvalid
+      pattern: textInvalid,
+      visible: textMissing
     }
   })
 }, { title: 'CreateMessage', examples: [{ text: 'hello' }], errorMessages: { type: bodyInvalid } })

@@ -10,3 +10,13 @@ export function normalText (text: string): string {
   while (end > start && SPACE.test(text.charAt(end - 1))) end--
   return text.slice(start, end).toWellFormed()
 }
+
+/**
+ * Characters that fonts draw as nothing, though Unicode does not call them white space or ignorable: KHITAN SMALL SCRIPT FILLER,
+ * BRAILLE PATTERN BLANK, annotation and hieroglyph controls, MUSICAL SYMBOL NULL NOTEHEAD. For a class of a regular expression.
+ */
+export const BLANK = '\\u{16fe4}\\u2800\\ufff9-\\ufffb\\u{13430}-\\u{1343f}\\u{1d159}'
+const VISIBLE = new RegExp(`[^\\p{White_Space}\\p{Cc}\\p{Default_Ignorable_Code_Point}${BLANK}]`, 'u')
+
+/** Tells whether a reader sees anything of a text. An unassigned code point counts as seen: it may be a new emoji. */
+export const isVisible = (text: string) => VISIBLE.test(text)

@@ -1,5 +1,5 @@
 import { MAX_NICKNAME } from '../../schemas/accounts.ts'
-import { normalText } from '../text.ts'
+import { BLANK, normalText } from '../text.ts'
 
 // In UTF-16 units. NFC makes a text shorter only by composing, and no code point decomposes into more than four
 // (https://www.unicode.org/faq/normalization.html#12), of at most two units each: what is longer than this is longer than
@@ -12,6 +12,17 @@ export function normalNickname (nickname: string): string {
   const text = normalText(nickname)
   return text.length > MAX_UNITS ? text : text.normalize('NFC')
 }
+
+// What nobody sees, or what each device draws in its own way. Which code points are unassigned, and so in \p{C}, is up to the ICU of
+// Node: Node 20.20, 24 and 26 know Unicode 17. With a newer ICU, a replica takes letters that an older one refuses. That harms
+// nobody: a nickname is judged once, when it is registered.
+const ILLEGIBLE = new RegExp(`[\\p{C}\\p{Zl}\\p{Zp}\\p{Default_Ignorable_Code_Point}${BLANK}]`, 'u')
+const MARK_WITHOUT_BASE = /(?:^|\p{Z})\p{M}/u
+const STACKED_MARKS = /\p{M}{5}/u
+
+/** Tells whether everybody who reads a nickname sees all of it. @param nickname in its normal form */
+export const isLegible = (nickname: string) =>
+  ![ILLEGIBLE, MARK_WITHOUT_BASE, STACKED_MARKS].some((rule) => rule.test(nickname))
 
 /** The spellings under which the database is asked for a nickname. */
 export interface NicknameLookup {

@@ -4,9 +4,9 @@ import type { DataValidationCxt } from 'ajv/dist/types/index.js'
 import fp from 'fastify-plugin'
 import type { ValidationMessage } from '../../schemas/errors.ts'
 import { isCommonPassword } from '../accounts/common-passwords.ts'
-import { normalNickname } from '../accounts/nicknames.ts'
+import { isLegible, normalNickname } from '../accounts/nicknames.ts'
 import { EncodedBody, NotJson, ValidationFailed } from '../errors.ts'
-import { normalText } from '../text.ts'
+import { isVisible, normalText } from '../text.ts'
 
 const normalForms = { text: normalText, nickname: normalNickname }
 
@@ -21,6 +21,8 @@ export const keywords = [
   { keyword: 'errorMessages' },
   { keyword: 'normalize', type: 'string', before: 'maxLength', modifying: true, errors: false, validate: normalize },
   { keyword: 'maxBytes', type: 'string', validate: (limit: number, text: string) => Buffer.byteLength(text) <= limit },
+  { keyword: 'legible', type: 'string', validate: (_: true, text: string) => isLegible(text) },
+  { keyword: 'visible', type: 'string', validate: (_: true, text: string) => isVisible(text) },
   { keyword: 'uncommon', type: 'string', validate: (_: true, text: string) => !isCommonPassword(text) }
 ] satisfies Vocabulary
 const ajv = new Ajv({ useDefaults: true, verbose: true, keywords })

@@ -11,9 +11,10 @@ import input, { integerCoercion } from '../../src/plugins/input.ts'
 import { requestId } from '../../src/requests.ts'
 import { StartError } from '../../src/start.ts'
 import { normalText } from '../../src/text.ts'
+import { printable } from '../helpers/printable.ts'
 
 // Texts of anything, and of what matters to whoever trims, composes, or counts.
-const piece = fc.oneof(fc.constantFrom(' ', '\t', '\n', '\u0085', '\u00a0', '\u2003', '\u2028', '\ufeff', '\0', 'e\u0301', '\u1100\u1161', '\ud83d', '\ude00', '😀', '\u200d', 'я'),
+const piece = fc.oneof(fc.constantFrom(' ', '\t', '\n', '\u0085', '\u00a0', '\u2003', '\u2028', '\ufeff', '\0', 'e\u0301', '\u1100\u1161', '\ud83d', '\ude00', '😀', '\u200d', 'я', '\u0301', '\u0335\u0316', '\u3164', '\u2800', '\ue000', '\u0378'),
   fc.string({ unit: 'binary', maxLength: 3 }))
 const text = fc.array(piece, { maxLength: 30 }).map((pieces) => pieces.join(''))
 const space = fc.array(fc.constantFrom(' ', '\u0085', '\u2003', '\n'), { maxLength: 5 }).map((pieces) => pieces.join(''))
@@ -30,6 +31,19 @@ function reference (given: string): string[] {
   while (isSpace(points[0])) points.shift()
   while (isSpace(points.at(-1))) points.pop()
   return points
+}
+
+const isMark = (point: string | undefined) => point !== undefined && /^\p{M}$/u.test(point)
+const isBlank = (point: string) => /^[\u{16fe4}\u2800\ufff9-\ufffb\u{13430}-\u{1343f}\u{1d159}]$/u.test(point)
+const isIgnorable = (point: string) => /^\p{Default_Ignorable_Code_Point}$/u.test(point) || isBlank(point)
+const isSeen = (point: string) => !/^[\p{White_Space}\p{Cc}]$/u.test(point) && !isIgnorable(point)
+
+/** The rule for nicknames, one code point after another. */
+function isNickname (points: string[]): boolean {
+  const isAllowed = (point: string) => !/^(\p{Cc}|\p{Cf}|\p{Cn}|\p{Co}|\p{Zl}|\p{Zp})$/u.test(point) && !isIgnorable(point)
+  const hasBase = (point: string, i: number) => !isMark(point) || (i > 0 && !/^\p{Z}$/u.test(points[i - 1] ?? ''))
+  const isStacked = (_: string, i: number) => points.slice(i, i + 5).filter(isMark).length === 5
+  return points.length >= 1 && points.length <= 64 && points.every(isAllowed) && points.every(hasBase) && !points.some(isStacked)
 }
 
 t.test('texts and nicknames are trimmed, well-formed and, where wanted, composed, and a second time changes nothing', async (t) => {
@@ -70,7 +84,7 @@ t.test('no text makes its normalisation slow', async (t) => {
       normalNickname(given)
       lookupNickname(given)
       const { user, system } = process.cpuUsage(started)
-      t.ok(user + system < 100_000, `${JSON.stringify(unit)}: ${Math.round((user + system) / 1000)} ms`)
+      t.ok(user + system < 100_000, `${printable(unit)}: ${Math.round((user + system) / 1000)} ms`)
     }
   }
 })
@@ -91,12 +105,12 @@ t.test('a body is taken by the code points of what is stored, and by nothing els
     .map(([before, unit, count, after]) => before + unit.repeat(Math.floor(count / [...unit].length)) + after))
   await holds(t, fc.asyncProperty(sized(2000), async (given) => {
     const points = reference(given)
-    const isLegal = points.length >= 1 && points.length <= 2000 && !points.includes('\0')
+    const isLegal = points.some(isSeen) && points.length <= 2000 && !points.includes('\0')
     return (await post('/text', { text: given }))?.text === (isLegal ? points.join('') : undefined)
   }))
   await holds(t, fc.asyncProperty(sized(64), async (nickname) => {
     const stored = reference(nickname).join('').normalize('NFC')
-    const isLegal = [...stored].length >= 1 && [...stored].length <= 64 && ![...stored].some((point) => /^[\p{Cc}\p{Cf}]$/u.test(point))
+    const isLegal = isNickname([...stored])
     return (await post('/nickname', { nickname, password: 'correct horse' }))?.nickname === (isLegal ? stored : undefined)
   }))
   await holds(t, fc.asyncProperty(fc.jsonValue(), fc.jsonValue(), async (nickname, password) => {

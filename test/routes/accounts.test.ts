@@ -2,13 +2,14 @@ import { randomBytes, randomInt } from 'node:crypto'
 import t from 'tap'
 import { startService } from '../helpers/app.ts'
 import { connect, openRedis } from '../helpers/database.ts'
+import { printable } from '../helpers/printable.ts'
 
 const password = 'correct horse'
 const sentences = {
   body_invalid: 'invalid JSON payload',
   nickname_missing: 'nickname and password must be provided',
   nickname_too_long: 'nickname is too long',
-  nickname_invalid: 'nickname must be a string without control or format characters',
+  nickname_invalid: 'nickname must be a string without invisible or unassigned characters or stacked marks',
   password_missing: 'nickname and password must be provided',
   password_too_short: 'password must have at least 8 characters',
   password_too_long: 'password is too long',
@@ -48,10 +49,20 @@ t.test('nicknames', async (t) => {
     ['😀'.repeat(64), '😀'.repeat(64)],
     [' '.repeat(100) + 'x'.repeat(64), 'x'.repeat(64)],
     ['lone \ud800', 'lone \ufffd'],
+    ['สวัสดี', 'สวัสดี'],
+    ['הַיְשִׁיבָה', 'הַיְשִׁיבָה'.normalize('NFC')],
+    ['مُحَمَّدٌ', 'مُحَمَّدٌ'.normalize('NFC')],
+    ['नमस्ते', 'नमस्ते'],
+    ['བསྐྱེད', 'བསྐྱེད'],
+    ['Việt Nam', 'Việt Nam'],
+    ['👍🏽 🇩🇪', '👍🏽 🇩🇪'],
+    ['⠃⠗⠇', '⠃⠗⠇'],
+    ['two\u3000words', 'two\u3000words'],
+    [`z${'\u0335'.repeat(4)}`, `z${'\u0335'.repeat(4)}`],
     ['__proto__', '__proto__']
   ]) {
     const { status, body } = await register(given)
-    t.equal(status, 201, `${JSON.stringify(given)}`)
+    t.equal(status, 201, printable(given))
     t.equal(body.nickname, stored)
   }
   for (const [nickname, code] of [
@@ -64,11 +75,21 @@ t.test('nicknames', async (t) => {
     ['a\u0000b', 'nickname_invalid'],
     ['a\u200eb', 'nickname_invalid'],
     ['\u202eevil', 'nickname_invalid'],
+    ...['\u200b', '\u200d', '\u00ad', '\u2060', '\ufe0f', '\u034f', '\u3164', '\u115f', '\uffa0', '\u2800', '\u180b', '\u17b4', '\u{e0100}',
+      '\u{e0041}', '\ue000', '\u{10fffd}', '\u0378', '\uffff', '\u{50000}', '\ufff9', '\u{1d159}']
+      .flatMap((hidden) => [[hidden, 'nickname_invalid'], [`admin${hidden}x`, 'nickname_invalid']] as const),
+    ...['\ufeff', '\u2028', '\u2029', '\t', '\n'].map((space) => [`admin${space}x`, 'nickname_invalid'] as const),
+    ['\u0301', 'nickname_invalid'],
+    ['\u0301a', 'nickname_invalid'],
+    ['a \u0301', 'nickname_invalid'],
+    ['\u0e31', 'nickname_invalid'],
+    [`z${'\u0335'.repeat(5)}`, 'nickname_invalid'],
+    [`e${'\u0301'.repeat(60)}`, 'nickname_invalid'],
     [5, 'nickname_invalid'],
     [['alice'], 'nickname_invalid'],
     [{ toString: 'alice' }, 'nickname_invalid']
   ] as const) {
-    t.match(await register(nickname), { status: 400, body: { error: sentences[code], code } }, JSON.stringify(nickname))
+    t.match(await register(nickname), { status: 400, body: { error: sentences[code], code } }, printable(nickname))
   }
 })
 

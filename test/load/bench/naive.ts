@@ -30,7 +30,7 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
   })
 }
 
-const app = Fastify({ ajv: { customOptions: { keywords: ['normalize', 'errorMessages'] } } })
+const app = Fastify({ ajv: { customOptions: { keywords: ['normalize', 'visible', 'errorMessages'] } } })
 app.register(fastifyPostgres, { host: POSTGRES_HOST, port: Number(POSTGRES_PORT), database: POSTGRES_DB, user: POSTGRES_USER, password: POSTGRES_PASSWORD })
 app.register(fastifyRedis, { client: new Redis({ port: Number(REDIS_PORT), ...(REDIS_PASSWORD && { password: REDIS_PASSWORD }) }) })
 app.register(routes)
