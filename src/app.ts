@@ -19,6 +19,7 @@ import rateLimits from './plugins/rate-limits.ts'
 import redis from './plugins/redis.ts'
 import room from './plugins/room.ts'
 import securityHeaders, { HEADERS } from './plugins/security-headers.ts'
+import sessions from './plugins/sessions.ts'
 import tracing from './plugins/tracing.ts'
 import { RequestLog, requestId } from './requests.ts'
 import accountRoutes from './routes/accounts.ts'
@@ -84,6 +85,7 @@ export function buildApp (config: Config, logger: FastifyBaseLogger, signal?: Ab
   app.register(input)
   app.register(postgres, { config, signal })
   app.register(redis, { config, signal })
+  app.register(sessions)
   app.register(authenticate)
   app.register(rateLimits, { config })
   app.register(room, { config })

@@ -1,6 +1,5 @@
 import type { FastifyRequest, onRequestAsyncHookHandler } from 'fastify'
 import fp from 'fastify-plugin'
-import { createFindSession, noteUse } from '../accounts/sessions.ts'
 import { AuthorizationMalformed, AuthorizationMissing, SessionNotFound } from '../errors.ts'
 
 declare module 'fastify' {
@@ -27,16 +26,15 @@ export default fp(async (app) => {
     minute = now
     if (noted.has(token)) return
     noted.add(token)
-    noteUse(app.redis, token, userId).catch(({ message }: Error) => app.log.warn(`the use of a session was not noted: ${message}`))
+    app.sessions.noteUse(token, userId).catch(({ message }: Error) => app.log.warn(`the use of a session was not noted: ${message}`))
   }
 
-  const findSession = createFindSession(app.redis)
   app.decorateRequest('userId', 0)
   app.decorate('authenticate', async (request) => {
     const token = bearerToken(request)
-    const userId = await findSession(token)
+    const userId = await app.sessions.find(token)
     if (userId === undefined) throw new SessionNotFound()
     request.userId = userId
     note(token, userId)
   })
-}, { name: 'authenticate', dependencies: ['redis'] })
+}, { name: 'authenticate', dependencies: ['sessions'] })

@@ -2,7 +2,6 @@ import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import type { FastifyReply } from 'fastify'
 import { Account, ChangePassword, CreateAccount, Login, Session } from '../../schemas/accounts.ts'
 import { NoContent } from '../../schemas/errors.ts'
-import { endOtherSessions, endSession, startSession } from '../accounts/sessions.ts'
 import { lookupNickname } from '../accounts/nicknames.ts'
 import { deleteUser, findUser, findUserById, insertUser, replacePassword } from '../accounts/users.ts'
 import type { Config } from '../config.ts'
@@ -17,7 +16,7 @@ const clientOf = (reply: FastifyReply) => ({ address: reply.request.clientAddres
 
 /** Registration, login and logout, and the password between them. */
 const accounts: FastifyPluginAsyncTypebox<{ config: Config }> = async (app, { config }) => {
-  const { passwords, redis, sql } = app
+  const { passwords, sessions, sql } = app
   const tags = ['accounts']
   const secretFailures = [...bodyFailures, RateLimited, ...outages]
 
@@ -35,7 +34,7 @@ const accounts: FastifyPluginAsyncTypebox<{ config: Config }> = async (app, { co
     const userId = await app.limitRegistrations(reply, async () =>
       insertUser(sql, nickname, await passwords.hash(password, client)))
     if (userId === undefined) throw new NicknameTaken()
-    const token = await startSession(redis, userId).catch(async (error) => {
+    const token = await sessions.start(userId).catch(async (error) => {
       // Without a session the answer is an error, and then no account may be left that holds the nickname.
       await deleteUser(sql, userId)
       throw error
@@ -45,10 +44,10 @@ const accounts: FastifyPluginAsyncTypebox<{ config: Config }> = async (app, { co
 
   /** @returns the token of a new session, or undefined when the password that was checked is not the user's any more */
   async function startCheckedSession (user: { id: number, passwordHash: string }): Promise<string | undefined> {
-    const token = await startSession(redis, user.id)
+    const token = await sessions.start(user.id)
     // A change of the password ends the sessions that it finds: one that starts meanwhile, with the old one, has to end itself.
     if ((await findUserById(sql, user.id))?.passwordHash === user.passwordHash) return token
-    await endSession(redis, token)
+    await sessions.end(token)
     return undefined
   }
 
@@ -78,7 +77,7 @@ const accounts: FastifyPluginAsyncTypebox<{ config: Config }> = async (app, { co
     operationId: 'logout', summary: 'Log out, here', tags, response: { 204: NoContent, ...failures(...bodyFailures, ...tokenFailures, RedisUnavailable, Busy) }
   }
   app.post('/api/logout', { schema: logout }, async (request, reply) => {
-    await endSession(redis, bearerToken(request))
+    await sessions.end(bearerToken(request))
     return reply.code(204).send(null)
   })
 
@@ -107,7 +106,7 @@ const accounts: FastifyPluginAsyncTypebox<{ config: Config }> = async (app, { co
     // the old password is still the one. The other sessions end first, while a failure has no other effect; then the password
     // changes; then end those that were started in between. Were it the other way round, a crash after the change would leave
     // them all. Should the last step fail, the change is taken back, so that it can be tried again.
-    const endOthers = () => endOtherSessions(redis, user.id, bearerToken(request))
+    const endOthers = () => sessions.endOthers(user.id, bearerToken(request))
     await endOthers()
     if (!await replacePassword(sql, user.id, user.passwordHash, newHash)) throw new InvalidCredentials() // somebody else's change was first
     await endOthers().catch(async (error) => {

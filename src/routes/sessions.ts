@@ -1,7 +1,6 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { SessionId, SessionList } from '../../schemas/accounts.ts'
 import { NoContent } from '../../schemas/errors.ts'
-import { endOtherSessions, endSession, listSessions } from '../accounts/sessions.ts'
 import { findUserById } from '../accounts/users.ts'
 import {
   addressFailures, bodyFailures, failures, outages, RateLimited, sessionFailures, SessionUnknown, UserNotFound
@@ -10,7 +9,7 @@ import { bearerToken } from '../plugins/authenticate.ts'
 
 /** Where a user is logged in. */
 const sessions: FastifyPluginAsyncTypebox = async (app) => {
-  const { redis, sql } = app
+  const { sql } = app
   app.addHook('onRequest', app.authenticate)
   app.addHook('onRequest', app.limitSessionManagement)
   app.addHook('onRequest', async ({ userId }) => {
@@ -23,14 +22,14 @@ const sessions: FastifyPluginAsyncTypebox = async (app) => {
     response: { 200: SessionList, ...failures(...sessionFailures, RateLimited, ...outages) }
   }
   app.get('/api/sessions', { schema: list }, async (request, reply) =>
-    reply.code(200).send(await listSessions(redis, request.userId, bearerToken(request))))
+    reply.code(200).send(await app.sessions.list(request.userId, bearerToken(request))))
 
   const endOthers = {
     operationId: 'endOtherSessions', summary: 'Log out everywhere else', tags,
     response: { 204: NoContent, ...failures(...bodyFailures, ...sessionFailures, RateLimited, ...outages) }
   }
   app.delete('/api/sessions', { schema: endOthers }, async (request, reply) => {
-    await endOtherSessions(redis, request.userId, bearerToken(request))
+    await app.sessions.endOthers(request.userId, bearerToken(request))
     return reply.code(204).send(null)
   })
 
@@ -39,8 +38,9 @@ const sessions: FastifyPluginAsyncTypebox = async (app) => {
     response: { 204: NoContent, ...failures(...bodyFailures, ...sessionFailures, SessionUnknown, ...addressFailures, RateLimited, ...outages) }
   }
   app.delete('/api/sessions/:id', { schema: endOne }, async (request, reply) => {
-    const session = (await listSessions(redis, request.userId, bearerToken(request))).find(({ id }) => id === request.params.id)
-    if (session === undefined || !await endSession(redis, session.token)) throw new SessionUnknown()
+    const sessions = await app.sessions.list(request.userId, bearerToken(request))
+    const session = sessions.find(({ id }) => id === request.params.id)
+    if (session === undefined || !await app.sessions.end(session.token)) throw new SessionUnknown()
     return reply.code(204).send(null)
   })
 }

@@ -66,10 +66,15 @@ t.test('with Sentinels, sessions outlive their master, and meanwhile nobody is l
 })
 
 t.test('a cluster of three: all that sessions and limits do, and a node that is lost', async (t) => {
-  const nodes = [await start(t, [...LOCKED, 'cluster-enabled yes']), await start(t, [...LOCKED, 'cluster-enabled yes']), await start(t, [...LOCKED, 'cluster-enabled yes'])]
+  // Left to itself, a node takes a port for the others that may be in use.
+  const startNode = async () => {
+    const busPort = await freePort()
+    return { ...await start(t, [...LOCKED, 'cluster-enabled yes', `cluster-port ${busPort}`]), busPort }
+  }
+  const nodes = [await startNode(), await startNode(), await startNode()]
   const [first, , last] = nodes
   for (const [i, { client }] of nodes.entries()) await client.call('cluster', 'addslotsrange', Math.ceil(i * 16384 / 3), Math.ceil((i + 1) * 16384 / 3) - 1)
-  for (const { port } of nodes.slice(1)) await first!.client.call('cluster', 'meet', '127.0.0.1', port)
+  for (const { port, busPort } of nodes.slice(1)) await first!.client.call('cluster', 'meet', '127.0.0.1', port, busPort)
   for (const { client } of nodes) await until(async () => /cluster_state:ok[^]*cluster_known_nodes:3/.test(await client.call('cluster', 'info') as string))
 
   const { call, register } = await startService(t, { REDIS_CLUSTER_NODES: `127.0.0.1:${first!.port}`, REDIS_PASSWORD: PASSWORD, RATE_LIMIT: 'on' })
@@ -99,4 +104,46 @@ t.test('a cluster of three: all that sessions and limits do, and a node that is 
   })
   t.notOk(statuses.has(401), 'what cannot be asked is 503, and never 401')
   t.equal((await call('GET', '/api/messages')).status, 200, 'reading needs no Redis')
+})
+
+t.test('with a hundred thousand sessions, ten users end their other ones at once, and two change their passwords', async (t) => {
+  const server = await start(t, LOCKED)
+  const { call, register, post } = await startService(t, {
+    REDIS_HOST: '127.0.0.1', REDIS_PORT: server.port, REDIS_PASSWORD: PASSWORD, REDIS_DB: 0, RATE_LIMIT: 'on'
+  })
+  const users = await Promise.all(Array.from({ length: 12 }, () => register()))
+  const reader = await register()
+  // As the Go service makes them, of strangers and of these users.
+  const fill = "for i = ARGV[1], ARGV[2] do redis.call('SET', 'session:' .. redis.sha1hex(i), ARGV[3 + i % (#ARGV - 2)], 'EX', 86400) end"
+  const strangers = Array.from({ length: 500 }, (_, i) => 1_000_000 + i)
+  for (let from = 0; from < 100_000; from += 10_000) await server.client.eval(fill, 0, from, from + 9999, ...strangers)
+  await server.client.eval(fill, 0, 200_000, 201_199, ...users.map(({ userId }) => userId))
+  const timed = async (request: Promise<{ status: number }>) => {
+    const started = performance.now()
+    const { status } = await request
+    return { status, took: Math.round(performance.now() - started) }
+  }
+  const [changing, ending] = [users.slice(0, 2), users.slice(2)]
+  const answers = Promise.all([
+    ...ending.map(({ token }) => timed(call('DELETE', '/api/sessions', { token }))),
+    ...changing.map(({ token }) => timed(call('PUT', '/api/password', {
+      token, body: { currentPassword: 'correct horse', newPassword: 'another horse' }
+    })))
+  ])
+  t.ok((await post(reader.token, 'hello')).id, 'and others post meanwhile')
+  for (const { status, took } of await answers) {
+    t.equal(status, 204)
+    t.ok(took < 3000, `${took} ms`)
+  }
+  t.equal(await server.client.dbsize() >= 100_000, true, "nobody else's has ended")
+  for (const { userId, token } of users) {
+    t.equal((await call('GET', '/api/sessions', { token })).body.length, 1, `${userId} is logged in here`)
+  }
+  const owners = new Set(users.map(({ userId }) => `${userId}`))
+  const left: string[] = []
+  for await (const keys of server.client.scanStream({ match: 'session:*', count: 1000 })) {
+    const found = keys.length === 0 ? [] : await server.client.mget(keys)
+    left.push(...found.filter((owner) => owners.has(owner ?? '')) as string[])
+  }
+  t.strictSame(left.sort(), [...owners].sort(), 'and nowhere else')
 })

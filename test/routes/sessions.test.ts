@@ -3,9 +3,11 @@ import t, { type Test } from 'tap'
 import { startService } from '../helpers/app.ts'
 import { config, connect, openRedis, ownUserIds } from '../helpers/database.ts'
 import { startProxy } from '../helpers/proxy.ts'
+import { waitUntil } from '../helpers/raw.ts'
 
 const password = 'correct horse'
 const newPassword = 'another horse'
+const usesKey = (userId: number) => `{chat-backend:user-sessions:${userId}}:used`
 
 async function start (t: Test, overrides = {}) {
   const service = await startService(t, overrides)
@@ -71,21 +73,98 @@ t.test('sessions that are looked for at the same moment are not mixed up', async
 
 t.test('using a session is noted, at most once a minute in each process', async (t) => {
   const { register, list, call } = await start(t)
-  const { token } = await register()
+  const { token, userId } = await register()
   const redis = openRedis(t)
-  const seen = `chat-backend:session-seen:${token}`
+  const uses = usesKey(userId)
   const use = async () => {
-    await redis.set(seen, 0)
+    await redis.zadd(uses, 1, token)
     await call('POST', '/api/messages', { token, body: { text: 'hello' } })
   }
   await use()
-  while (await redis.get(seen) === '0'); // It is noted beside the request, and maybe after its answer.
+  await waitUntil('it is noted beside the request', async () => Number(await redis.zscore(uses, token)) > 1)
   await use()
-  const noted = Number(await redis.get(seen))
+  const noted = Number(await redis.zscore(uses, token))
   // Only if a minute began between the two posts, the second one was noted too.
-  t.ok(noted === 0 || noted % 60_000 < 30_000)
+  t.ok(noted === 1 || noted % 60_000 < 30_000)
   t.ok(Date.now() - Date.parse((await list(token)).body[0].lastSeenAt) < 60_000)
-  t.ok(await redis.ttl(seen) > 86_000, 'and it goes with the session')
+  t.ok(await redis.ttl(uses) > 86_000, 'and it goes with the session')
+})
+
+t.test('a user has at most a hundred sessions, and the one used longest ago ends first', async (t) => {
+  const { register, login, list, works } = await start(t)
+  const { token: first, nickname } = await register()
+  const tokens = [first]
+  for (let i = 1; i < 100; i++) tokens.push((await login(nickname, password)).body.token)
+  t.equal((await list(first)).body.length, 100, 'which uses the first one')
+  const last = (await login(nickname, password)).body.token
+  const { body } = await list(last)
+  t.equal(body.length, 100)
+  t.strictSame(body.map(({ current }: { current: boolean }) => current).indexOf(true), 0)
+  const [second = '', third = ''] = tokens.slice(1)
+  t.notOk(await works(second), 'the second has ended')
+  for (const token of [first, third, last]) t.ok(await works(token))
+})
+
+t.test('of fifty logins at once, on two replicas, as many sessions are left as a user may have', async (t) => {
+  const one = await start(t)
+  const other = await start(t, { POSTGRES_DB: one.database })
+  const { token, nickname, userId } = await one.register()
+  const redis = openRedis(t)
+  const before = [token]
+  for (let i = 0; i < 80; i++) before.push((await one.login(nickname, password)).body.token)
+  const answers = await Promise.all(Array.from({ length: 50 }, (_, i) => (i % 2 ? one : other).login(nickname, password)))
+  t.ok(answers.every(({ status }) => status === 200))
+  const started: string[] = answers.map(({ body }) => body.token)
+  const alive = async (tokens: string[]) => (await redis.mget(tokens.map((token) => `session:${token}`))).filter((owner) => owner === `${userId}`).length
+  t.equal(await alive(started), 50, 'the new ones are those that were used last')
+  t.equal(await alive([...before, ...started]), 100)
+  t.equal((await other.list(started[0]!)).body.length, 100)
+})
+
+t.test('sessions of the Go service count as soon as they are used here', async (t) => {
+  const { register, list, call } = await start(t)
+  const { userId } = await register()
+  const redis = openRedis(t)
+  const tokens = Array.from({ length: 130 }, () => randomBytes(32).toString('hex'))
+  for (const token of tokens) await redis.set(`session:${token}`, `${userId}`, 'EX', 86_400)
+  for (const token of tokens) t.equal((await call('POST', '/api/messages', { token, body: { text: 'hello' } })).status, 201)
+  const count = async () => await redis.exists(tokens.map((token) => `session:${token}`))
+  await waitUntil('a hundred of them are left', async () => await count() <= 100)
+  t.equal((await list(tokens.at(-1)!)).body.length, await count())
+})
+
+t.test('thousands of sessions that were stored before are cut to a hundred', async (t) => {
+  const { register, list, login } = await start(t)
+  const redis = openRedis(t)
+  for (const touch of ['list', 'login'] as const) {
+    const { token, userId, nickname } = await register()
+    const tokens = Array.from({ length: 5000 }, () => randomBytes(32).toString('hex'))
+    const now = Date.now()
+    // As they were stored before there was a limit. Every third of them has ended since.
+    for (let from = 0; from < tokens.length; from += 500) {
+      const pipeline = redis.pipeline()
+      for (const [i, token] of tokens.slice(from, from + 500).entries()) {
+        const age = (from + i) * 10_000
+        pipeline.zadd(`chat-backend:user-sessions:${userId}`, now + 86_400_000 - age, token)
+        if (i % 3 !== 0) pipeline.set(`session:${token}`, `${userId}`, 'PX', 86_400_000 - age)
+      }
+      await pipeline.exec()
+    }
+    const newest = tokens.filter((_, i) => i % 500 % 3 !== 0).slice(0, 98)
+
+    const started = performance.now()
+    const logins = touch === 'login' ? [(await login(nickname, password)).body.token] : []
+    const lists = await Promise.all(Array.from({ length: 10 }, () => list(token)))
+    t.ok(performance.now() - started < 3000, `${touch}: within 3 s`)
+    for (const { status, body } of lists) {
+      t.equal(status, 200)
+      t.equal(body.length, 100)
+    }
+    const alive = await redis.exists([...tokens, token, ...logins].map((token) => `session:${token}`))
+    t.equal(alive, 100)
+    t.equal(await redis.exists(newest.map((token) => `session:${token}`)), 98, 'the newest of them')
+    t.equal(await redis.zcard(`chat-backend:user-sessions:${userId}`), 100)
+  }
 })
 
 t.test('one session can be ended, and only by its user', async (t) => {
@@ -118,12 +197,34 @@ t.test('all other sessions can be ended, those of the Go service too', async (t)
   t.equal((await list(used)).body.length, 3, 'one of the Go service appears when it is used')
   t.ok(Math.abs(Date.parse((await list(used)).body[0].createdAt) - Date.now()) < 60_000, 'with the time when it began')
 
+  await redis.lpush('session:of another program', 'a list')
+  t.teardown(() => openRedis(t).del('session:of another program'))
   t.equal((await call('DELETE', '/api/sessions', { token })).status, 204)
   for (const token of [second, used, unused]) t.notOk(await works(token))
   t.ok(await works(token))
   t.ok(await works(stranger))
   t.equal((await list(token)).body.length, 1)
   t.equal(await redis.get(`session:${token}`), `${userId}`, 'what the Go service reads is as it was')
+})
+
+t.test('ending the other sessions at once, for several users and from several of their sessions', async (t) => {
+  const { register, login, call } = await start(t)
+  const redis = openRedis(t)
+  const users = await Promise.all(Array.from({ length: 5 }, async () => {
+    const { token, nickname } = await register()
+    return { keeps: token, ends: (await Promise.all([1, 2, 3].map(() => login(nickname, password)))).map(({ body }) => body.token) }
+  }))
+  const { token: one, nickname } = await register()
+  const { body: { token: other } } = await login(nickname, password)
+  const bystander = await register()
+  const answers = await Promise.all([...users.map(({ keeps }) => keeps), one, other].map((token) => call('DELETE', '/api/sessions', { token })))
+  for (const { status } of answers.slice(0, 5)) t.equal(status, 204)
+  for (const { keeps, ends } of users) {
+    t.equal(await redis.exists(`session:${keeps}`), 1)
+    t.equal(await redis.exists(ends.map((token: string) => `session:${token}`)), 0)
+  }
+  t.ok(await redis.exists(`session:${one}`, `session:${other}`) <= 1, 'two that end each other are not both left')
+  t.equal(await redis.exists(`session:${bystander.token}`), 1)
 })
 
 t.test('sessions that ended or expired vanish', async (t) => {
