@@ -23,7 +23,7 @@ RUN npm ci --omit=dev --ignore-scripts --os=linux --libc=glibc --cpu="$(echo "$T
 FROM --platform=${BUILDPLATFORM} ${BUILD_IMAGE}${BUILD_DIGEST:+@${BUILD_DIGEST}} AS build
 WORKDIR /app
 COPY package.json package-lock.json ./
-RUN npm ci --ignore-scripts
+RUN npm ci --include=dev --ignore-scripts
 COPY tsconfig.json ./
 COPY schemas schemas
 COPY src src
