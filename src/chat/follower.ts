@@ -17,6 +17,7 @@ export class Follower {
   #timeline: Timeline
   #options: pg.ClientConfig
   #log: Log
+  #isInForce: () => boolean
   #stop = new AbortController()
   #interrupt: (reason: Error) => void = () => {}
   #complaint: string | undefined
@@ -28,8 +29,10 @@ export class Follower {
   #wake = () => {}
   #ended: Promise<void> | undefined
 
-  constructor (timeline: Timeline, options: pg.ClientConfig, log: Log) {
+  /** @param isInForce whether every change of a message reaches the log, so that its end is all there is */
+  constructor (timeline: Timeline, options: pg.ClientConfig, log: Log, isInForce: () => boolean = () => true) {
     this.#timeline = timeline
+    this.#isInForce = isInForce
     this.#options = { ...options, application_name: 'chat-backend log', query_timeout: PATIENCE_MS }
     this.#log = log
   }
@@ -133,6 +136,7 @@ export class Follower {
       isMore = hasNext
       if (!this.#timeline.apply(from, entries)) this.#timeline.load(await newestMessages(query, TAIL_LENGTH))
     }
-    if (!this.#hasFailed || !this.#isWoken) this.#timeline.confirm()
+    if (!this.#isInForce()) this.#timeline.doubt()
+    else if (!this.#hasFailed || !this.#isWoken) this.#timeline.confirm()
   }
 }

@@ -4,7 +4,8 @@ import type { Pipeline, Query } from '../database/query.ts'
 import { Busy, DatabaseUnavailable, IdempotencyKeyReused, UserNotFound } from '../errors.ts'
 import { channels, traced } from '../tracing.ts'
 import type { Follower } from './follower.ts'
-import { type LogRow, READ_LOG, toLogPage } from './log.ts'
+import type { LogWatch } from './log-watch.ts'
+import { type LogEntry, type LogRow, READ_LOG, toLogPage } from './log.ts'
 import { messageColumns, type MessageRow, milliseconds, toMessage, visibleMessages } from './messages.ts'
 import type { Timeline } from './timeline.ts'
 
@@ -71,6 +72,9 @@ interface Post {
 const columns = (posts: Post[]) => [posts.map(({ userId }) => userId), posts.map(({ text }) => text), posts.map(({ key }) => key)]
 const codeOf = (error: unknown) => error instanceof DatabaseError ? error.code : undefined
 
+// An id or a seq that was given before, because a sequence was set back.
+const isOfSequence = (error: unknown) => error instanceof DatabaseError && error.code === '23505' && error.table !== 'chat_message_key'
+
 const rejectAll = (posts: Post[], error: unknown) => {
   for (const { reject } of posts) reject(error)
 }
@@ -84,16 +88,18 @@ export class MessageWriter {
   #query: Query
   #timeline: Timeline
   #follower: Follower
+  #watch: LogWatch
   #queue: Post[] = []
   #isWriting = false
   /** Told of each batch, with the number of its messages. */
   onBatch: (size: number) => void = () => {}
 
-  constructor (pipeline: Pipeline, query: Query, timeline: Timeline, follower: Follower) {
+  constructor (pipeline: Pipeline, query: Query, timeline: Timeline, follower: Follower, watch: LogWatch) {
     this.#pipeline = pipeline
     this.#query = query
     this.#timeline = timeline
     this.#follower = follower
+    this.#watch = watch
   }
 
   /** How many messages wait for the batch under way to end. */
@@ -152,24 +158,37 @@ export class MessageWriter {
     const [first] = posts
     const [rows, log] = await this.#pipeline<Inserted, LogRow>(
       first && posts.length === 1 ? [POST_ONE, [first.userId, first.text, first.key]] : [POST_MANY, columns(posts)], [READ_LOG, [from]])
-    if (!log || !this.#take(from, log)) await this.#follower.caughtUp()
+    if (!log || !this.#take(from, log, rows)) await this.#follower.caughtUp()
     return rows
   }
 
   /** @returns whether all that is in the log is in the Timeline. It never throws, because the posts are stored by now. */
-  #take (from: number, log: LogRow[]): boolean {
+  #take (from: number, log: LogRow[], rows: Inserted[]): boolean {
     try {
       const { entries, hasNext } = toLogPage(log)
-      return this.#timeline.apply(from, entries) && !hasNext
+      const isRead = this.#timeline.apply(from, entries) && !hasNext
+      if (isRead) this.#checkLogged(entries, rows)
+      return isRead
     } catch {
       return false // The follower reads the same, and says what is wrong with it.
     }
+  }
+
+  /** Raises the alarm where the log does not tell of what was stored. */
+  #checkLogged (entries: LogEntry[], rows: Inserted[]): void {
+    const logged = new Set(entries.map(({ id }) => id))
+    const missed = rows.map(({ id }) => id).filter((id) => !logged.has(id))
+    if (missed.length > 0) this.#watch.missed(missed)
   }
 
   /** One of the posts was refused, and with it all: those whose key was claimed before get their message, and the others are tried in halves. */
   async #writeApart (posts: Post[], error: unknown, tries: number): Promise<void> {
     let rest: Post[]
     try {
+      if (isOfSequence(error) && tries < MAX_TRIES && await this.#watch.repairSequences()) {
+        await this.#write(posts, tries + 1)
+        return
+      }
       rest = await this.#replay(posts)
     } catch (outage) {
       rejectAll(posts, outage)

@@ -1,6 +1,11 @@
-import type { Client } from 'pg'
+import { type Client, DatabaseError } from 'pg'
 import type { Log } from '../start.ts'
-import { migrations } from './migrations.ts'
+import { CHECK_SEQUENCES, CHECK_TRIGGERS, type Problem, REPAIR, SIGN_FUNCTIONS } from './event-log-check.ts'
+import { type Migration, migrations } from './migrations.ts'
+
+const INSUFFICIENT_PRIVILEGE = '42501'
+// After the last entry that there can be, there is no reset yet.
+const EVERY_RESET = '9223372036854775807'
 
 // Any constant that no other program on this database uses; the same for every replica.
 const LOCK = 7_243_001
@@ -22,10 +27,38 @@ export async function migrate (client: Client, log: Log, own = false): Promise<v
   await client.query(`set lock_timeout = '1s'; do $$ begin if to_regclass('chat_backend_migration') is null then
     create table chat_backend_migration (name text primary key, applied_at timestamptz not null default now()); end if; end $$`)
   const { rows } = await client.query<{ name: string }>('select name from chat_backend_migration')
-  const missing = migrations.filter(({ name, shared }) => !rows.some((row) => row.name === name) && !(own && shared))
-  for (const { name, sql } of missing) {
-    await client.query(`begin; ${sql}; insert into chat_backend_migration (name) values ('${name}'); commit`)
-    log.info(`the database was migrated: ${name}`)
+  const applied = new Set(rows.map(({ name }) => name))
+  const known = migrations.filter(({ shared }) => !(own && shared))
+  for (const migration of known) {
+    if (applied.has(migration.name)) continue
+    const note = `insert into chat_backend_migration (name) values ('${migration.name}')`
+    await client.query(`begin; ${migration.sql}; ${note}; ${migration.restores ? SIGN_FUNCTIONS : ''}; commit`)
+    log.info(`the database was migrated: ${migration.name}`)
   }
+  const isNewer = [...applied].some((name) => !migrations.some((migration) => migration.name === name))
+  await restore(client, log, isNewer ? [] : known.filter(({ restores }) => restores))
   log.info('the database is up to date')
+}
+
+/** Makes anew what the log needs, where somebody has dropped, disabled or replaced it, and has all clients load the room again. */
+async function restore (client: Client, log: Log, restoring: Migration[]): Promise<void> {
+  let problems = await findProblems(client)
+  if (problems.length === 0) return
+  log.warn(`the event log is not in force: ${problems.join('; ')}`)
+  try {
+    for (const { sql } of restoring) await client.query(`begin; ${sql}; ${SIGN_FUNCTIONS}; commit`)
+    await client.query(REPAIR, [EVERY_RESET])
+  } catch (error) {
+    if (!(error instanceof DatabaseError) || error.code !== INSUFFICIENT_PRIVILEGE) throw error
+    await client.query('rollback')
+  }
+  problems = await findProblems(client)
+  if (problems.length === 0) log.warn('the event log was repaired')
+  else log.error(`the event log could not be repaired: ${problems.join('; ')}`)
+}
+
+async function findProblems (client: Client): Promise<string[]> {
+  const { rows } = await client.query<Problem>(CHECK_TRIGGERS)
+  const problems = rows.length > 0 ? rows : (await client.query<Problem>(CHECK_SEQUENCES)).rows
+  return problems.map(({ what }) => what)
 }

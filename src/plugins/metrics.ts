@@ -74,11 +74,16 @@ export default fp(async (app) => {
   gauges('chat_password_queue', 'Passwords that are hashed, and that wait for it.', () => app.passwords.queue)
   gauge('chat_write_queue', 'Messages that wait for the next batch.', () => app.room.writer.queued)
   gauge('chat_log_lag_seconds', 'Time since this process last knew that it was at the end of the log.', () => app.room.timeline.lag)
+  gauge('chat_log_in_force', '1 while every change of a message reaches the event log, else 0.', () => app.room.watch.problem === undefined ? 1 : 0)
   gauge('chat_event_streams', 'Open event streams.', () => app.room.streams.size)
   gauge('chat_long_polls', 'Requests that wait for the next message.', () => app.room.timeline.listenerCount('messages'))
   new Gauge({ registers, name: 'chat_build_info', help: 'Always 1; what runs here is in the labels.', labelNames: ['version', 'node'] })
     .set({ version, node: process.versions.node }, 1)
 
   const batches = new Histogram({ registers, name: 'chat_write_batch_messages', help: 'Messages written by one commit.', buckets: [1, 2, 5, 10, 20, 50, 100, 200] })
-  app.addHook('onReady', async () => { app.room.writer.onBatch = (size) => batches.observe(size) })
+  const missed = new Counter({ registers, name: 'chat_log_missed_messages_total', help: 'Messages that were stored, but did not reach the event log.' })
+  app.addHook('onReady', async () => {
+    app.room.writer.onBatch = (size) => batches.observe(size)
+    app.room.watch.onMissed = (count) => missed.inc(count)
+  })
 }, { name: 'metrics' })

@@ -15,10 +15,15 @@ const health: FastifyPluginAsyncTypebox = async (app) => {
     operationId: 'isReady', summary: 'Whether both engines answer', tags: ['health'],
     response: { 200: Health, ...failures(DatabaseUnavailable, RedisUnavailable, ShuttingDown) }
   }
+  const checkDatabase = async () => {
+    const { watch } = app.room
+    await Promise.all([app.sql('select from chat_message, chat_event, chat_message_key limit 0'), watch.check()])
+    if (watch.problem !== undefined) throw new Error(`the event log is not in force: ${watch.problem}`)
+  }
   app.get('/health/readyz', { schema: ready, config: { isHealth: true } }, async (_request, reply) => {
     if (app.drain.isBegun) throw new ShuttingDown()
     await Promise.all([
-      within(PATIENCE_MS, app.sql('select from chat_message, chat_event, chat_message_key limit 0')).catch((cause) => { throw new DatabaseUnavailable({ cause }) }),
+      within(PATIENCE_MS, checkDatabase()).catch((cause) => { throw new DatabaseUnavailable({ cause }) }),
       within(PATIENCE_MS, app.redis.ping()).catch((cause) => { throw new RedisUnavailable({ cause }) })
     ])
     return reply.code(200).send({ status: 'ok' })

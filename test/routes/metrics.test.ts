@@ -26,7 +26,7 @@ t.test('the answer is what Prometheus reads, with a sentence for each metric', a
   t.equal(status, 200)
   t.equal(headers.get('content-type'), 'text/plain; version=0.0.4; charset=utf-8')
   for (const name of ['http_request_duration_seconds', 'chat_postgres_pool_connections', 'chat_postgres_pool_waiting', 'chat_password_queue', 'chat_write_queue',
-    'chat_write_batch_messages', 'chat_log_lag_seconds', 'chat_event_streams', 'chat_long_polls', 'chat_rate_limit_rejections_total', 'chat_build_info',
+    'chat_write_batch_messages', 'chat_log_lag_seconds', 'chat_log_in_force', 'chat_log_missed_messages_total', 'chat_event_streams', 'chat_long_polls', 'chat_rate_limit_rejections_total', 'chat_build_info',
     'nodejs_eventloop_lag_p99_seconds', 'process_cpu_seconds_total', 'process_resident_memory_bytes']) {
     t.match(body, new RegExp(`^# HELP ${name} .{10,}\n# TYPE ${name} (gauge|counter|histogram)$`, 'm'))
   }
