@@ -79,7 +79,21 @@ export async function editMessage (query: Query, id: number, userId: number, tex
   return row && toMessage(row)
 }
 
-/** Deletes the user's own message. @returns whether it was there */
+const HAS_DELETED_AT = `exists (
+  select from pg_catalog.pg_attribute where attrelid = 'chat_message'::regclass and attname = 'deleted_at' and not attisdropped)`
+
+const DELETE = `
+  with deleted as (
+    delete from chat_message where id = $1 and user_id = $2 and not ${HAS_DELETED_AT} returning id
+  ) select exists (select from deleted) as "isDeleted", ${HAS_DELETED_AT} as "isHiding"`
+
+const HIDE = 'update chat_message set deleted_at = now() where id = $1 and user_id = $2 and deleted_at is null returning id'
+
+/**
+ * Deletes the user's own message: by setting `deleted_at`, where there is such a column, so that Django can bring it back.
+ * @returns whether it was there
+ */
 export async function deleteMessage (query: Query, id: number, userId: number): Promise<boolean> {
-  return (await query('delete from chat_message where id = $1 and user_id = $2 returning id', [id, userId])).length > 0
+  const [result] = await query<{ isDeleted: boolean, isHiding: boolean }>(DELETE, [id, userId])
+  return result?.isHiding ? (await query(HIDE, [id, userId])).length > 0 : result?.isDeleted ?? false
 }

@@ -2,6 +2,7 @@ import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { CreateMessage, DeletedMessage, EditMessage, Message, MessageId, MessageList, PageOfMessages, PostedMessage, PostHeaders } from '../../schemas/messages.ts'
 import { deleteMessage, editMessage } from '../chat/messages.ts'
 import { readPage } from '../chat/pages.ts'
+import { publishDeletion } from '../chat/redis-events.ts'
 import type { Page } from '../chat/timeline.ts'
 import { findUserById } from '../accounts/users.ts'
 import {
@@ -90,6 +91,7 @@ const ownMessages: FastifyPluginAsyncTypebox = async (app) => {
   app.delete(ONE, { schema: remove }, async (request, reply) => {
     const { id } = request.params
     if (!await deleteMessage(sql, id, request.userId)) throw await notFound(request.userId)
+    publishDeletion(app.redis, id).catch(({ message }: Error) => request.log.warn(`a deletion was not published: ${message}`))
     await follower.caughtUp()
     return reply.code(200).send({ id, status: 'deleted' })
   })
