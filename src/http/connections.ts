@@ -7,6 +7,11 @@ export const MAX_PIPELINED = 16
 /** How many requests may wait behind others, on all connections together. */
 export const MAX_PIPELINED_IN_TOTAL = 10_000
 /**
+ * How many requests are kept in total that came beyond those limits. Node forgets them when their connection closes, and
+ * each takes about 1.5 KiB until then.
+ */
+const MAX_DROPPED_IN_TOTAL = 20_000
+/**
  * How many connections beyond the limit are let in to ask for the health, so that a full process is not
  * killed as a dead one.
  */
@@ -43,7 +48,11 @@ interface Connection {
   /** The answer under way. Node emits `close` for this one alone when the client goes away. */
   current: PacedResponse | undefined
   waiting: [DroppableRequest, PacedResponse][]
+  /** How many requests came that are never answered. */
+  dropped: number
   isClosing: boolean
+  /** Closes the connection in the end, whatever its client does. */
+  deadline: NodeJS.Timeout | undefined
   /** Sent before the connection is closed. */
   lastWords: string
   /**
@@ -71,6 +80,7 @@ export class Connections {
   #peers = new Map<string, Peer>()
   #beyondLimit = 0
   #waitingCount = 0
+  #droppedCount = 0
   #sweep = setInterval(() => this.#closeStalled(), SWEEP_MS).unref()
 
   /** @param limit how many connections may be open at once */
@@ -113,7 +123,7 @@ export class Connections {
       socket.destroy() // in the middle of an answer, of which the client would take this for a part
     } else {
       socket.end(answer)
-      setTimeout(() => socket.destroy(), CLOSING_MS).unref()
+      this.#closeWithin(CLOSING_MS, socket, connection)
     }
   }
 
@@ -125,23 +135,26 @@ export class Connections {
     const address = socket.remoteAddress ?? ''
     const isFull = this.#all.size - this.#beyondLimit >= this.#limit
     const isBeyondLimit = isFull && !this.#closeIdle()
-    this.#all.set(socket, {
+    const connection: Connection = {
       address,
       isBeyondLimit,
       current: undefined,
       waiting: [],
+      dropped: 0,
       isClosing: false,
+      deadline: undefined,
       lastWords: '',
       sentBytes: 0,
       stalledSince: performance.now()
-    })
+    }
+    this.#all.set(socket, connection)
     const peer = this.#peers.get(address) ?? { count: 0, idle: new Set() }
     this.#peers.set(address, peer)
     peer.count++
     socket.once('close', () => this.#remove(socket))
     if (isBeyondLimit) {
       this.#beyondLimit++
-      setTimeout(() => socket.destroy(), RESERVE_MS).unref()
+      this.#closeWithin(RESERVE_MS, socket, connection)
     } else {
       peer.idle.add(socket)
     }
@@ -151,7 +164,9 @@ export class Connections {
     const connection = this.#all.get(socket)
     const peer = connection && this.#peers.get(connection.address)
     if (!peer) return
+    clearTimeout(connection.deadline) // It would keep the connection in memory, with all that was dropped.
     this.#waitingCount -= connection.waiting.length
+    this.#droppedCount -= connection.dropped
     if (connection.isBeyondLimit) this.#beyondLimit--
     this.#all.delete(socket)
     peer.idle.delete(socket)
@@ -178,26 +193,37 @@ export class Connections {
   #dispatch (request: DroppableRequest, response: PacedResponse, handle: Handler): void {
     const { socket } = request
     const connection = this.#all.get(socket)
-    if (connection === undefined || connection.isClosing) {
+    if (connection === undefined) {
       request.isDropped = true
-      return
-    }
-    if (connection.current === undefined) {
+    } else if (connection.isClosing) {
+      this.#drop(socket, connection, request)
+    } else if (connection.current === undefined) {
       this.#handle(connection, request, response, handle)
     } else if (connection.waiting.length < MAX_PIPELINED && this.#waitingCount < MAX_PIPELINED_IN_TOTAL) {
       connection.waiting.push([request, response])
       this.#waitingCount++
     } else {
       // What is beyond is never answered, so its client must send it again (RFC 9112, 9.3.2).
-      request.isDropped = true
+      this.#drop(socket, connection, request)
       this.#closeAfterAnswers(socket, connection)
       socket.pause()
     }
   }
 
+  #drop (socket: Socket, connection: Connection, request: DroppableRequest): void {
+    request.isDropped = true
+    connection.dropped++
+    this.#droppedCount++
+    if (this.#droppedCount > MAX_DROPPED_IN_TOTAL) socket.destroy()
+  }
+
   #closeAfterAnswers (socket: Socket, connection: Connection): void {
     connection.isClosing = true
-    setTimeout(() => socket.destroy(), CLOSING_MS).unref()
+    this.#closeWithin(CLOSING_MS, socket, connection)
+  }
+
+  #closeWithin (ms: number, socket: Socket, connection: Connection): void {
+    connection.deadline ??= setTimeout(() => socket.destroy(), ms).unref()
   }
 
   #handle (connection: Connection, request: DroppableRequest, response: PacedResponse, handle: Handler): void {

@@ -50,6 +50,17 @@ t.test('nothing stays of what was pipelined on a connection that is gone', async
   }
 })
 
+t.test('requests beyond the limit are not kept, however many connections send them', async (t) => {
+  const { url } = await startService(t)
+  const clients = await Promise.all(Array.from({ length: 20 }, () => openRaw(t, url)))
+  let open = clients.length
+  for (const { closed } of clients) closed.then(() => open--)
+  // The first waits for longer than this test.
+  for (const { socket } of clients) socket.write(get('/api/messages?after_id=0&wait=25').repeat(1500))
+  await waitUntil('most of the connections are closed at once', async () => open <= 14, 3000)
+  t.ok(open > 0, 'those within the limit are not')
+})
+
 t.test('a stream holds nothing but events, whatever is sent after its request', async (t) => {
   const { url, register, post } = await startService(t)
   const { token } = await register()
