@@ -74,12 +74,16 @@ def manifests(helm, version, *files):
 
 
 def waits(container, form):
-    """Runs what an init container runs, with Node from here, while its engine listens."""
-    engine = container['args'][2]
-    with socket.create_server(('127.0.0.1', 0)) as server:
+    """Runs what an init container runs, with Node and the service from here, while its engine listens."""
+    engine = container['args'][1]
+    host, family = ('::1', socket.AF_INET6) if form == 'IPv6 URL' else ('127.0.0.1', socket.AF_INET)
+    with socket.create_server((host, 0), family=family) as server:
         port = server.getsockname()[1]
-        address = {f'{engine}_URL': f'scheme://user:secret@127.0.0.1:{port}/0'} if form == 'url' else {f'{engine}_HOST': '127.0.0.1', f'{engine}_PORT': str(port)}
-        return subprocess.run(['timeout', '10', 'node', *container['args']], env=os.environ | address, stdout=subprocess.DEVNULL).returncode
+        name = f'[{host}]' if family == socket.AF_INET6 else host
+        address = {'HOST': host, 'PORT': str(port)} if form == 'host' else {'URL': f'{engine}://user:secret@{name}:{port}/0'}
+        env = {key: value for key, value in os.environ.items() if not key.startswith(('POSTGRES_', 'REDIS_'))}
+        env |= {f'{engine.upper()}_{key}': value for key, value in address.items()}
+        return subprocess.run(['timeout', '10', 'node', *container['args']], env=env, stdout=subprocess.DEVNULL).returncode
 
 
 def tests(pod, status):
@@ -140,7 +144,7 @@ def seed(helm):
     nginx = 'nginx.ingress.kubernetes.io/proxy-'
     check(f'{helm} has nginx hand streams on, and cut none', ingress['metadata']['annotations'],
           {f'{nginx}buffering': 'off', f'{nginx}read-timeout': '3600', f'{nginx}send-timeout': '3600'})
-    for form in ('host', 'url'):
+    for form in ('host', 'URL', 'IPv6 URL'):
         check(f'{helm} waits for both engines by {form}', [waits(c, form) for c in inits], [0, 0])
     test = one(objects, 'Pod', 'chat-backend-test')
     check(f'{helm} tests what is ready, and only that', [tests(test['spec'], status) for status in (200, 503)], [0, 1])

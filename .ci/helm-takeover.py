@@ -86,7 +86,7 @@ for item in live.values():
 pod = live[f'{APPS}/deployments/chat-backend']['spec']['template']['spec']
 started = {c['name']: (c['image'], c.get('command'), (c.get('args') or [None])[0]) for c in pod['initContainers'] + pod['containers']}
 image, node = 'registry.example/chat-backend:0.1.0', ['/nodejs/bin/node']
-expected = {'wait-for-postgres': (image, node, '-e'), 'wait-for-redis': (image, node, '-e'), 'chat-backend': (image, node, 'dist/src/server.js')}
+expected = {'wait-for-postgres': (image, node, 'dist/src/wait.js'), 'wait-for-redis': (image, node, 'dist/src/wait.js'), 'chat-backend': (image, node, 'dist/src/server.js')}
 problems += [f'starts {started}'] if started != expected else []
 problems += ['lost the address of the Service'] if live[f'{CORE}/services/chat-backend']['spec']['clusterIP'] != '10.0.0.5' else []
 print(''.join(f'{problem}\n' for problem in problems), end='')

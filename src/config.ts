@@ -1,13 +1,13 @@
 import { isIP } from 'node:net'
 import { FormatRegistry, type Static, type TSchema, Type } from '@sinclair/typebox'
 import { Value } from '@sinclair/typebox/value'
+import { parseNodes, parsePostgresUrl, parseRedisUrl } from './addresses.ts'
 import { StartError } from './start.ts'
+import { splitList } from './text.ts'
 
 const Whole = (minimum: number, maximum: number, value: number) => Type.Integer({ minimum, maximum, default: value })
 const OneOf = <Choice extends string>(value: Choice, ...others: Choice[]) =>
   Type.Unsafe<Choice>(Type.String({ enum: [value, ...others], default: value }))
-
-export const splitList = (text: string) => text.split(',').map((entry) => entry.trim())
 
 // `10.0.0.1, 172.16.0.0/12, fd00::/8`; a network of everybody (`/0`) would let every client choose its own address.
 FormatRegistry.Set('addresses', (text) => splitList(text).every((entry) => {
@@ -16,18 +16,28 @@ FormatRegistry.Set('addresses', (text) => splitList(text).every((entry) => {
 }))
 
 const isUrl = (text: string, ...schemes: string[]) => URL.canParse(text) && schemes.includes(new URL(text).protocol) && new URL(text).hostname !== ''
-FormatRegistry.Set('postgres-url', (text) => isUrl(text, 'postgres:', 'postgresql:'))
-FormatRegistry.Set('redis-url', (text) => isUrl(text, 'redis:', 'rediss:'))
+/** A format of what a parser takes. */
+const parsedBy = (parse: (text: string) => unknown) => (text: string) => {
+  try {
+    parse(text)
+    return true
+  } catch (error) {
+    if (error instanceof StartError) throw error
+    return false
+  }
+}
+FormatRegistry.Set('postgres-url', parsedBy(parsePostgresUrl))
+FormatRegistry.Set('redis-url', parsedBy(parseRedisUrl))
 FormatRegistry.Set('url', (text) => isUrl(text, 'http:', 'https:'))
 FormatRegistry.Set('origins', (text) => splitList(text).every((entry) => isUrl(entry, 'http:', 'https:') && new URL(entry).origin === entry))
-FormatRegistry.Set('nodes', (text) => splitList(text).every((entry) => isUrl(`redis://${entry}`, 'redis:') && /^[^/@]+:\d+$/.test(entry)))
+FormatRegistry.Set('nodes', parsedBy(parseNodes))
 const Nodes = Type.String({ format: 'nodes', description: 'host:port, with commas between' })
 
 /** The environment: each variable with its legal values and its default. An empty variable counts as unset. */
 export const Config = Type.Object({
   HTTP_HOST: Type.String({ default: '0.0.0.0' }), HTTP_PORT: Whole(0, 65535, 8080), // port 0: a free one
   POSTGRES_HOST: Type.Optional(Type.String()), // unset: the embedded PostgreSQL
-  POSTGRES_URL: Type.Optional(Type.String({ format: 'postgres-url', description: 'postgres://user:password@host:port/database' })), // instead of the others
+  POSTGRES_URL: Type.Optional(Type.String({ format: 'postgres-url', description: 'postgres://user:password@host:port/database' })), // before the others
   POSTGRES_PORT: Whole(1, 65535, 5432),
   POSTGRES_DB: Type.String({ default: 'chat' }), POSTGRES_USER: Type.String({ default: 'chat' }), POSTGRES_PASSWORD: Type.String({ default: 'chat' }),
   POSTGRES_POOL: Whole(1, 1000, 10), // connections, per process

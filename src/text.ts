@@ -20,3 +20,6 @@ const VISIBLE = new RegExp(`[^\\p{White_Space}\\p{Cc}\\p{Default_Ignorable_Code_
 
 /** Tells whether a reader sees anything of a text. An unassigned code point counts as seen: it may be a new emoji. */
 export const isVisible = (text: string) => VISIBLE.test(text)
+
+/** The entries of a list with commas between. */
+export const splitList = (text: string) => text.split(',').map((entry) => entry.trim())

@@ -1,7 +1,8 @@
 import { isIP } from 'node:net'
 import fp from 'fastify-plugin'
 import ipaddr from 'ipaddr.js'
-import { type Config, splitList } from '../config.ts'
+import type { Config } from '../config.ts'
+import { splitList } from '../text.ts'
 
 declare module 'fastify' {
   interface FastifyRequest {

@@ -1,6 +1,7 @@
 import fastifyCors from '@fastify/cors'
 import fp from 'fastify-plugin'
-import { type Config, splitList } from '../config.ts'
+import type { Config } from '../config.ts'
+import { splitList } from '../text.ts'
 
 /** Lets pages of the origins in `CORS_ORIGIN` use the service, and of no other: without it, no answer says a word of CORS. */
 export default fp<{ config: Config }>(async (app, { config }) => {

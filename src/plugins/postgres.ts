@@ -1,6 +1,7 @@
 import fastifyPostgres from '@fastify/postgres'
 import fp from 'fastify-plugin'
 import pg from 'pg'
+import { formatAddress, postgresAddress, postgresTarget } from '../addresses.ts'
 import type { Config } from '../config.ts'
 import { migrate } from '../database/migrate.ts'
 import { createPipeline, createQuery, type Pipeline, type Query } from '../database/query.ts'
@@ -54,30 +55,18 @@ const PLANS = {
 const toOptions = (settings: object) =>
   Object.entries(settings).map(([name, value]) => `-c ${name}=${String(value).replace(/[\\ ]/g, '\\$&')}`).join(' ')
 
-/** Where the server is. The options in a URL are taken out of it, because they would replace those of this service. */
-function address (config: Config): { target: pg.ClientConfig, options: string } {
-  if (config.POSTGRES_URL === undefined) {
-    const { POSTGRES_HOST: host, POSTGRES_PORT: port, POSTGRES_DB: database, POSTGRES_USER: user, POSTGRES_PASSWORD: password } = config
-    return { target: { ...(host !== undefined && { host }), port, database, user, password }, options: '' }
-  }
-  const url = new URL(config.POSTGRES_URL)
-  const options = url.searchParams.get('options') ?? ''
-  url.searchParams.delete('options')
-  return { target: { connectionString: url.href }, options }
-}
-
 /**
  * How this service connects. A statement is ended by the server after 2 s, and given up here a moment later should the server
  * hang. All settings go as `options`, the one startup parameter that a transaction pooler can be told to ignore.
  */
 export function connectionOptions (config: Config, limits = LIMITS): pg.ClientConfig {
-  const { target, options } = address(config)
+  const target = postgresTarget(config)
   return {
-    ...target,
     application_name: 'chat-backend',
+    ...target,
     connectionTimeoutMillis: 2000,
     ...(limits.statement_timeout > 0 && { query_timeout: limits.statement_timeout + 250 }),
-    options: `${options} ${toOptions({ ...SESSION, ...PLANS, ...limits })}`.trim()
+    options: `${target.options ?? ''} ${toOptions({ ...SESSION, ...PLANS, ...limits })}`.trim()
   }
 }
 
@@ -92,8 +81,7 @@ async function checkEncoding (client: pg.Client): Promise<void> {
  * @param signal gives up, also in the middle of a migration, and rejects with the signal's reason
  */
 export async function migrateWhenReady (config: Config, log: Log, signal?: AbortSignal): Promise<void> {
-  const where = config.POSTGRES_URL === undefined ? `${config.POSTGRES_HOST}:${config.POSTGRES_PORT}` : new URL(config.POSTGRES_URL).host
-  await waitFor(`PostgreSQL at ${where}`, config.BOOT_TIMEOUT, log, async () => {
+  await waitFor(`PostgreSQL at ${formatAddress(postgresAddress(config))}`, config.BOOT_TIMEOUT, log, async () => {
     const client = new pg.Client(connectionOptions(config, NO_LIMITS))
     client.on('error', () => {}) // A query reports it as well.
     const close = () => { void client.end() }

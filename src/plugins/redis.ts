@@ -1,7 +1,8 @@
 import fastifyRedis from '@fastify/redis'
 import fp from 'fastify-plugin'
 import { Cluster, Redis } from 'ioredis'
-import { type Config, splitList } from '../config.ts'
+import { formatAddress, parseNodes, redisAddresses, redisTarget } from '../addresses.ts'
+import type { Config } from '../config.ts'
 import { waitFor } from '../start.ts'
 
 const retry = (tries: number) => Math.min(tries * 100, 1000)
@@ -9,31 +10,26 @@ const retry = (tries: number) => Math.min(tries * 100, 1000)
 const shared = { lazyConnect: true, enableOfflineQueue: false, enableAutoPipelining: true, autoPipeliningIgnoredCommands: ['mget'] }
 // A command may wait for the answer to those before it, so what is silent for as long as one may take is silent for all.
 const patience = { connectTimeout: 2000, commandTimeout: 2000, socketTimeout: 2000, autoResendUnfulfilledCommands: false, maxRetriesPerRequest: 0 }
-const nodes = (text: string) => splitList(text).map((entry) => {
-  const { hostname, port } = new URL(`redis://${entry}`)
-  return { host: hostname.replace(/^\[|\]$/g, ''), port: Number(port) }
-})
 
 /** @returns a client that is not connected yet, and what it connects to, for people */
 function createClient (config: Config): { client: Redis | Cluster, where: string } {
-  const { REDIS_CLUSTER_NODES: cluster, REDIS_SENTINELS: sentinels, REDIS_URL: url, REDIS_HOST: host, REDIS_PORT: port, REDIS_DB: db, REDIS_PASSWORD: password } = config
+  const { REDIS_CLUSTER_NODES: cluster, REDIS_SENTINELS: sentinels, REDIS_DB: db, REDIS_PASSWORD: password } = config
   const one = { ...shared, ...patience, retryStrategy: retry }
   if (cluster !== undefined) {
-    const client = new Cluster(nodes(cluster), {
+    const client = new Cluster(parseNodes(cluster), {
       ...shared, redisOptions: { ...patience, password }, clusterRetryStrategy: retry, slotsRefreshTimeout: 2000, retryDelayOnFailover: 200, maxRedirections: 8
     })
     return { client, where: `the cluster of ${cluster}` }
   }
   if (sentinels !== undefined) {
     const client = new Redis({
-      ...one, db, password, sentinels: nodes(sentinels), name: config.REDIS_SENTINEL_NAME, sentinelPassword: config.REDIS_SENTINEL_PASSWORD,
+      ...one, db, password, sentinels: parseNodes(sentinels), name: config.REDIS_SENTINEL_NAME, sentinelPassword: config.REDIS_SENTINEL_PASSWORD,
       sentinelRetryStrategy: retry, sentinelCommandTimeout: 2000
     })
     return { client, where: `the sentinels ${sentinels}` }
   }
-  return url !== undefined
-    ? { client: new Redis(url, one), where: new URL(url).host }
-    : { client: new Redis({ ...one, host, port, db, password }), where: `${host}:${port}` }
+  const client = new Redis({ ...one, ...redisTarget(config) })
+  return { client, where: redisAddresses(config).map(formatAddress).join(', ') }
 }
 
 /**

@@ -1,0 +1,118 @@
+import { isIPv6 } from 'node:net'
+import { join } from 'node:path'
+import { parse, toClientConfig } from 'pg-connection-string'
+import type { ClientConfig } from 'pg'
+import type { Config } from './config.ts'
+import { StartError } from './start.ts'
+import { splitList } from './text.ts'
+
+/** Where an engine listens: on a host and port, or on a Unix domain socket. */
+export type Address = { host: string, port: number } | { path: string }
+
+/** What a URL says of PostgreSQL, in the options of `pg`; `host` may be the folder of its sockets. */
+export type PostgresTarget = ClientConfig & { host: string, port: number }
+
+/** How to connect to one Redis, in the options of `ioredis`: to a host and port, or to the socket at `path`. */
+export interface RedisTarget {
+  host?: string
+  port?: number
+  path?: string
+  username?: string
+  password?: string
+  db?: number
+  /** 4 or 6: the only kind of address to look up. */
+  family?: number
+  tls?: object
+}
+
+/** An address as a person writes it. */
+export function formatAddress (address: Address): string {
+  if ('path' in address) return address.path
+  return `${isIPv6(address.host) ? `[${address.host}]` : address.host}:${address.port}`
+}
+
+const withoutBrackets = (host: string) => host.replace(/^\[(.*)\]$/, '$1')
+
+function toPort (text: string | null | undefined, usual: number): number {
+  const port = text ? Number(text) : usual
+  if (!Number.isInteger(port) || port < 1 || port > 65535) throw new RangeError('There is no such port.')
+  return port
+}
+
+/**
+ * Reads a URL as libpq does: https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-CONNSTRING-URIS
+ * @throws {StartError} where a certificate that it names cannot be read
+ * @throws {Error} where it leads nowhere
+ */
+export function parsePostgresUrl (text: string): PostgresTarget {
+  if (!/^postgres(ql)?:\/\//i.test(text)) throw new Error('It is not a URL of PostgreSQL.')
+  let parsed: ReturnType<typeof parse>
+  try {
+    parsed = parse(text)
+  } catch (error) {
+    if (error instanceof Error && 'syscall' in error) throw new StartError(`POSTGRES_URL names a file that cannot be read: ${error.message}`, { cause: error })
+    throw error
+  }
+  if (!parsed.host) throw new Error('It has no host.')
+  return { ...toClientConfig({ ...parsed, port: null }), host: withoutBrackets(parsed.host), port: toPort(parsed.port, 5432) }
+}
+
+/**
+ * Reads a URL of Redis: https://www.iana.org/assignments/uri-schemes/prov/redis
+ * @throws {Error} where it leads nowhere
+ */
+export function parseRedisUrl (text: string): RedisTarget & { host: string, port: number } {
+  const { protocol, username, password, hostname, port, pathname, searchParams } = new URL(text)
+  if (protocol !== 'redis:' && protocol !== 'rediss:') throw new Error('It is not a URL of Redis.')
+  if (hostname === '') throw new Error('It has no host.')
+  const db = pathname.slice(1) || searchParams.get('db')
+  if (db && !/^\d{1,7}$/.test(db)) throw new RangeError('There is no such database.')
+  const family = searchParams.get('family')
+  return {
+    host: withoutBrackets(hostname),
+    port: toPort(port, 6379),
+    ...(username && { username: decodeURIComponent(username) }),
+    ...(password && { password: decodeURIComponent(password) }),
+    ...(db && { db: Number(db) }),
+    ...(family && { family: Number(family) }),
+    ...(protocol === 'rediss:' && { tls: {} })
+  }
+}
+
+/** Reads `host:port` with commas between. @throws {Error} where one of them leads nowhere */
+export function parseNodes (text: string): { host: string, port: number }[] {
+  return splitList(text).map((entry) => {
+    if (!/^[^/@]+:\d+$/.test(entry)) throw new Error('It is not a host and a port.')
+    const { host, port } = parseRedisUrl(`redis://${entry}`)
+    return { host, port }
+  })
+}
+
+/** How to connect to PostgreSQL. What the URL says nothing of is as the other variables say, but for its port. */
+export function postgresTarget ({
+  POSTGRES_URL: url, POSTGRES_HOST: host = '', POSTGRES_PORT: port, POSTGRES_DB: database, POSTGRES_USER: user, POSTGRES_PASSWORD: password
+}: Config): PostgresTarget {
+  if (url === undefined) return { host: withoutBrackets(host), port, database, user, password }
+  const target = parsePostgresUrl(url)
+  return { ...target, database: target.database || database, user: target.user || user, password: target.password || password }
+}
+
+export function postgresAddress (config: Config): Address {
+  const { host, port } = postgresTarget(config)
+  return host.startsWith('/') ? { path: join(host, `.s.PGSQL.${port}`) } : { host, port }
+}
+
+/** How to connect to Redis, where neither Sentinels nor a cluster are configured. */
+export function redisTarget ({ REDIS_URL: url, REDIS_HOST: host = '', REDIS_PORT: port, REDIS_DB: db, REDIS_PASSWORD: password }: Config): RedisTarget {
+  if (url !== undefined) return parseRedisUrl(url)
+  const at = host.startsWith('/') ? { path: host } : { host: withoutBrackets(host), port }
+  return { ...at, db, ...(password !== undefined && { password }) }
+}
+
+/** Where Redis is; of several addresses one is enough. */
+export function redisAddresses (config: Config): Address[] {
+  const nodes = config.REDIS_CLUSTER_NODES ?? config.REDIS_SENTINELS
+  if (nodes !== undefined) return parseNodes(nodes)
+  const { path, host = '', port = 6379 } = redisTarget(config)
+  return [path === undefined ? { host, port } : { path }]
+}
