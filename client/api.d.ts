@@ -817,6 +817,19 @@ export interface components {
                 "application/json": components["schemas"]["Error"];
             };
         };
+        /** @description Too Many Requests: too_many_long_polls. */
+        too_many_long_polls: {
+            headers: {
+                /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
+                "X-Request-Id"?: string;
+                /** @description Seconds. */
+                "Retry-After"?: number;
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["Error"];
+            };
+        };
         /** @description Service Unavailable: database_unavailable, busy. */
         "database_unavailable.busy": {
             headers: {
@@ -1001,9 +1014,7 @@ export interface operations {
                 content: {
                     /**
                      * @example retry: 2000
-                     *
                      *     : connected
-                     *
                      *     id: 41
                      *     data: {"type":"message_deleted","id":17}
                      */
@@ -1391,6 +1402,7 @@ export interface operations {
             400: components["responses"]["listMessages.refused"];
             408: components["responses"]["request_timeout"];
             417: components["responses"]["expectation_failed"];
+            429: components["responses"]["too_many_long_polls"];
             431: components["responses"]["headers_too_large"];
             500: components["responses"]["internal_error"];
             503: components["responses"]["database_unavailable.busy"];

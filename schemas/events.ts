@@ -17,7 +17,7 @@ export const EventStream = {
     'Where there is no room for a stream, it ends at once.',
   content: {
     'text/event-stream': {
-      schema: Type.String(), example: 'retry: 2000\n\n: connected\n\nid: 41\ndata: {"type":"message_deleted","id":17}\n\n'
+      schema: Type.String(), example: 'retry: 2000\n: connected\nid: 41\ndata: {"type":"message_deleted","id":17}\n\n'
     }
   }
 }

@@ -58,6 +58,9 @@ export const Config = Type.Object({
   MAX_EVENT_LOOP_DELAY: Whole(10, 60_000, 500), // milliseconds, the mean over a second
   SHUTDOWN_DELAY: Whole(0, 20, 0), // seconds that SIGTERM leaves to those who send clients here
   MAX_STREAMS: Whole(0, 1_000_000, 10_000), // open event streams, per process
+  MAX_STREAMS_PER_ADDRESS: Whole(1, 1_000_000, 2000),
+  MAX_LONG_POLLS: Whole(0, 1_000_000, 10_000), // requests that wait for a message, per process
+  MAX_LONG_POLLS_PER_ADDRESS: Whole(1, 1_000_000, 2000),
   RETENTION_DAYS: Type.Optional(Type.Integer({ minimum: 1, maximum: 36_500 })), // unset: messages are kept for ever
   EVENT_RETENTION_HOURS: Whole(1, 100_000, 72),
   OTEL_EXPORTER_OTLP_ENDPOINT: Type.Optional(Type.String({ format: 'url', description: 'a URL such as http://collector:4318' })), // unset: no traces

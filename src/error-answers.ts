@@ -30,7 +30,8 @@ export function answerError (error: FastifyError, request: FastifyRequest, reply
   if (statusCode >= 500) request.log.error({ requestId: request.id, error: loggable(error) }, message)
   if (statusCode === 401) reply.header('www-authenticate', 'Bearer')
   if (code === 'encoded_body') reply.header('accept-encoding', 'identity')
-  if (statusCode === 503) reply.header('retry-after', 1) // seconds
+  const isTemporary = statusCode === 503 || statusCode === 429
+  if (isTemporary && !reply.hasHeader('retry-after')) reply.header('retry-after', 1) // seconds
   const answer: ErrorAnswer = { error: message, code, requestId: request.id }
   reply.code(statusCode).headers({ 'x-request-id': request.id, 'content-type': 'application/json; charset=utf-8' })
     .send(errorJson(answer))

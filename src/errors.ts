@@ -57,6 +57,7 @@ export const EncodedBody = define(415, 'encoded_body', 'request body must be sen
 export const ExpectationFailed = define(417, 'expectation_failed', 'request expects what this service does not know')
 export const IdempotencyKeyReused = define(422, 'idempotency_key_reused', 'Idempotency-Key was used for another text')
 export const RateLimited = define(429, 'rate_limited', 'that was too often, try again later')
+export const TooManyLongPolls = define(429, 'too_many_long_polls', 'too many requests from your network are waiting')
 export const HeadersTooLarge = define(431, 'headers_too_large', 'request headers are too large')
 export const ClientGone = define(499, 'client_gone', 'the client did not wait for the answer')
 export const InternalError = define(500, 'internal_error', 'something went wrong on our side')

@@ -23,6 +23,9 @@ t.test('an empty environment gives the documented defaults', async (t) => {
     MAX_EVENT_LOOP_DELAY: 500,
     SHUTDOWN_DELAY: 0,
     MAX_STREAMS: 10_000,
+    MAX_STREAMS_PER_ADDRESS: 2000,
+    MAX_LONG_POLLS: 10_000,
+    MAX_LONG_POLLS_PER_ADDRESS: 2000,
     EVENT_RETENTION_HOURS: 72,
     WEB_CLIENT: 'on',
     DATA_DIR: '.data'

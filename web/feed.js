@@ -50,11 +50,14 @@ export async function follow (room, report) {
         clearTimeout(timer)
         timer = setTimeout(giveUp, SILENCE_MS)
         heardAt = Date.now()
-        const frames = (text + part.value).split('\n\n')
+        text += part.value
+        retryMs = Number(/^retry: (\d+)$/m.exec(text)?.[1] ?? retryMs)
+        // A comment or an event: not only the hint to come back later.
+        const isServed = /^(:|data:)/m.test(text)
+        if (!isOpen && isServed) report('live')
+        isOpen ||= isServed
+        const frames = text.split('\n\n')
         text = frames.pop() ?? ''
-        retryMs = Number(/^retry: (\d+)$/m.exec(frames.join('\n'))?.[1] ?? retryMs)
-        if (!isOpen && frames.some((frame) => !frame.startsWith('retry:'))) report('live')
-        isOpen ||= frames.some((frame) => !frame.startsWith('retry:'))
         const events = frames.flatMap((frame) => /^data: (.+)$/m.exec(frame)?.slice(1).map((data) => ({ ...JSON.parse(data), seq: Number(/^id: (\d+)$/m.exec(frame)?.[1]) })) ?? [])
         const isReset = events.some(({ type }) => type === 'reset')
         if (isReset) room.cursor = undefined

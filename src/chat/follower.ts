@@ -1,15 +1,18 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import pg from 'pg'
 import { createQuery, type Query } from '../database/query.ts'
+import { within } from '../deadline.ts'
 import type { Log } from '../start.ts'
 import { readLog } from './log.ts'
 import { newestMessages } from './messages.ts'
-import { TAIL_LENGTH, type Timeline } from './timeline.ts'
+import { TAIL_BYTES, TAIL_LENGTH, type Timeline } from './timeline.ts'
 
 // Without a word from the database it is asked anyway, because the word may have been lost.
 const POLL_MS = 1000
 // A connection that gives no answer for longer is replaced, so that all is known 2 s after it happened.
-const PATIENCE_MS = 800
+const TIMEOUT_MS = 800
+// After that the answer itself may be what takes long, because the rows are huge.
+const SECOND_TIMEOUT_MS = 2250
 const RECONNECT_MS = 100
 
 /** Follows the log on a connection of its own, and keeps the Timeline at its end, for as long as the process lives. */
@@ -33,7 +36,7 @@ export class Follower {
   constructor (timeline: Timeline, options: pg.ClientConfig, log: Log, isInForce: () => boolean = () => true) {
     this.#timeline = timeline
     this.#isInForce = isInForce
-    this.#options = { ...options, application_name: 'chat-backend log', query_timeout: PATIENCE_MS }
+    this.#options = { ...options, application_name: 'chat-backend log' }
     this.#log = log
   }
 
@@ -132,9 +135,12 @@ export class Follower {
   async #read (query: Query): Promise<void> {
     for (let isMore = true; isMore;) {
       const from = this.#timeline.seq
-      const { entries, hasNext } = await readLog(query, from)
+      const timeoutMs = this.#hasFailed ? SECOND_TIMEOUT_MS : TIMEOUT_MS
+      const { entries, hasNext } = await within(timeoutMs, readLog(query, from))
       isMore = hasNext
-      if (!this.#timeline.apply(from, entries)) this.#timeline.load(await newestMessages(query, TAIL_LENGTH))
+      if (!this.#timeline.apply(from, entries)) {
+        this.#timeline.load(await newestMessages(query, TAIL_LENGTH, TAIL_BYTES))
+      }
     }
     if (!this.#isInForce()) this.#timeline.doubt()
     else if (!this.#hasFailed || !this.#isWoken) this.#timeline.confirm()

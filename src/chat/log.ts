@@ -9,39 +9,55 @@ import { isExact, messageColumns, type MessageRow, toMessage, visibleMessages } 
  */
 export interface LogEntry { seq: number, kind: keyof typeof events, id: number, message: Message | undefined }
 
-/** `has_next` tells whether the log goes on after this row. */
-export type LogRow = { seq: number, kind: LogEntry['kind'], message_id: number, has_next: boolean } & (MessageRow | { id: null })
+export type LogRow = {
+  seq: number
+  kind: LogEntry['kind']
+  message_id: number
+  /** Whether the log goes on after this row. */
+  has_next: boolean
+} & (MessageRow | { id: null })
 
-/** How many entries are read at a time, and with how many bytes of text at the most, after the first entry. */
+/** How many entries are read at a time. */
 const LOG_PAGE = 1000
-const LOG_PAGE_BYTES = 8 * 2 ** 20
+/** With how many bytes of text, unless one message alone has more. */
+export const LOG_PAGE_BYTES = 4 * 1024 * 1024
 
 /**
- * Reads the log from the entry `$1` on, that one included: when it is not the first row, the log does not reach back to it.
- * What happened to a message whose id is not exact is told as an update of nothing.
+ * Reads the log from the entry `$1` on, until its texts have `$2` bytes. The entry `$1` itself comes first, without its
+ * message: where it does not, the log does not reach back to it. What happened to a message whose id is not exact is told
+ * as an update of nothing.
  */
 export const READ_LOG = `
   select seq, kind, message_id, has_next, ${messageColumns('entry', 'entry')} from (
     select event.*, message.*,
       lead(true, 1, false) over (order by event.seq) as has_next,
-      sum(octet_length(message.text)) over (order by event.seq rows between unbounded preceding and 1 preceding) as bytes_before
+      sum(octet_length(message.text)) over (
+        order by event.seq rows between unbounded preceding and 1 preceding
+      ) as bytes_before
     from (
-      select seq, case when ${isExact('message_id')} or kind = 'reset' then kind else 'message_updated' end as kind, message_id
+      select seq, message_id,
+        case when ${isExact('message_id')} or kind = 'reset' then kind else 'message_updated' end as kind
       from chat_event where seq >= $1 order by seq limit ${LOG_PAGE + 1}
     ) event left join lateral (
       select message.*, author.nickname
       from ${visibleMessages("and id = event.message_id and event.kind <> 'message_deleted' and event.seq > $1")}
       join chat_user author on author.id = message.user_id
     ) message on true
-  ) entry where bytes_before is null or bytes_before < ${LOG_PAGE_BYTES} order by seq limit ${LOG_PAGE}`
+  ) entry where bytes_before is null or bytes_before < $2 order by seq limit ${LOG_PAGE}`
 
-export const toLogEntry = (row: LogRow): LogEntry =>
+const toLogEntry = (row: LogRow): LogEntry =>
   ({ seq: row.seq, kind: row.kind, id: row.message_id, message: row.id === null ? undefined : toMessage(row) })
 
 /** Entries in their order, and whether the log went on after them when they were read. */
-export interface LogPage { entries: LogEntry[], hasNext: boolean }
+export interface LogPage {
+  entries: LogEntry[]
+  hasNext: boolean
+}
 
-export const toLogPage = (rows: LogRow[]): LogPage => ({ entries: rows.map(toLogEntry), hasNext: rows.at(-1)?.has_next ?? false })
+export const toLogPage = (rows: LogRow[]): LogPage =>
+  ({ entries: rows.map(toLogEntry), hasNext: rows.at(-1)?.has_next ?? false })
 
-/** Reads the log from the entry `seq` on, that one included. */
-export const readLog = async (query: Query, seq: number): Promise<LogPage> => toLogPage(await query<LogRow>(READ_LOG, [seq]))
+/** Reads the log from the entry `seq` on, that one included but without its message. */
+export async function readLog (query: Query, seq: number, maxBytes = LOG_PAGE_BYTES): Promise<LogPage> {
+  return toLogPage(await query<LogRow>(READ_LOG, [seq, maxBytes]))
+}

@@ -40,32 +40,61 @@ export const toMessage = (row: MessageRow): Message => ({
 })
 
 /** Messages ascending by id, and where the log of events stands in the same snapshot. */
-export interface Snapshot { messages: Message[], cursor: number }
-
-// One row at the least, so that an empty page has a cursor as well.
-const page = (conditions: string, order: 'asc' | 'desc', limit: string) => `
-  select cursor.seq as cursor, page.* from (select max(seq) as seq from chat_event) cursor left join lateral (
-    select ${messageColumns()} from ${visibleMessages(conditions)} join chat_user author on author.id = message.user_id
-    order by message.id ${order} limit ${limit}
-  ) page on true order by page.id`
-
-const NEWEST = page('', 'desc', '$1')
-const AFTER = page('and id > $1', 'asc', '$2')
-const BEFORE = page('and id < $1', 'desc', '$2')
-
-/** Reads one page. Each kind has an SQL text of its own, because PostgreSQL plans one text for all of them for the worst. */
-export async function listMessages (query: Query, { limit, after_id: after, before_id: before }: PageOfMessages): Promise<Snapshot> {
-  const size = Math.min(limit, MAX_PAGE)
-  if (after !== undefined) return snapshot(query, AFTER, [after, size])
-  return before === undefined ? newestMessages(query, size) : snapshot(query, BEFORE, [before, size])
+export interface Snapshot {
+  messages: Message[]
+  cursor: number
+  /** Whether some were left out because the texts together are too long. */
+  isCut: boolean
 }
 
-/** Reads the newest messages, as many as there is a use for. */
-export const newestMessages = (query: Query, count: number): Promise<Snapshot> => snapshot(query, NEWEST, [count])
+/** How many bytes of text a page has, unless one message alone has more: room for any 200 that were posted here. */
+export const MAX_PAGE_BYTES = 4 * 1024 * 1024
+
+// One row at the least, so that an empty page has a cursor as well.
+const page = (conditions: string, order: 'asc' | 'desc', limit: string, maxBytes: string) => `
+  select cursor.seq as cursor, page.* from (select max(seq) as seq from chat_event) cursor left join lateral (
+    select total, ${messageColumns('message', 'message')} from (
+      select message.*, count(*) over () as total, row_number() over by_id as n,
+        sum(octet_length(message.text)) over by_id as bytes
+      from (
+        select message.*, author.nickname
+        from ${visibleMessages(conditions)} join chat_user author on author.id = message.user_id
+        order by message.id ${order} limit ${limit}
+      ) message window by_id as (order by message.id ${order})
+    ) message where n = 1 or bytes <= ${maxBytes}
+  ) page on true order by page.id`
+
+const NEWEST = page('', 'desc', '$1', '$2')
+const AFTER = page('and id > $1', 'asc', '$2', '$3')
+const BEFORE = page('and id < $1', 'desc', '$2', '$3')
+
+/**
+ * Reads one page; where its texts are too long, the end of it that is nearer to the cursor, or to the present. Each kind has
+ * an SQL text of its own, because PostgreSQL plans one text for all of them for the worst.
+ */
+export async function listMessages (
+  query: Query, { limit, after_id: after, before_id: before }: PageOfMessages
+): Promise<Snapshot> {
+  const size = Math.min(limit, MAX_PAGE)
+  if (after !== undefined) return snapshot(query, AFTER, [after, size, MAX_PAGE_BYTES])
+  if (before !== undefined) return snapshot(query, BEFORE, [before, size, MAX_PAGE_BYTES])
+  return newestMessages(query, size, MAX_PAGE_BYTES)
+}
+
+/** Reads the newest messages, at most so many of them, and so many bytes of text. */
+export const newestMessages = (query: Query, count: number, maxBytes: number): Promise<Snapshot> =>
+  snapshot(query, NEWEST, [count, maxBytes])
+
+type SnapshotRow = { cursor: number } & (MessageRow & { total: number } | { id: null })
 
 async function snapshot (query: Query, sql: string, values: number[]): Promise<Snapshot> {
-  const rows = await query<MessageRow & { cursor: number } | { id: null, cursor: number }>(sql, values)
-  return { cursor: rows[0]?.cursor ?? 0, messages: rows.flatMap((row) => row.id === null ? [] : [toMessage(row)]) }
+  const rows = await query<SnapshotRow>(sql, values)
+  const found = rows.flatMap((row) => row.id === null ? [] : [row])
+  return {
+    cursor: rows[0]?.cursor ?? 0,
+    messages: found.map(toMessage),
+    isCut: found.length < (found[0]?.total ?? 0)
+  }
 }
 
 const EDIT = `

@@ -2,6 +2,7 @@
 const SPARE_BYTES = 64 * 1024
 // Most readers ask for the same few pages; whoever asks for others pushes these out.
 const KEPT_PAGES = 16
+const KEPT_BYTES = 8 * 1024 * 1024
 
 /** Messages as JSON, ascending by id, in one buffer, so that a page of them is one copy. */
 export class Tail {
@@ -11,6 +12,7 @@ export class Tail {
   #offsets = [0]
   #bytes = Buffer.allocUnsafe(SPARE_BYTES)
   #pages = new Map<number, Buffer>() // as they are now, by their range
+  #pagesBytes = 0
 
   /** The index of the first message after `id`. */
   indexAfter (id: number): number {
@@ -36,9 +38,43 @@ export class Tail {
     if (this.ids[index] === id) this.#splice(index, 1)
   }
 
-  /** Takes out the oldest, so that `count` are left. */
-  trim (count: number): void {
-    this.#splice(0, Math.max(0, this.ids.length - count))
+  /** How many bytes all of them have. */
+  get bytes (): number {
+    return this.bytesOf(0, this.ids.length)
+  }
+
+  /** How many bytes the messages from one index to before another have. */
+  bytesOf (from: number, to: number): number {
+    return this.#at(this.#offsets, to) - this.#at(this.#offsets, from)
+  }
+
+  /** Takes out the oldest, so that at most `count` are left, and at most so many bytes of them, or one. */
+  trim (count: number, bytes: number): void {
+    const length = this.ids.length
+    this.#splice(0, Math.max(length - count, this.#firstWithin(bytes, 0, length), 0))
+    if (this.bytes * 4 + SPARE_BYTES < this.#bytes.length) this.#resize(this.bytes, this.bytes)
+  }
+
+  /** Moves what is used to a buffer with some room beyond `bytes`. */
+  #resize (used: number, bytes: number): void {
+    const resized = Buffer.allocUnsafe(Math.ceil(bytes * 1.5) + SPARE_BYTES)
+    this.#bytes.copy(resized, 0, 0, used)
+    this.#bytes = resized
+  }
+
+  /** The first index from which on the messages before `to` have at most so many bytes, or are only one. */
+  #firstWithin (bytes: number, from: number, to: number): number {
+    let first = from
+    while (first < to - 1 && this.bytesOf(first, to) > bytes) first++
+    return first
+  }
+
+  /** A part of a range that has at most so many bytes, or one message: the one at its end or, with `fromStart`, at its start. */
+  within (bytes: number, from: number, to: number, fromStart: boolean): [from: number, to: number] {
+    if (!fromStart) return [this.#firstWithin(bytes, from, to), to]
+    let last = to
+    while (last > from + 1 && this.bytesOf(from, last) > bytes) last--
+    return [from, last]
   }
 
   /** The messages from one index to before another, as a JSON array. */
@@ -53,9 +89,15 @@ export class Tail {
     this.#bytes.copy(page, 0, start, end)
     page[0] = 0x5b // [ where the first comma was
     page[page.length - 1] = 0x5d // ]
-    if (this.#pages.size >= KEPT_PAGES) this.#pages.clear()
+    if (this.#pages.size >= KEPT_PAGES || this.#pagesBytes + page.length > KEPT_BYTES) this.#forgetPages()
     this.#pages.set(range, page)
+    this.#pagesBytes += page.length
     return page
+  }
+
+  #forgetPages (): void {
+    this.#pages.clear()
+    this.#pagesBytes = 0
   }
 
   #splice (index: number, count: number, ids: number[] = [], bytes: Buffer = Buffer.alloc(0)): void {
@@ -63,12 +105,8 @@ export class Tail {
     const end = this.#at(this.#offsets, index + count)
     const used = this.#at(this.#offsets, this.ids.length)
     const growth = bytes.length - (end - start)
-    this.#pages.clear()
-    if (used + growth > this.#bytes.length) {
-      const larger = Buffer.allocUnsafe((used + growth) * 2)
-      this.#bytes.copy(larger, 0, 0, used)
-      this.#bytes = larger
-    }
+    this.#forgetPages()
+    if (used + growth > this.#bytes.length) this.#resize(used, used + growth)
     this.#bytes.copyWithin(start + bytes.length, end, used)
     bytes.copy(this.#bytes, start)
     this.ids.splice(index, count, ...ids)

@@ -1,14 +1,16 @@
-import { EventEmitter, once } from 'node:events'
+import { EventEmitter } from 'node:events'
 import fastJson from 'fast-json-stringify'
 import { events } from '../../schemas/events.ts'
 import { MAX_PAGE, Message, type PageOfMessages } from '../../schemas/messages.ts'
 import type { LogEntry } from './log.ts'
-import type { Snapshot } from './messages.ts'
+import { MAX_PAGE_BYTES, type Snapshot } from './messages.ts'
+import { RecentEvents } from './recent-events.ts'
 import { Tail } from './tail.ts'
 
-// How many messages, and how many events, are at hand without SQL.
+/** How many messages are at hand without SQL. */
 export const TAIL_LENGTH = 1000
-const FRAMES_LENGTH = 1000
+/** How many bytes of them, unless the newest alone has more: enough for all of them, where they were posted here. */
+export const TAIL_BYTES = 16 * 1024 * 1024
 // The log is read at least once a second.
 const FRESH_SECONDS = 2.5
 
@@ -18,7 +20,12 @@ const eventJson = {
   message_created: fastJson(events.message_created), message_updated: fastJson(events.message_updated),
   message_deleted: fastJson(events.message_deleted), reset: fastJson(events.reset)
 }
-const frame = (seq: number, data: string) => Buffer.from(`id: ${seq}\ndata: ${data}\n\n`)
+
+/** Some readers of a stream take these for the end of a line. In JSON they may be written as escapes. */
+const LINE_SEPARATORS = /[\u0085\u2028\u2029]/g
+const escape = (separator: string) => `\\u${separator.charCodeAt(0).toString(16).padStart(4, '0')}`
+const frame = (seq: number, json: string) =>
+  Buffer.from(`id: ${seq}\ndata: ${json.replace(LINE_SEPARATORS, escape)}\n\n`)
 
 /** One event as a stream gets it, or undefined when its message has been deleted since: that event follows. */
 export function toFrame ({ seq, kind, id, message }: LogEntry): Buffer | undefined {
@@ -46,18 +53,12 @@ export const toPage = ({ messages, cursor }: Snapshot): Page =>
 export class Timeline extends EventEmitter<{ frames: [Buffer[]], messages: [] }> {
   /** The last entry of the log that is in; 0 before anything is. */
   seq = 0
+  /** The newest events. */
+  readonly recent = new RecentEvents()
   #tail = new Tail()
   #floor = Infinity // All messages from this id on are in the tail.
-  #frames: { seq: number, bytes: Buffer }[] = []
-  #framesAfter = 0 // All events after this one are in the frames.
   #isFollowed = false
   #confirmedAt = -Infinity
-  #isClosed = false
-
-  constructor () {
-    super()
-    this.setMaxListeners(0)
-  }
 
   /** The seconds since nothing could be missing. */
   get lag (): number {
@@ -75,18 +76,18 @@ export class Timeline extends EventEmitter<{ frames: [Buffer[]], messages: [] }>
     this.#isFollowed = false
   }
 
-  /** Lets nobody wait any longer. */
-  close (): void {
-    this.#isClosed = true
-    this.emit('messages')
+  /** The id of the newest message; -Infinity where there is none. */
+  get newestId (): number {
+    return this.#tail.ids.at(-1) ?? -Infinity
   }
 
   /** Starts again from the newest `TAIL_LENGTH` messages: at the start, and where the log cannot tell what happened in between. */
-  load ({ messages, cursor }: Snapshot): void {
+  load ({ messages, cursor, isCut }: Snapshot): void {
     this.#tail = toTail(messages)
-    this.#floor = messages.length < TAIL_LENGTH ? -Infinity : messages[0]?.id ?? -Infinity
-    this.#frames = []
-    this.#framesAfter = this.seq = cursor
+    const isAll = messages.length < TAIL_LENGTH && !isCut
+    this.#floor = isAll ? -Infinity : messages[0]?.id ?? -Infinity
+    this.seq = cursor
+    this.recent.clear(cursor)
     this.emit('frames', [this.resetFrame])
     this.emit('messages')
   }
@@ -113,7 +114,7 @@ export class Timeline extends EventEmitter<{ frames: [Buffer[]], messages: [] }>
       this.seq = entry.seq
       const bytes = toFrame(entry)
       if (bytes) {
-        this.#frames.push({ seq: entry.seq, bytes })
+        this.recent.push(entry.seq, bytes)
         frames.push(bytes)
       }
     }
@@ -131,17 +132,16 @@ export class Timeline extends EventEmitter<{ frames: [Buffer[]], messages: [] }>
 
   // A quarter more than there is a use for, so that not every message moves all of them.
   #forget (): void {
-    if (this.#tail.ids.length > TAIL_LENGTH * 1.25) {
-      this.#tail.trim(TAIL_LENGTH)
+    if (this.#tail.ids.length > TAIL_LENGTH * 1.25 || this.#tail.bytes > TAIL_BYTES * 1.25) {
+      this.#tail.trim(TAIL_LENGTH, TAIL_BYTES)
       this.#floor = this.#tail.ids[0] ?? this.#floor
-    }
-    if (this.#frames.length > FRAMES_LENGTH * 1.25) {
-      const forgotten = this.#frames.splice(0, this.#frames.length - FRAMES_LENGTH)
-      this.#framesAfter = forgotten.at(-1)?.seq ?? this.#framesAfter
     }
   }
 
-  /** One page, or undefined when part of it is older than what is at hand. */
+  /**
+   * One page, or undefined when part of it is older than what is at hand. Where its messages are too long, it is the end of it
+   * that is nearer to the cursor, or to the present.
+   */
   page ({ limit, after_id: after, before_id: before = Infinity }: PageOfMessages): Page | undefined {
     const size = Math.min(limit, MAX_PAGE)
     let from: number
@@ -152,25 +152,19 @@ export class Timeline extends EventEmitter<{ frames: [Buffer[]], messages: [] }>
       to = Math.min(from + size, this.#tail.ids.length)
     } else {
       to = this.#tail.indexAfter(before - 1)
-      if (to < size && this.#floor > -Infinity) return undefined
       from = Math.max(0, to - size)
     }
+    if (after === undefined && to - from < size && this.#floor > -Infinity) {
+      const isFull = from < to && this.#tail.bytesOf(from, to) > MAX_PAGE_BYTES
+      if (!isFull) return undefined
+    }
+    const [first, last] = this.#tail.within(MAX_PAGE_BYTES, from, to, after !== undefined)
     const isFresh = this.#isFollowed && this.lag < FRESH_SECONDS
-    return { json: this.#tail.page(from, to), isEmpty: from >= to, cursor: this.seq, ...(!isFresh && { age: Math.floor(this.lag) }) }
-  }
-
-  /** The events after `seq` in order, or undefined when it is older than what is at hand, or not there yet. */
-  framesSince (seq: number): Buffer[] | undefined {
-    if (seq < this.#framesAfter || seq > this.seq) return undefined
-    let index = this.#frames.length
-    while (index > 0 && (this.#frames[index - 1]?.seq ?? 0) > seq) index--
-    return this.#frames.slice(index).map(({ bytes }) => bytes)
-  }
-
-  /** Resolves when there is a message after `id`, when `signal` says that it is enough, or at the end. */
-  async messageAfter (id: number, signal: AbortSignal): Promise<void> {
-    while (!this.#isClosed && !signal.aborted && (this.#tail.ids.at(-1) ?? -Infinity) <= id) {
-      await once(this, 'messages', { signal }).catch(() => {})
+    return {
+      json: this.#tail.page(first, last),
+      isEmpty: first >= last,
+      cursor: this.seq,
+      ...(!isFresh && { age: Math.floor(this.lag) })
     }
   }
 }

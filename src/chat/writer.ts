@@ -5,7 +5,7 @@ import { Busy, DatabaseUnavailable, IdempotencyKeyReused, UserNotFound } from '.
 import { channels, traced } from '../tracing.ts'
 import type { Follower } from './follower.ts'
 import type { LogWatch } from './log-watch.ts'
-import { type LogEntry, type LogRow, READ_LOG, toLogPage } from './log.ts'
+import { LOG_PAGE_BYTES, type LogEntry, type LogRow, READ_LOG, toLogPage } from './log.ts'
 import { messageColumns, type MessageRow, milliseconds, toMessage, visibleMessages } from './messages.ts'
 import type { Timeline } from './timeline.ts'
 
@@ -157,7 +157,8 @@ export class MessageWriter {
     const from = this.#timeline.seq
     const [first] = posts
     const [rows, log] = await this.#pipeline<Inserted, LogRow>(
-      first && posts.length === 1 ? [POST_ONE, [first.userId, first.text, first.key]] : [POST_MANY, columns(posts)], [READ_LOG, [from]])
+      first && posts.length === 1 ? [POST_ONE, [first.userId, first.text, first.key]] : [POST_MANY, columns(posts)],
+      [READ_LOG, [from, LOG_PAGE_BYTES]])
     if (!log || !this.#take(from, log, rows)) await this.#follower.caughtUp()
     return rows
   }

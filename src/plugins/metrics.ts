@@ -76,7 +76,7 @@ export default fp(async (app) => {
   gauge('chat_log_lag_seconds', 'Time since this process last knew that it was at the end of the log.', () => app.room.timeline.lag)
   gauge('chat_log_in_force', '1 while every change of a message reaches the event log, else 0.', () => app.room.watch.problem === undefined ? 1 : 0)
   gauge('chat_event_streams', 'Open event streams.', () => app.room.streams.size)
-  gauge('chat_long_polls', 'Requests that wait for the next message.', () => app.room.timeline.listenerCount('messages'))
+  gauge('chat_long_polls', 'Requests that wait for the next message.', () => app.room.longPolls.size)
   new Gauge({ registers, name: 'chat_build_info', help: 'Always 1; what runs here is in the labels.', labelNames: ['version', 'node'] })
     .set({ version, node: process.versions.node }, 1)
 

@@ -31,7 +31,7 @@ function complete (operation: Operation, errors: Record<string, Answer>): void {
   const { operationId, responses, parameters = [] } = operation
   for (const parameter of parameters) if ('default' in parameter.schema) parameter.required = false
   if (responses['401']?.content?.['application/json']?.examples?.['authorization_missing']) operation.security = [{ token: [] }]
-  const isLimited = '429' in responses
+  const isLimited = responses['429']?.content?.['application/json']?.examples?.['rate_limited'] !== undefined
   for (const [status, answer] of Object.entries(responses)) {
     answer.headers = { ...headersOf(status, isLimited), ...answer.headers }
     if (Number(status) < 400) continue

@@ -1,18 +1,32 @@
 import fp from 'fastify-plugin'
 import { Follower } from '../chat/follower.ts'
 import { LogWatch } from '../chat/log-watch.ts'
+import { LongPolls } from '../chat/long-polls.ts'
 import { EventStreams } from '../chat/streams.ts'
 import { Timeline } from '../chat/timeline.ts'
 import { trimRegularly } from '../chat/retention.ts'
 import { MessageWriter } from '../chat/writer.ts'
 import type { Config } from '../config.ts'
+import { FairQueue } from '../lib/fair-queue.ts'
 import { connectionOptions } from './postgres.ts'
 
-interface Room { timeline: Timeline, watch: LogWatch, follower: Follower, writer: MessageWriter, streams: EventStreams }
+interface Room {
+  timeline: Timeline
+  watch: LogWatch
+  follower: Follower
+  writer: MessageWriter
+  streams: EventStreams
+  longPolls: LongPolls
+  /** Where reads that reach back beyond the memory take turns. */
+  history: FairQueue
+}
 
 declare module 'fastify' {
   interface FastifyInstance { room: Room }
 }
+
+/** How many pages of older messages may wait to be read. */
+const MAX_WAITING_READS = 500
 
 /** Decorates the instance with `room`: the log as this process knows it, and the ways into and out of it. */
 export default fp<{ config: Config }>(async (app, { config }) => {
@@ -20,12 +34,23 @@ export default fp<{ config: Config }>(async (app, { config }) => {
   const watch = new LogWatch(app.sql, timeline, app.log)
   const follower = new Follower(timeline, connectionOptions(config), app.log, () => watch.problem === undefined)
   const writer = new MessageWriter(app.pipeline, app.sql, timeline, follower, watch)
-  const streams = new EventStreams(timeline, follower, app.sql, config.MAX_STREAMS)
-  app.decorate('room', { timeline, watch, follower, writer, streams })
+  // A third of the connections each, so that posts, accounts and readiness always find a free one.
+  const concurrency = Math.ceil(config.POSTGRES_POOL / 3)
+  const history = new FairQueue({ concurrency, maxWaiting: MAX_WAITING_READS })
+  const longPolls = new LongPolls(timeline, config.MAX_LONG_POLLS, config.MAX_LONG_POLLS_PER_ADDRESS)
+  const streams = new EventStreams({
+    timeline,
+    follower,
+    query: app.sql,
+    concurrency,
+    limit: config.MAX_STREAMS,
+    limitPerAddress: config.MAX_STREAMS_PER_ADDRESS
+  })
+  app.decorate('room', { timeline, watch, follower, writer, streams, longPolls, history })
 
   const stopTrimming = trimRegularly(app.sql, config, app.log)
   app.addHook('preClose', async () => {
-    timeline.close()
+    longPolls.close()
     streams.close()
   })
   app.addHook('onClose', async () => {

@@ -2,6 +2,7 @@ import type { OutgoingHttpHeaders } from 'node:http'
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { EventsHeaders, EventsQuery, EventStream } from '../../schemas/events.ts'
 import { failures, validationFailures } from '../errors.ts'
+import { answerOver } from '../requests.ts'
 
 /** What happens in the room, as it happens. */
 const events: FastifyPluginAsyncTypebox = async (app) => {
@@ -15,12 +16,19 @@ const events: FastifyPluginAsyncTypebox = async (app) => {
     const { 'last-event-id': last } = request.headers
     const since = last ? (/^\d{1,15}$/.test(last) ? Number(last) : -1) : request.query.since
     reply.headers({
-      'content-type': 'text/event-stream; charset=utf-8', 'cache-control': 'no-cache, no-transform', 'x-accel-buffering': 'no', connection: 'close'
+      'content-type': 'text/event-stream; charset=utf-8',
+      'cache-control': 'no-cache, no-transform',
+      'x-accel-buffering': 'no',
+      connection: 'close'
     }).hijack()
-    // Without chunks around them, the bytes of an event are the same for all streams; the end of the connection is the end of the stream.
-    reply.raw.useChunkedEncodingByDefault = false
     reply.raw.writeHead(200, reply.getHeaders() as OutgoingHttpHeaders) // Fastify's own type says the same, with `undefined`
-    void streams.open(reply.raw, since)
+    reply.raw.flushHeaders()
+    request.raw.resume() // a body, which is nothing to anybody, would hide that the client has gone
+    streams.open(reply.raw, since, {
+      address: request.clientAddress,
+      isCounted: !request.isBehindUnknownProxy,
+      signal: answerOver(reply)
+    })
   })
 }
 export default events

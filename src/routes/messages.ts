@@ -7,7 +7,7 @@ import type { Page } from '../chat/timeline.ts'
 import { findUserById } from '../accounts/users.ts'
 import {
   addressFailures, bodyFailures, Busy, DatabaseUnavailable, failures, IdempotencyKeyReused, MessageNotFound, outages, RateLimited,
-  sessionFailures, UserNotFound, validationFailures
+  sessionFailures, TooManyLongPolls, UserNotFound, validationFailures
 } from '../errors.ts'
 import { answerOver } from '../requests.ts'
 
@@ -17,32 +17,43 @@ const tags = ['messages']
 
 /** Reading the room, which anyone may. */
 const messages: FastifyPluginAsyncTypebox = async (app) => {
-  const { sql, room: { timeline } } = app
+  const { sql: query, room: { timeline, history, longPolls } } = app
+  const sources = { timeline, query, history }
 
   const schema = {
-    operationId: 'listMessages', summary: 'Read a page of the room', tags,
+    operationId: 'listMessages',
+    summary: 'Read a page of the room',
+    tags,
     description: 'The newest messages, unless one of the two cursors says which.',
-    querystring: PageOfMessages, response: { 200: MessageList, ...failures(...validationFailures(PageOfMessages), DatabaseUnavailable, Busy) }
+    querystring: PageOfMessages,
+    response: {
+      200: MessageList,
+      ...failures(...validationFailures(PageOfMessages), DatabaseUnavailable, Busy, TooManyLongPolls)
+    }
   }
   app.get('/api/messages', { schema }, (request, reply) => {
     const { after_id: after, wait = 0 } = request.query
+    const getReader = () => ({ address: request.clientAddress, signal: answerOver(reply) })
+    const read = () => readPage(sources, request.query, getReader)
     const send = ({ age, cursor, json }: Page) => {
       if (age !== undefined) reply.header('age', age)
-      void reply.code(200).headers({ 'content-type': 'application/json; charset=utf-8', 'x-event-cursor': cursor }).send(json)
+      const headers = { 'content-type': 'application/json; charset=utf-8', 'x-event-cursor': cursor }
+      void reply.code(200).headers(headers).send(json)
     }
-    const sendLater = async (read: Page | Promise<Page>) => {
-      let page = await read
+    const sendLater = async (firstRead: Page | Promise<Page>) => {
+      let page = await firstRead
       if (page.isEmpty && after !== undefined && wait > 0) {
         const from = performance.now()
-        await timeline.messageAfter(after, answerOver(reply, wait * 1000))
+        const address = request.isBehindUnknownProxy ? undefined : request.clientAddress
+        await longPolls.wait(after, address, answerOver(reply, wait * 1000))
         request.waitedMs = performance.now() - from
-        page = await readPage(sql, timeline, request.query)
+        page = await read()
       }
       send(page)
       return reply
     }
     // What is at hand is sent at once, because a promise costs more than the page.
-    const page = readPage(sql, timeline, request.query)
+    const page = read()
     return page instanceof Promise || (page.isEmpty && wait > 0) ? sendLater(page) : send(page)
   })
 

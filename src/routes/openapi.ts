@@ -5,10 +5,12 @@ import { Busy, failures } from '../errors.ts'
 /** What this service answers to, for programs. */
 const openapi: FastifyPluginAsyncTypebox = async (app) => {
   const schema = { operationId: 'describe', summary: 'This document', tags: ['documents'], response: { 200: OpenApi, ...failures(Busy) } }
-  let bytes: Buffer | undefined // made when somebody asks, so that no start waits for it
+  // Made when somebody asks for it first, so that no start waits for it; and once, however many ask meanwhile.
+  let document: Promise<Buffer> | undefined
+  const describe = async () => Buffer.from(JSON.stringify(await app.describe()))
   app.get('/api/openapi.json', { schema }, async (_request, reply) => {
-    bytes ??= Buffer.from(JSON.stringify(await app.describe()))
-    return reply.code(200).header('content-type', 'application/json; charset=utf-8').send(bytes)
+    document ??= describe()
+    return reply.code(200).header('content-type', 'application/json; charset=utf-8').send(await document)
   })
 }
 export default openapi

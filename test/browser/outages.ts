@@ -104,7 +104,7 @@ t.test('where no stream comes through, it asks again and again, and hears of cha
     'a proxy that holds the answer back': () => {},
     'a proxy that cuts it': (route) => route.abort(),
     'a proxy that refuses it': (route) => route.fulfill({ status: 403, body: '<h1>Forbidden</h1>' }),
-    'a service without room for it': (route) => route.fulfill({ body: 'retry: 9000\n\n' })
+    'a service without room for it': (route) => route.fulfill({ body: 'retry: 9000\n' })
   }
   for (const [name, block] of Object.entries(blocks)) {
     const page = await openChat(t, browser, 'about:blank')

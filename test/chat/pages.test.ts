@@ -103,3 +103,36 @@ t.test('where the log cannot be followed, pages come from SQL', async (t) => {
   await client.query('alter table chat_event rename column other to kind')
   while (!logs.some(({ msg }) => `${msg}`.includes('the log of the room is followed again'))) await new Promise(setImmediate)
 })
+
+t.test('a page of huge messages is cut, and a reader who goes on misses none', async (t) => {
+  const { call, register, database, app } = await startService(t)
+  const { userId } = await register()
+  const client = await connect(t, database)
+  const insert = "insert into chat_message (user_id, text, created_at) select $1, repeat('x', n * 1000), now() from unnest($2::int[]) n"
+  const sizes = Array.from({ length: 60 }, (_, i) => (i % 20 === 7 ? 9000 : 700) + i)
+  // A few at a time, because a statement ends after 2 s.
+  for (let i = 0; i < sizes.length; i += 10) await client.query(insert, [userId, sizes.slice(i, i + 10)])
+  await call('GET', '/api/messages?after_id=59&wait=10')
+  const lengths = (body: { text: string }[]) => body.map(({ text }) => text.length / 1000)
+
+  for (const limit of [200, 30]) {
+    const forward: number[] = []
+    for (let after = 0; ;) {
+      const { body } = await call('GET', `/api/messages?limit=${limit}&after_id=${after}`)
+      if (body.length === 0) break
+      forward.push(...lengths(body))
+      after = body.at(-1).id
+    }
+    t.strictSame(forward, sizes, 'forwards')
+
+    const backward: number[] = []
+    let { body } = await call('GET', `/api/messages?limit=${limit}`)
+    while (body.length > 0) {
+      t.ok(body.length === 1 || JSON.stringify(body).length < 5_000_000, 'none is larger than needed')
+      backward.unshift(...lengths(body))
+      body = (await call('GET', `/api/messages?limit=${limit}&before_id=${body[0].id}`)).body
+    }
+    t.strictSame(backward, sizes, 'backwards')
+  }
+  t.ok(app.room.timeline.page({ limit: 5 }), 'the newest are in memory all the same')
+})

@@ -23,8 +23,12 @@ t.test('pages are what a list of the same messages would give, after any changes
       model.delete(id)
     } else if (random(20) === 0) {
       const count = random(200)
-      tail.trim(count)
+      const bytes = random(2) === 0 ? Infinity : random(60_000)
+      tail.trim(count, bytes)
       for (const [old] of list().slice(0, Math.max(0, model.size - count))) model.delete(old)
+      // Each has a comma before it.
+      const size = () => list().reduce((sum, [, json]) => sum + Buffer.byteLength(json) + 1, 0)
+      for (const [old] of list()) if (model.size > 1 && size() > bytes) model.delete(old)
     }
     if (step % 10 > 0) continue
     const all = list()

@@ -16,24 +16,40 @@ export interface Stream {
   close: () => void
 }
 
-const parseEvents = (text: string): StreamEvent[] => [...text.matchAll(/^id: (\d+)\ndata: (.+)\n\n/gm)].map(([, id, data]) =>
-  ({ id: Number(id), data: JSON.parse(data!) }))
+const parseEvents = (text: string): StreamEvent[] =>
+  [...text.matchAll(/^id: (\d+)\ndata: (.+)\n\n/gm)].map(([, id, data]) => ({ id: Number(id), data: JSON.parse(data!) }))
 
 /** Opens `GET /api/events`. @param query such as `?since=5` */
-export async function openStream (t: Test, url: string, query = '', headers: Record<string, string> = {}): Promise<Stream> {
+export async function openStream (
+  t: Test, url: string, query = '', headers: Record<string, string> = {}
+): Promise<Stream> {
   const request = get(`${url}/api/events${query}`, { headers, agent: false })
   const [response] = await once(request, 'response') as [IncomingMessage]
-  let text = ''
-  response.setEncoding('utf8').on('data', (data) => { text += data }).on('error', () => {})
+  const chunks: string[] = []
+  const events: StreamEvent[] = []
+  let rest = ''
+  response.setEncoding('utf8').on('data', (data) => {
+    chunks.push(data)
+    rest += data
+    if (!data.includes('\n\n')) return
+    const end = rest.lastIndexOf('\n\n') + 2
+    events.push(...parseEvents(rest.slice(0, end)))
+    rest = rest.slice(end)
+  }).on('error', () => {})
+  const text = () => chunks.join('')
   const ended = new Promise((resolve) => response.on('close', resolve))
   const close = () => request.destroy()
   t.teardown(close)
   return {
     response,
-    text: () => text,
+    text,
     events: async (count) => {
-      while (parseEvents(text).length < count) await Promise.race([new Promise((resolve) => response.once('data', resolve)), ended.then(() => { throw new Error(`ended after ${text}`) })])
-      return parseEvents(text)
+      const endedEarly = ended.then(() => { throw new Error(`ended after ${text()}`) })
+      endedEarly.catch(() => {})
+      while (events.length < count) {
+        await Promise.race([new Promise((resolve) => response.once('data', resolve)), endedEarly])
+      }
+      return [...events]
     },
     ended,
     close

@@ -54,7 +54,7 @@ class Room {
 
   #load (): void {
     const messages = this.all.slice(-TAIL_LENGTH)
-    this.timeline.load({ messages, cursor: this.#log.length })
+    this.timeline.load({ messages, cursor: this.#log.length, isCut: false })
     this.#frames = []
     this.#loadedAt = this.#log.length
     this.#known = new Set(messages.map(({ id }) => id))
@@ -99,7 +99,8 @@ class Room {
   }
 
   checkFrames (seq: number): void {
-    const frames = this.timeline.framesSince(seq)
+    const isAtHand = seq <= this.timeline.seq && this.timeline.recent.reachBackTo(seq)
+    const frames = isAtHand ? this.timeline.recent.after(seq, Infinity).frames : undefined
     const wanted = this.#frames.filter((frame) => frame.seq > seq).map(({ bytes }) => bytes)
     if (frames === undefined) {
       if (seq >= this.#loadedAt && seq <= this.#log.length && wanted.length < KEPT) throw new Error('there are no events, although all of them are at hand')

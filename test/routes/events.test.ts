@@ -1,9 +1,9 @@
 import { once } from 'node:events'
-import { connect as dial } from 'node:net'
 import t from 'tap'
 import { startService } from '../helpers/app.ts'
 import { config, connect } from '../helpers/database.ts'
 import { startProxy } from '../helpers/proxy.ts'
+import { openRaw, waitUntil } from '../helpers/raw.ts'
 import { openStream } from '../helpers/stream.ts'
 
 t.test('what happens is told as it happens: messages created, updated and deleted, by whomever', async (t) => {
@@ -28,7 +28,7 @@ t.test('what happens is told as it happens: messages created, updated and delete
   ])
   const ids = events.map(({ id }) => id)
   t.strictSame(ids, ids.toSorted((a, b) => a - b), 'the ids ascend')
-  t.match(stream.text(), /^retry: \d+\n\n: connected\n\n/, 'the first bytes come at once')
+  t.match(stream.text(), /^retry: \d+\n: connected\n/, 'the first bytes come at once')
 })
 
 t.test('a client that lists and then streams from the cursor misses nothing and sees nothing twice', async (t) => {
@@ -131,30 +131,125 @@ t.test('a change reaches the streams of every replica, also when its announcemen
   t.equal((await stream.events(++count)).at(-1)?.data.message.text, 'unannounced')
 })
 
-t.test('a reader that stops reading is cut off, and the others are not', async (t) => {
-  const { call, register, url } = await startService(t)
+/** Lets a user post 12 KB at a time, much more than the kernel keeps for a reader who does not read. */
+async function fill (post: (token: string, text: string) => Promise<unknown>, token: string, count: number) {
+  for (let sent = 0; sent < count; sent += 50) {
+    await Promise.all(Array.from({ length: 50 }, () => post(token, 'x'.padEnd(2000, '\u0001'))))
+  }
+}
+
+t.test('a reader that stops for a while misses nothing, and holds up nobody', async (t) => {
+  const { register, post, url } = await startService(t)
   const { token } = await register()
   const other = await openStream(t, url)
-  const socket = dial(Number(new URL(url).port), '127.0.0.1')
-  socket.write('GET /api/events HTTP/1.1\r\nhost: chat\r\n\r\n')
-  await once(socket, 'readable')
-  socket.on('error', () => {})
-  let sent = 0
-  // 12 KB each: more than the kernel keeps for a reader who does not read.
-  for (; sent < 1500; sent += 50) {
-    await Promise.all(Array.from({ length: 50 }, () => call('POST', '/api/messages', { token, body: { text: '\u0001'.repeat(2000) } })))
+  const slow = await openStream(t, url)
+  slow.response.pause()
+  await fill(post, token, 1500)
+  t.equal((await other.events(1500)).length, 1500)
+  slow.response.resume()
+  const ids = (await slow.events(1500)).map(({ data }) => data.message.id)
+  t.strictSame(ids, (await other.events(1500)).map(({ data }) => data.message.id))
+})
+
+t.test('a reader that stops for good is cut off', async (t) => {
+  const { app, register, post, url } = await startService(t)
+  const { token } = await register()
+  const other = await openStream(t, url)
+  for (const query of ['', '?since=1']) {
+    const { socket } = await openRaw(t, url, { reads: false })
+    socket.write(`GET /api/events${query} HTTP/1.1\r\nhost: chat\r\n\r\n`)
   }
-  let received = 0
-  socket.on('data', ({ length }) => { received += length })
-  await once(socket, 'close')
-  t.ok(received < sent * 12_000, `after ${received} of ${sent * 12_000} bytes`)
-  t.equal((await other.events(sent)).length, sent)
+  await waitUntil('all of them are open', () => app.room.streams.size === 3)
+  await fill(post, token, 1000)
+  await waitUntil('those that do not read are closed', () => app.room.streams.size === 1, 60_000)
+  t.equal((await other.events(1000)).length, 1000)
+})
+
+t.test('a message of many megabytes reaches a slow reader, and what follows it as well', async (t) => {
+  const { register, url, database, post } = await startService(t)
+  const { token, userId } = await register()
+  const client = await connect(t, database)
+  const slow = await openStream(t, url)
+  const far = await openStream(t, url, '?since=1')
+  const pace = setInterval(() => {
+    for (const { response } of [slow, far]) setTimeout(() => response.pause(), 5)
+    for (const { response } of [slow, far]) response.resume()
+  }, 20)
+  t.teardown(() => clearInterval(pace))
+  await client.query("insert into chat_message (user_id, text, created_at) values ($1, repeat('x', 12000000), now())", [userId])
+  await post(token, 'after it')
+  for (const stream of [slow, far]) {
+    const events = await stream.events(2)
+    t.strictSame(events.map(({ data }) => data.message.text.length), [12_000_000, 8])
+  }
+})
+
+t.test('whoever is too far behind loads the list again', async (t) => {
+  const { app, call, register, url, database } = await startService(t)
+  const { userId } = await register()
+  const client = await connect(t, database)
+  const cursor = Number((await call('GET', '/api/messages')).headers.get('x-event-cursor'))
+  const insert = 'insert into chat_message (user_id, text, created_at) select $1, n::text, now() from generate_series(1, $2) n'
+  await client.query(insert, [userId, 10_500])
+  await waitUntil('the log is followed', () => app.room.timeline.seq === cursor + 10_500, 60_000)
+  const [first] = await (await openStream(t, url, `?since=${cursor}`)).events(1)
+  t.strictSame(first, { id: cursor + 10_500, data: { type: 'reset' } })
+  const [next] = await (await openStream(t, url, `?since=${cursor + 501}`)).events(1)
+  t.match(next, { id: cursor + 502, data: { type: 'message_created' } }, 'as long as it is not')
+})
+
+t.test('an event holds no character that some readers take for the end of a line', async (t) => {
+  const { register, post, url } = await startService(t)
+  const { token } = await register()
+  const stream = await openStream(t, url)
+  const text = 'a\u2028b\u2029c\u0085d\u000be\u000cf\u001cg'
+  await post(token, text)
+  const [event] = await stream.events(1)
+  t.equal(event?.data.message.text, text)
+  // Where Python's str.splitlines splits.
+  const separators = ['\u0085', '\u2028', '\u2029', '\v', '\f', '\u001c', '\u001d', '\u001e']
+  t.strictSame(separators.filter((separator) => stream.text().includes(separator)), [])
+})
+
+t.test('there is no block of lines without data, and HTTP/1.0 gets no chunks', async (t) => {
+  const { register, post, url } = await startService(t)
+  const { token } = await register()
+  for (const version of ['1.0', '1.1']) {
+    const { socket, until } = await openRaw(t, url)
+    socket.write(`GET /api/events HTTP/${version}\r\nhost: chat\r\n\r\n`)
+    await until(/: connected/)
+    await post(token, 'one')
+    await post(token, 'two')
+    const [head = '', body = ''] = (await until(/"two".*\n\n/)).split(/\r\n\r\n/)
+    t.equal(/transfer-encoding: chunked/i.test(head), version === '1.1')
+    const lines = version === '1.0' ? body : body.replace(/^[0-9a-f]+\r\n|\r\n$/gm, '').replaceAll('\r\n', '')
+    t.match(lines, /^retry: \d+\n: connected\nid: \d+\ndata: .+\n\nid: \d+\ndata: .+\n\n$/, `HTTP/${version}`)
+  }
+})
+
+t.test('one address can only open so many streams, unless many people may be behind it', async (t) => {
+  const { app, url } = await startService(t, { MAX_STREAMS_PER_ADDRESS: 2, MAX_STREAMS: 5 })
+  const open = async (from: string, headers: string) => {
+    const raw = await openRaw(t, url, { from })
+    raw.socket.write(`GET /api/events HTTP/1.1\r\nhost: chat\r\n${headers}\r\n`)
+    const text = await raw.until(/retry: \d+\n/)
+    return { raw, isAdmitted: text.includes(': connected') }
+  }
+  const first = await open('127.0.0.1', '')
+  t.ok(first.isAdmitted)
+  t.ok((await open('127.0.0.1', '')).isAdmitted)
+  t.notOk((await open('127.0.0.1', '')).isAdmitted)
+  t.ok((await open('127.0.0.2', '')).isAdmitted, 'another address')
+  t.ok((await open('127.0.0.1', 'x-forwarded-for: 203.0.113.7\r\n')).isAdmitted, 'a proxy that nobody knows')
+  first.raw.socket.destroy()
+  await waitUntil('it is closed', () => app.room.streams.size === 3)
+  t.ok((await open('127.0.0.1', '')).isAdmitted, 'and room again')
 })
 
 t.test('a stream in which nothing happens says every 15 s that it is still there', async (t) => {
   const { url } = await startService(t)
   const stream = await openStream(t, url)
-  while (!stream.text().endsWith(': still here\n\n')) await once(stream.response, 'data')
+  while (!stream.text().endsWith(': still here\n')) await once(stream.response, 'data')
   t.strictSame(await stream.events(0), [])
 })
 
@@ -164,7 +259,7 @@ t.test('where there is no room for another stream, it ends in order', async (t) 
   const second = await openStream(t, url)
   await second.ended
   t.equal(second.response.statusCode, 200)
-  t.match(second.text(), /^retry: \d{4,5}\n\n$/)
+  t.match(second.text(), /^retry: \d{4,5}\n$/)
   first.close()
   for (let isAdmitted = false; !isAdmitted;) {
     const next = await openStream(t, url)
@@ -183,7 +278,7 @@ t.test('streams and waiting requests end when the service does', async (t) => {
   const started = performance.now()
   await app.close()
   await stream.ended
-  t.match(stream.text(), /retry: \d+\n\n$/)
+  t.match(stream.text(), /retry: \d+\n$/)
   t.match(await waiting, { status: 200, body: [] })
   t.ok(performance.now() - started < 5000)
 })

@@ -1,0 +1,71 @@
+import { setImmediate as immediate } from 'node:timers/promises'
+import { Busy, TooManyLongPolls } from '../errors.ts'
+import { Slots } from '../lib/slots.ts'
+import type { Timeline } from './timeline.ts'
+
+/** How many are released before other work has its turn. */
+const RELEASED_AT_ONCE = 100
+
+interface Waiter {
+  after: number
+  release: () => void
+}
+
+/** The requests of this process that wait for the next message. */
+export class LongPolls {
+  #timeline: Timeline
+  #slots: Slots
+  #waiters = new Set<Waiter>()
+  #isClosed = false
+
+  constructor (timeline: Timeline, limit: number, limitPerAddress: number) {
+    this.#timeline = timeline
+    this.#slots = new Slots(limit, limitPerAddress)
+    timeline.on('messages', () => { void this.#release() })
+  }
+
+  /** How many there are. */
+  get size (): number {
+    return this.#waiters.size
+  }
+
+  /**
+   * Resolves when there is a message after `id`, when `signal` aborts, or at the end of the process.
+   * @param address whose poll it is; undefined where the limit for each address does not apply
+   * @throws {Busy} when too many wait in total
+   * @throws {TooManyLongPolls} when too many of this address wait
+   */
+  async wait (id: number, address: string | undefined, signal: AbortSignal): Promise<void> {
+    if (this.#isClosed || signal.aborted || this.#timeline.newestId > id) return
+    if (!this.#slots.take(address)) throw this.#slots.isFull ? new Busy() : new TooManyLongPolls()
+    await new Promise<void>((resolve) => {
+      const release = () => {
+        this.#waiters.delete(waiter)
+        signal.removeEventListener('abort', release)
+        resolve()
+      }
+      const waiter = { after: id, release }
+      this.#waiters.add(waiter)
+      signal.addEventListener('abort', release, { once: true })
+    })
+    this.#slots.release(address)
+  }
+
+  /** Releases those that have something to read. */
+  async #release (): Promise<void> {
+    const newest = this.#timeline.newestId
+    let released = 0
+    for (const waiter of [...this.#waiters]) {
+      if (waiter.after >= newest && !this.#isClosed) continue
+      waiter.release()
+      released++
+      if (released % RELEASED_AT_ONCE === 0) await immediate()
+    }
+  }
+
+  /** Releases all of them, and lets no more wait. */
+  close (): void {
+    this.#isClosed = true
+    for (const waiter of [...this.#waiters]) waiter.release()
+  }
+}

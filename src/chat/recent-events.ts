@@ -1,0 +1,78 @@
+/** How many events are at hand without SQL. */
+const MAX_EVENTS = 1000
+/** How many bytes of them, unless one alone is larger. */
+const MAX_BYTES = 16 * 1024 * 1024
+// A quarter more than is kept, so that not every event moves all of them.
+const SLACK = 1.25
+
+interface RecentEvent {
+  seq: number
+  bytes: Buffer
+}
+
+/** The newest events as an event stream gets them, each serialised once for all streams. */
+export class RecentEvents {
+  #events: RecentEvent[] = []
+  #bytes = 0
+  #after = 0
+
+  /** Forgets all of them: only what comes after `seq` is at hand. */
+  clear (seq: number): void {
+    this.#events = []
+    this.#bytes = 0
+    this.#after = seq
+  }
+
+  push (seq: number, bytes: Buffer): void {
+    this.#events.push({ seq, bytes })
+    this.#bytes += bytes.length
+    if (this.#events.length > MAX_EVENTS * SLACK || this.#bytes > MAX_BYTES * SLACK) this.#forgetOldest()
+  }
+
+  #forgetOldest (): void {
+    let count = 0
+    while (this.#events.length - count > MAX_EVENTS || this.#bytes > MAX_BYTES) {
+      const event = this.#events[count]
+      if (event === undefined) break
+      this.#bytes -= event.bytes.length
+      this.#after = event.seq
+      count++
+    }
+    this.#events.splice(0, count)
+  }
+
+  /** Whether every event after `seq` is at hand. */
+  reachBackTo (seq: number): boolean {
+    return seq >= this.#after
+  }
+
+  /**
+   * The oldest events after `seq`, which must all be at hand.
+   * @param maxBytes how much of them; the first is there in any case
+   * @returns their bytes, and the seq of the last one
+   */
+  after (seq: number, maxBytes: number): { frames: Buffer[], seq: number } {
+    const frames: Buffer[] = []
+    let last = seq
+    let bytes = 0
+    for (let i = this.#indexAfter(seq); i < this.#events.length; i++) {
+      const event = this.#events[i]
+      if (event === undefined || (frames.length > 0 && bytes + event.bytes.length > maxBytes)) break
+      frames.push(event.bytes)
+      bytes += event.bytes.length
+      last = event.seq
+    }
+    return { frames, seq: last }
+  }
+
+  #indexAfter (seq: number): number {
+    let low = 0
+    let high = this.#events.length
+    while (low < high) {
+      const middle = (low + high) >> 1
+      if ((this.#events[middle]?.seq ?? Infinity) > seq) high = middle
+      else low = middle + 1
+    }
+    return low
+  }
+}
