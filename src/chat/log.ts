@@ -42,6 +42,7 @@ export const READ_LOG = `
       select message.*, author.nickname
       from ${visibleMessages("and id = event.message_id and event.kind <> 'message_deleted' and event.seq > $1")}
       join chat_user author on author.id = message.user_id
+      limit 1 -- or PostgreSQL may read all messages first, and look through them for each entry
     ) message on true
   ) entry where bytes_before is null or bytes_before < $2 order by seq limit ${LOG_PAGE}`
 
