@@ -5,12 +5,20 @@ import { migrate } from '../../src/database/migrate.ts'
 import { createQuery } from '../../src/database/query.ts'
 import { startService } from '../helpers/app.ts'
 import { admin, config, connect, createDatabase } from '../helpers/database.ts'
+import { waitUntil } from '../helpers/raw.ts'
 import { openStream } from '../helpers/stream.ts'
 
 // PostgreSQL adds 1e10 to the cost of a step that `enable_…` forbids; from version 18 on it marks the step instead.
 const ABSURD_COST = 1e9
 
-interface Plan { 'Node Type': string, 'Total Cost': number, Disabled?: boolean, Plans?: Plan[] }
+interface Plan {
+  'Node Type': string
+  'Total Cost': number
+  'Actual Rows': number
+  'Actual Loops': number
+  Disabled?: boolean
+  Plans?: Plan[]
+}
 interface Explained { 'Query Text': string, Plan: Plan, JIT?: object }
 
 const quiet = { info: () => {}, warn: () => {}, error: () => {} }
@@ -47,7 +55,8 @@ async function explainedRoom (t: Test): Promise<string> {
   return database
 }
 
-t.test('no statement of the service is compiled, or planned against its own settings', async (t) => {
+/** Lets every connection of this process tell its plans. @returns the list that they are added to */
+function listenToPlans (t: Test): Explained[] {
   const explained: Explained[] = []
   const { connect: connectSilently } = pg.Client.prototype
   t.teardown(() => Object.assign(pg.Client.prototype, { connect: connectSilently }))
@@ -57,7 +66,11 @@ t.test('no statement of the service is compiled, or planned against its own sett
       return Reflect.apply(connectSilently, this, args)
     }
   })
+  return explained
+}
 
+t.test('no statement of the service is compiled, or planned against its own settings', async (t) => {
+  const explained = listenToPlans(t)
   const database = await explainedRoom(t)
   const { app, call, register, post, url } = await startService(t, { POSTGRES_DB: database })
   const { token, nickname } = await register()
@@ -83,6 +96,33 @@ t.test('no statement of the service is compiled, or planned against its own sett
   for (const plan of explained) {
     t.notOk(plan.JIT, `not compiled: ${plan['Query Text']}`)
     t.notOk(isAbsurd(plan), `no absurd plan: ${plan['Query Text']}`)
+  }
+})
+
+t.test('the service reads what it needs and no more, also before PostgreSQL has statistics', async (t) => {
+  const explained = listenToPlans(t)
+  const database = await explainedRoom(t)
+  const client = await connect(t, database)
+  for (const table of ['chat_message', 'chat_event']) {
+    await client.query(`alter table ${table} set (autovacuum_enabled = off)`)
+  }
+  const { app, call, register, post, url } = await startService(t, { POSTGRES_DB: database })
+  const { token, userId } = await register()
+  const insert = 'insert into chat_message (user_id, text) select $1, n::text from generate_series(1, 4000) n'
+  for (let i = 0; i < 5; i++) await client.query(insert, [userId])
+  await waitUntil('the log is followed', async () => app.room.timeline.newestId === 20_000, 60_000)
+
+  explained.length = 0
+  for (const page of ['?after_id=0', '?after_id=5000', '?before_id=15000&limit=200', '?before_id=100']) {
+    t.equal((await call('GET', `/api/messages${page}`)).status, 200)
+  }
+  const { id } = await post(token, 'one more')
+  t.equal((await call('PATCH', `/api/messages/${id}`, { token, body: { text: 'edited' } })).status, 200)
+  await (await openStream(t, url, '?since=15000')).events(5000)
+  t.ok(explained.length > 8)
+  for (const { 'Query Text': text, Plan: plan } of explained) {
+    const most = Math.max(...nodes(plan).map((node) => node['Actual Rows'] * node['Actual Loops']))
+    t.ok(most <= 2500, `${most} rows: ${text}`)
   }
 })
 
