@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import pg from 'pg'
-import { createQuery, type Query } from '../database/query.ts'
+import { createQuery, IS_READ_ONLY, type Query } from '../database/query.ts'
 import { within } from '../deadline.ts'
 import type { Log } from '../start.ts'
 import { readLog } from './log.ts'
@@ -14,6 +14,8 @@ const TIMEOUT_MS = 800
 // After that the answer itself may be what takes long, because the rows are huge.
 const SECOND_TIMEOUT_MS = 2250
 const RECONNECT_MS = 100
+const READ_ONLY_CHECK_MS = 900
+const READ_ONLY = 'the server is read-only'
 
 /** Follows the log on a connection of its own, and keeps the Timeline at its end, for as long as the process lives. */
 export class Follower {
@@ -21,12 +23,15 @@ export class Follower {
   #options: pg.ClientConfig
   #log: Log
   #isInForce: () => boolean
+  /** Told when a server that takes writes is followed again, after another one or none was. */
+  onReconnected: () => void = () => {}
   #stop = new AbortController()
   #interrupt: (reason: Error) => void = () => {}
   #complaint: string | undefined
   #hasFailed = false
   #callers: (() => void)[] = []
   #announced = 0
+  #askedAt = -Infinity
   #isSpared = false
   #isWoken = false
   #wake = () => {}
@@ -111,18 +116,33 @@ export class Follower {
       // A client that is ended while it connects never says how that went.
       await Promise.race([client.connect(), lost])
       await client.query('listen chat_event')
-      for (const query = createQuery(client); ;) {
+      const query = createQuery(client)
+      const isReadOnly = await this.#asksReadOnly(query)
+      for (let isFresh = true; ; isFresh = false) {
         this.#isWoken = false
         const callers = this.#callers.splice(0)
-        await this.#read(query).finally(() => { for (const resolve of callers) resolve() })
-        this.#hasFailed = false
-        if (this.#complaint !== undefined) this.#log.info('the log of the room is followed again')
-        this.#complaint = undefined
+        await this.#read(query, isFresh, isReadOnly).finally(() => { for (const resolve of callers) resolve() })
+        if (!isReadOnly) this.#noteSuccess()
         await this.#pause(lost)
+        if (performance.now() - this.#askedAt > READ_ONLY_CHECK_MS && await this.#asksReadOnly(query)) throw new Error(READ_ONLY)
       }
     } finally {
       void client.end()
     }
+  }
+
+  #noteSuccess (): void {
+    if (this.#hasFailed) this.onReconnected()
+    this.#hasFailed = false
+    if (this.#complaint !== undefined) this.#log.info('the log of the room is followed again')
+    this.#complaint = undefined
+  }
+
+  // After a failover, the old primary may still answer on this connection: as a standby, or with writes forbidden.
+  async #asksReadOnly (query: Query): Promise<boolean> {
+    const [row] = await within(TIMEOUT_MS, query<{ isReadOnly: boolean }>(`select ${IS_READ_ONLY} as "isReadOnly"`))
+    this.#askedAt = performance.now()
+    return row?.isReadOnly ?? true
   }
 
   async #pause (lost: Promise<never>): Promise<void> {
@@ -132,17 +152,19 @@ export class Follower {
     await Promise.race([woken, lost]).finally(() => clearTimeout(poll))
   }
 
-  async #read (query: Query): Promise<void> {
+  /** @param isFresh on a connection that has read nothing yet: only such a one is believed that the log has gone back */
+  async #read (query: Query, isFresh: boolean, isReadOnly: boolean): Promise<void> {
     for (let isMore = true; isMore;) {
       const from = this.#timeline.seq
       const timeoutMs = this.#hasFailed ? SECOND_TIMEOUT_MS : TIMEOUT_MS
       const { entries, hasNext } = await within(timeoutMs, readLog(query, from))
       isMore = hasNext
-      if (!this.#timeline.apply(from, entries)) {
-        this.#timeline.load(await newestMessages(query, TAIL_LENGTH, TAIL_BYTES))
-      }
+      if (this.#timeline.apply(from, entries)) continue
+      const isConnected = entries[0]?.seq === from
+      if (!isConnected && from > 0 && (!isFresh || isReadOnly)) throw new Error(isReadOnly ? READ_ONLY : 'the log has gone back')
+      this.#timeline.load(await newestMessages(query, TAIL_LENGTH, TAIL_BYTES))
     }
-    if (!this.#isInForce()) this.#timeline.doubt()
+    if (!this.#isInForce() || isReadOnly) this.#timeline.doubt()
     else if (!this.#hasFailed || !this.#isWoken) this.#timeline.confirm()
   }
 }

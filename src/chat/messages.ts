@@ -1,5 +1,5 @@
 import { MAX_PAGE, type Message, type PageOfMessages } from '../../schemas/messages.ts'
-import type { Query } from '../database/query.ts'
+import { IS_READ_ONLY, type Query } from '../database/query.ts'
 
 /** `created_ms` is milliseconds since 1970. */
 export interface MessageRow { id: number, user_id: number, nickname: string, text: string, created_ms: number }
@@ -49,6 +49,8 @@ export interface Snapshot {
   cursor: number
   /** Whether some were left out because the texts together are too long. */
   isCut: boolean
+  /** Whether the server takes no writes, so that another one may have newer messages. */
+  isReadOnly?: boolean
 }
 
 /** How many bytes of text a page has, unless one message alone has more: room for any 200 that were posted here. */
@@ -56,7 +58,8 @@ export const MAX_PAGE_BYTES = 4 * 1024 * 1024
 
 // One row at the least, so that an empty page has a cursor as well.
 const page = (conditions: string, order: 'asc' | 'desc', limit: string, maxBytes: string) => `
-  select cursor.seq as cursor, page.* from (select max(seq) as seq from chat_event) cursor left join lateral (
+  select cursor.seq as cursor, ${IS_READ_ONLY} as is_read_only, page.*
+  from (select max(seq) as seq from chat_event) cursor left join lateral (
     select total, ${messageColumns('message', 'message')} from (
       select message.*, count(*) over () as total, row_number() over by_id as n,
         sum(octet_length(message.text)) over by_id as bytes
@@ -89,13 +92,14 @@ export async function listMessages (
 export const newestMessages = (query: Query, count: number, maxBytes: number): Promise<Snapshot> =>
   snapshot(query, NEWEST, [count, maxBytes])
 
-type SnapshotRow = { cursor: number } & (MessageRow & { total: number } | { id: null })
+type SnapshotRow = { cursor: number, is_read_only: boolean } & (MessageRow & { total: number } | { id: null })
 
 async function snapshot (query: Query, sql: string, values: number[]): Promise<Snapshot> {
   const rows = await query<SnapshotRow>(sql, values)
   const found = rows.flatMap((row) => row.id === null ? [] : [row])
   return {
     cursor: rows[0]?.cursor ?? 0,
+    isReadOnly: rows[0]?.is_read_only ?? false,
     messages: found.map(toMessage),
     isCut: found.length < (found[0]?.total ?? 0)
   }

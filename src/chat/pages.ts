@@ -35,7 +35,10 @@ export function readPage (
   const known = timeline.page(wanted)
   if (known && known.age === undefined) return known
   const { address, signal } = getReader()
-  const read = history.run(address, signal, async () => toPage(await listMessages(query, wanted)))
+  const read = history.run(address, signal, async () => {
+    const snapshot = await listMessages(query, wanted)
+    return { ...toPage(snapshot), ...(snapshot.isReadOnly && { age: Math.floor(timeline.lag) }) }
+  })
   if (!known) return read
   return within(PATIENCE_MS, read).catch((error) => {
     if (error instanceof DatabaseUnavailable || error instanceof Late || error instanceof Busy) return known

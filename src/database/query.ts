@@ -1,10 +1,13 @@
-import { type ClientBase, DatabaseError, type Pool, type QueryResultRow } from 'pg'
+import { type ClientBase, DatabaseError, type Pool, type PoolClient, type QueryResultRow } from 'pg'
 import { within } from '../deadline.ts'
 import { DatabaseUnavailable } from '../errors.ts'
 import { channels, traced } from '../tracing.ts'
 
 // From the wait for a free connection to the last row.
 const PATIENCE_MS = 2500
+
+/** In SQL, whether the server takes no writes: a standby, or a primary that was fenced off. */
+export const IS_READ_ONLY = "(current_setting('transaction_read_only') = 'on')"
 
 /** Resolves to the rows of one statement; rejects with `DatabaseUnavailable` when no working PostgreSQL answers, else with the statement's own error. */
 export type Query = <Row extends QueryResultRow>(sql: string, values?: unknown[]) => Promise<Row[]>
@@ -23,6 +26,7 @@ const statement = (text: string, values: unknown[]) => {
   return { name, text, values }
 }
 
+/** Makes a `Query` on one connection, or on any of a pool. */
 export const createQuery = (connection: Pick<Pool | ClientBase, 'query'>): Query => async <Row extends QueryResultRow>(sql: string, values?: unknown[]) => {
   try {
     return (await within(PATIENCE_MS, traced(channels.sql, { text: sql }, () => values ? connection.query<Row>(statement(sql, values)) : connection.query<Row>(sql)))).rows
@@ -31,15 +35,70 @@ export const createQuery = (connection: Pick<Pool | ClientBase, 'query'>): Query
   }
 }
 
+/** The connections of a pool, which can be replaced all at once: after a failover they may lead to a server that is none any more. */
+export class Connections {
+  #pool: Pool
+  #open = new Set<PoolClient>()
+  #retired = new WeakSet<PoolClient>()
+
+  constructor (pool: Pool) {
+    this.#pool = pool
+    pool.on('connect', (client) => this.#open.add(client))
+    pool.on('remove', (client) => this.#open.delete(client))
+  }
+
+  /** Takes a connection, which the caller releases. @throws {DatabaseUnavailable} */
+  async acquire (): Promise<PoolClient> {
+    for (;;) {
+      const client = await this.#pool.connect().catch((error: unknown) => { throw named(error) })
+      if (!this.#retired.has(client)) return client
+      client.release(true)
+    }
+  }
+
+  /** Replaces all connections when one of them gave no answer, because the others lead to the same server. */
+  judge (error: unknown): void {
+    if (!(error instanceof DatabaseError)) this.retire()
+  }
+
+  /** Has every connection of now closed before it is used again. */
+  retire (): void {
+    for (const client of this.#open) this.#retired.add(client)
+  }
+}
+
+/** Makes a `Query` that takes a connection for each statement. */
+export const createPoolQuery = (connections: Connections): Query => {
+  const run = async <Row extends QueryResultRow>(sql: string, values?: unknown[]) => {
+    const client = await connections.acquire()
+    try {
+      const { rows } = values ? await client.query<Row>(statement(sql, values)) : await client.query<Row>(sql)
+      client.release()
+      return rows
+    } catch (error) {
+      client.release(true)
+      connections.judge(error)
+      throw error
+    }
+  }
+  return async (sql, values) => {
+    try {
+      return await within(PATIENCE_MS, traced(channels.sql, { text: sql }, () => run(sql, values)))
+    } catch (error) {
+      throw error instanceof DatabaseUnavailable ? error : named(error)
+    }
+  }
+}
+
 /**
  * Runs two statements in one round trip, each in a transaction of its own; the second sees what the first has committed.
  * @returns the rows of both, the second's undefined when it failed
  * @throws as a `Query` does, when the first failed
  */
-export const createPipeline = (pool: Pool) => async <First extends QueryResultRow, Second extends QueryResultRow>(
+export const createPipeline = (connections: Connections) => async <First extends QueryResultRow, Second extends QueryResultRow>(
   first: [sql: string, values: unknown[]], second: [sql: string, values: unknown[]]
 ): Promise<[First[], Second[] | undefined]> => {
-  const client = await pool.connect().catch((error) => { throw named(error) })
+  const client = await connections.acquire()
   const { stream } = client.connection
   stream.cork() // In one packet: to send costs more than to write.
   const both = Promise.allSettled([
@@ -49,6 +108,9 @@ export const createPipeline = (pool: Pool) => async <First extends QueryResultRo
   stream.uncork()
   const [done, read] = await both
   client.release(done.status === 'rejected' || read.status === 'rejected')
+  for (const outcome of [done, read]) {
+    if (outcome.status === 'rejected') connections.judge(outcome.reason)
+  }
   if (done.status === 'rejected') throw named(done.reason)
   return [done.value.rows, read.status === 'fulfilled' ? read.value.rows : undefined]
 }

@@ -4,11 +4,11 @@ import pg from 'pg'
 import { formatAddress, postgresAddress, postgresTarget } from '../addresses.ts'
 import type { Config } from '../config.ts'
 import { migrate } from '../database/migrate.ts'
-import { createPipeline, createQuery, type Pipeline, type Query } from '../database/query.ts'
+import { Connections, createPipeline, createPoolQuery, type Pipeline, type Query } from '../database/query.ts'
 import { type Log, StartError, waitFor } from '../start.ts'
 
 declare module 'fastify' {
-  interface FastifyInstance { sql: Query, pipeline: Pipeline }
+  interface FastifyInstance { connections: Connections, sql: Query, pipeline: Pipeline }
 }
 
 // Ids are bigint columns below 2^53, and JSON numbers on the wire.
@@ -98,7 +98,7 @@ export async function migrateWhenReady (config: Config, log: Log, signal?: Abort
   }, { signal })
 }
 
-/** Decorates the instance with `pg` (the pool), and with `sql` and `pipeline` (the same, with outages named), once the database is ready. */
+/** Decorates the instance with `pg` (the pool), and with `connections`, `sql` and `pipeline` (the same, with outages named), once the database is ready. */
 export default fp<{ config: Config, signal?: AbortSignal | undefined }>(async (app, { config, signal }) => {
   await migrateWhenReady(config, app.log, signal)
   await app.register(fastifyPostgres, { ...connectionOptions(config), max: config.POSTGRES_POOL, pipeline: true })
@@ -106,6 +106,8 @@ export default fp<{ config: Config, signal?: AbortSignal | undefined }>(async (a
   app.pg.pool.on('error', ({ message }) => app.log.warn(`an idle PostgreSQL connection was lost: ${message}`))
   // Nor must one in use, whose statements report it as well, or on its way from one use to the next.
   app.pg.pool.on('connect', (client) => client.on('error', () => {}))
-  app.decorate('sql', createQuery(app.pg.pool))
-  app.decorate('pipeline', createPipeline(app.pg.pool))
+  const connections = new Connections(app.pg.pool)
+  app.decorate('connections', connections)
+  app.decorate('sql', createPoolQuery(connections))
+  app.decorate('pipeline', createPipeline(connections))
 }, { name: 'postgres' })

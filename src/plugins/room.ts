@@ -33,6 +33,7 @@ export default fp<{ config: Config }>(async (app, { config }) => {
   const timeline = new Timeline()
   const watch = new LogWatch(app.sql, timeline, app.log)
   const follower = new Follower(timeline, connectionOptions(config), app.log, () => watch.problem === undefined)
+  follower.onReconnected = () => app.connections.retire()
   const writer = new MessageWriter(app.pipeline, app.sql, timeline, follower, watch)
   // A third of the connections each, so that posts, accounts and readiness always find a free one.
   const concurrency = Math.ceil(config.POSTGRES_POOL / 3)

@@ -10,6 +10,8 @@ export interface Proxy {
   freeze: () => void
   /** Passes nothing more on for the connections that are there, without a word to either side, but works for new ones. */
   blackhole: () => void
+  /** Leads new connections to another engine; those that are there stay where they are. */
+  redirect: (port: number) => void
   /** Works again; what was frozen goes on. */
   mend: () => Promise<void>
 }
@@ -17,8 +19,9 @@ export interface Proxy {
 export async function startProxy (t: { teardown: (work: () => unknown) => void }, host: string, targetPort: number): Promise<Proxy> {
   const sockets = new Set<Socket>()
   let frozen = false
+  let currentPort = targetPort
   const server = createServer((client) => {
-    const target = connect(targetPort, host)
+    const target = connect(currentPort, host)
     for (const [from, to] of [[client, target], [target, client]] as const) {
       sockets.add(from)
       from.on('error', () => {}).on('close', () => { sockets.delete(from); to.destroy() })
@@ -45,6 +48,7 @@ export async function startProxy (t: { teardown: (work: () => unknown) => void }
     blackhole: () => {
       for (const socket of sockets) socket.unpipe().resume()
     },
+    redirect: (port) => { currentPort = port },
     mend: async () => {
       frozen = false
       for (const socket of sockets) socket.resume()

@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto'
-import { readFileSync, statSync, writeFileSync } from 'node:fs'
+import { existsSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { kill } from 'node:process'
 import { Redis } from 'ioredis'
@@ -33,7 +33,7 @@ function signalAll (pid: number, signal: NodeJS.Signals): void {
 
 const passwordFile = (dataDir: string, engine: string) => {
   const file = join(dataDir, `${engine}.password`)
-  writeFileSync(file, randomBytes(16).toString('hex'), { mode: 0o600 })
+  if (!existsSync(file)) writeFileSync(file, randomBytes(16).toString('hex'), { mode: 0o600 })
   return file
 }
 
