@@ -18,6 +18,8 @@ const MAX_DROPPED_IN_TOTAL = 20_000
 const RESERVE = 100
 /** How long a connection beyond the limit may take to ask for it. */
 const RESERVE_MS = 5000
+/** How long a new connection may take to send its first request before it makes room for others. */
+const FIRST_REQUEST_MS = 1000
 /** How long a connection that is to be closed may take to read what it still gets. */
 const CLOSING_MS = 10_000
 /** How long a client may leave an answer unread. */
@@ -63,9 +65,12 @@ interface Connection {
   stalledSince: number
 }
 
-/** The connections from one address, the one that was idle for the longest time first. */
+/** The connections from one address. */
 interface Peer {
   count: number
+  /** Those that have sent no request yet, with the time when they were opened, the oldest first. */
+  unused: Map<Socket, number>
+  /** Those that wait for a further request, the one that was idle for the longest time first. */
   idle: Set<Socket>
 }
 
@@ -78,7 +83,8 @@ export class Connections {
   #limit: number
   #all = new Map<Socket, Connection>()
   #peers = new Map<string, Peer>()
-  #beyondLimit = 0
+  /** The connections for which there was no room, the oldest first. */
+  #beyondLimit = new Set<Socket>()
   #waitingCount = 0
   #droppedCount = 0
   #sweep = setInterval(() => this.#closeStalled(), SWEEP_MS).unref()
@@ -95,7 +101,6 @@ export class Connections {
   /** Makes a server whose requests reach `handle` one at a time for each connection. */
   createServer (options: ServerOptions, handle: Handler): Server {
     const server = createServer({ ...options, IncomingMessage: DroppableRequest, ServerResponse: PacedResponse })
-    server.maxConnections = this.#limit + RESERVE
     server.on('connection', (socket) => this.#add(socket))
     const dispatch: Handler = (request, response) => this.#dispatch(request, response, handle)
     server.on('request', dispatch)
@@ -133,7 +138,7 @@ export class Connections {
 
   #add (socket: Socket): void {
     const address = socket.remoteAddress ?? ''
-    const isFull = this.#all.size - this.#beyondLimit >= this.#limit
+    const isFull = this.#all.size - this.#beyondLimit.size >= this.#limit
     const isBeyondLimit = isFull && !this.#closeIdle()
     const connection: Connection = {
       address,
@@ -148,15 +153,16 @@ export class Connections {
       stalledSince: performance.now()
     }
     this.#all.set(socket, connection)
-    const peer = this.#peers.get(address) ?? { count: 0, idle: new Set() }
+    const peer = this.#peers.get(address) ?? { count: 0, unused: new Map(), idle: new Set() }
     this.#peers.set(address, peer)
     peer.count++
     socket.once('close', () => this.#remove(socket))
     if (isBeyondLimit) {
-      this.#beyondLimit++
+      this.#makeRoomInReserve()
+      this.#beyondLimit.add(socket)
       this.#closeWithin(RESERVE_MS, socket, connection)
     } else {
-      peer.idle.add(socket)
+      peer.unused.set(socket, performance.now())
     }
   }
 
@@ -167,8 +173,9 @@ export class Connections {
     clearTimeout(connection.deadline) // It would keep the connection in memory, with all that was dropped.
     this.#waitingCount -= connection.waiting.length
     this.#droppedCount -= connection.dropped
-    if (connection.isBeyondLimit) this.#beyondLimit--
+    this.#beyondLimit.delete(socket)
     this.#all.delete(socket)
+    peer.unused.delete(socket)
     peer.idle.delete(socket)
     peer.count--
     if (peer.count === 0) this.#peers.delete(connection.address)
@@ -176,18 +183,37 @@ export class Connections {
 
   /**
    * Makes room by closing the connection that has been idle for the longest time, of the address that has the
-   * most.
+   * most. One that has just been opened is left alone: its request, perhaps for the health, is on its way.
    */
   #closeIdle (): boolean {
-    let largest: Peer | undefined
+    let closable: Socket | undefined
+    let most = 0
     for (const peer of this.#peers.values()) {
-      if (peer.idle.size > 0 && peer.count > (largest?.count ?? 0)) largest = peer
+      const socket = this.#closableOf(peer)
+      if (socket !== undefined && peer.count > most) {
+        closable = socket
+        most = peer.count
+      }
     }
-    const [socket] = largest?.idle ?? []
-    if (socket === undefined) return false
-    socket.destroy()
-    this.#remove(socket)
+    if (closable === undefined) return false
+    closable.destroy()
+    this.#remove(closable)
     return true
+  }
+
+  /** Closes the oldest of the connections beyond the limit, so that whoever asks for the health now finds room. */
+  #makeRoomInReserve (): void {
+    const [oldest] = this.#beyondLimit
+    if (oldest === undefined || this.#beyondLimit.size < RESERVE) return
+    oldest.destroy()
+    this.#remove(oldest)
+  }
+
+  #closableOf ({ unused, idle }: Peer): Socket | undefined {
+    const [oldest] = unused
+    if (oldest !== undefined && performance.now() - oldest[1] >= FIRST_REQUEST_MS) return oldest[0]
+    const [longestIdle] = idle
+    return longestIdle
   }
 
   #dispatch (request: DroppableRequest, response: PacedResponse, handle: Handler): void {
@@ -229,7 +255,9 @@ export class Connections {
   #handle (connection: Connection, request: DroppableRequest, response: PacedResponse, handle: Handler): void {
     const { socket } = request
     connection.current = response
-    this.#peers.get(connection.address)?.idle.delete(socket)
+    const peer = this.#peers.get(connection.address)
+    peer?.unused.delete(socket)
+    peer?.idle.delete(socket)
     response.once('close', () => {
       connection.current = undefined
       if (socket.destroyed) return

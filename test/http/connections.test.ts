@@ -188,6 +188,32 @@ t.test('the health answers when all connections are taken, and idle ones make ro
   await idle.closed
 })
 
+t.test('a connection that has just been opened makes no room for others', async (t) => {
+  const { url } = await startService(t, { MAX_CONNECTIONS: 2 })
+  const busy = await openRaw(t, url)
+  busy.socket.write(get('/api/messages?after_id=0&wait=20'))
+  const probe = await openRaw(t, url)
+  const others = await Promise.all(Array.from({ length: 10 }, () => openRaw(t, url)))
+  for (const { socket } of others) socket.write(get('/api/messages'))
+  t.match(await others[0]!.until(/"code":"busy"/), /^HTTP\/1.1 503/)
+  probe.socket.write(get('/health/livez'))
+  t.match(await probe.until(/"ok"/), /^HTTP\/1.1 200/)
+})
+
+t.test('the health answers however many connections are held beyond the limit', async (t) => {
+  const { url } = await startService(t, { MAX_CONNECTIONS: 2 })
+  const slow = 'POST /api/login HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n{'
+  for (let n = 0; n < 300; n++) {
+    const { socket } = await openRaw(t, url)
+    socket.write(slow)
+  }
+  for (let n = 0; n < 3; n++) {
+    const probe = await openRaw(t, url)
+    probe.socket.write(get('/health/livez'))
+    t.match(await probe.until(/"ok"/), /^HTTP\/1.1 200/)
+  }
+})
+
 t.test('a body that is encoded is refused, in Transfer-Encoding as well', async (t) => {
   const { url } = await startService(t)
   const login = async (coding: string) => {
