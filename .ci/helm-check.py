@@ -217,6 +217,10 @@ def variants(helm, program, chart):
     pod = pods(render('--set', 'preStopSeconds=0,waitForEngines=false'))
     spec = next(p for p in pod if 'terminationGracePeriodSeconds' in p)
     check(f'{helm} can do without waiting', ['lifecycle' in spec['containers'][0], 'initContainers' in spec, spec['terminationGracePeriodSeconds']], [False, False, 30])
+    def users(settings):
+        return [[pod['securityContext'].get(key) for key in ('runAsUser', 'runAsGroup')] for pod in pods(render('--set', settings))]
+    check(f'{helm} leaves user and group to the cluster, or takes any', [users('migrate=job,runAsUser=null,runAsGroup=null'), users('migrate=job,runAsUser=1000660000,runAsGroup=0')],
+          [[[None, None]] * 3, [[1000660000, 0]] * 3])
     rules = next(o for o in render('--set', 'names.app=a,names.deployment=d,names.container=c,metrics.prometheusRule.enabled=true') if o['kind'] == 'PrometheusRule')
     text = json.dumps(rules['spec'])
     check(f'{helm} asks for its own signals alone', [sorted(set(re.findall(rf'{key}=\\"([^"]*)\\"(,namespace=\\"chat\\")?', text))) for key in ('job', 'deployment', 'container')],

@@ -31,7 +31,8 @@ export function formatAddress (address: Address): string {
   return `${isIPv6(address.host) ? `[${address.host}]` : address.host}:${address.port}`
 }
 
-const withoutBrackets = (host: string) => host.replace(/^\[(.*)\]$/, '$1')
+/** An IPv6 address as sockets take it, whether or not it is written as in a URL. */
+export const withoutBrackets = (host: string) => host.replace(/^\[(.*)\]$/, '$1')
 
 function toPort (text: string | null | undefined, usual: number): number {
   const port = text ? Number(text) : usual

@@ -11,6 +11,7 @@ import cors from './plugins/cors.ts'
 import drain from './plugins/drain.ts'
 import httpRules from './plugins/http-rules.ts'
 import input, { parseQuery } from './plugins/input.ts'
+import listener from './plugins/listener.ts'
 import metrics from './plugins/metrics.ts'
 import openapi from './plugins/openapi.ts'
 import passwords from './plugins/passwords.ts'
@@ -92,6 +93,7 @@ export function buildApp (config: Config, logger: FastifyBaseLogger, signal?: Ab
   app.register(passwords, { config })
   app.register(openapi)
   app.register(drain) // after what it must still have while it waits
+  app.register(listener) // after it, because its connections are waited for in the same way
 
   const methodNotAllowed = watchRoutes(app)
   app.register(healthRoutes)

@@ -35,7 +35,8 @@ const Nodes = Type.String({ format: 'nodes', description: 'host:port, with comma
 
 /** The environment: each variable with its legal values and its default. An empty variable counts as unset. */
 export const Config = Type.Object({
-  HTTP_HOST: Type.String({ default: '0.0.0.0' }), HTTP_PORT: Whole(0, 65535, 8080), // port 0: a free one
+  HTTP_HOST: Type.Optional(Type.String()), // unset: all addresses, or loopback where both engines are embedded
+  HTTP_PORT: Whole(0, 65535, 8080), // 0: a free one
   POSTGRES_HOST: Type.Optional(Type.String()), // unset: the embedded PostgreSQL
   POSTGRES_URL: Type.Optional(Type.String({ format: 'postgres-url', description: 'postgres://user:password@host:port/database' })), // before the others
   POSTGRES_PORT: Whole(1, 65535, 5432),

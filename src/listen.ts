@@ -1,18 +1,47 @@
 import { once } from 'node:events'
 import { createServer } from 'node:net'
+import { withoutBrackets } from './addresses.ts'
+import { type Config, isExternal } from './config.ts'
 import { StartError } from './start.ts'
 
+const LOOPBACK = ['127.0.0.1', '::1']
+// The first is IPv4 as well, because Node switches IPV6_V6ONLY off; the second is for a kernel without IPv6.
+const ANY = ['::', '0.0.0.0']
+
 /**
- * Looks whether the service will be able to listen, so that a port in use is known before anything is made.
+ * Chooses the addresses to listen on: `HTTP_HOST`; without it all of IPv4 and IPv6, or with both engines embedded those of
+ * loopback, as for `localhost`. It looks whether that is possible, so that a port in use is known before anything is made.
  * @throws {StartError} with one sentence
  */
-export async function checkAddress (host: string, port: number): Promise<void> {
-  const probe = createServer().listen({ host, port })
-  try {
-    await once(probe, 'listening')
-  } catch (error) {
-    throw cannotListen(host, port, error as NodeJS.ErrnoException) // Node's own, of `listen` or of the look-up of the name.
+export async function findHosts (config: Config, probe = tryToListen): Promise<string[]> {
+  const { HTTP_HOST: host, HTTP_PORT: port } = config
+  const isEmbedded = !isExternal('postgres', config) && !isExternal('redis', config)
+  if (host === 'localhost' || (host === undefined && isEmbedded)) return available(LOOPBACK, port, probe)
+  const candidates = host === undefined ? ANY : [withoutBrackets(host)]
+  return (await available(candidates, port, probe)).slice(0, 1)
+}
+
+/** Leaves out the addresses that this machine does not have. @throws {StartError} when it has none, or the port is in use */
+async function available (hosts: string[], port: number, probe: typeof tryToListen): Promise<string[]> {
+  const found: string[] = []
+  let missing: StartError | undefined
+  for (const host of hosts) {
+    try {
+      await probe(host, port)
+      found.push(host)
+    } catch (error) {
+      const reason = error as NodeJS.ErrnoException // Node's own, of `listen` or of the look-up of the name.
+      missing = cannotListen(host, port, reason)
+      if (!['EADDRNOTAVAIL', 'EAFNOSUPPORT'].includes(reason.code ?? '')) throw missing
+    }
   }
+  if (found.length === 0 && missing !== undefined) throw missing
+  return found
+}
+
+async function tryToListen (host: string, port: number): Promise<void> {
+  const probe = createServer().listen({ host, port })
+  await once(probe, 'listening')
   probe.close()
   await once(probe, 'close')
 }
@@ -23,6 +52,7 @@ export function cannotListen (host: string, port: number, error: NodeJS.ErrnoExc
     EADDRINUSE: `HTTP_PORT ${port} is in use: end the program that listens there, or set HTTP_PORT to another port`,
     EACCES: `HTTP_PORT ${port} may only be used by root: set HTTP_PORT to 1024 or above`,
     EADDRNOTAVAIL: `HTTP_HOST ${host} is not an address of this machine`,
+    EAFNOSUPPORT: `HTTP_HOST ${host} is an IPv6 address, and this machine has none`,
     ENOTFOUND: `HTTP_HOST ${host} is not a known host name`,
     EAI_AGAIN: `HTTP_HOST ${host} is not a known host name`
   }

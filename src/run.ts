@@ -2,10 +2,11 @@ import { once } from 'node:events'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { FastifyInstance } from 'fastify'
 import { pino } from 'pino'
+import { formatAddress } from './addresses.ts'
 import { buildApp } from './app.ts'
 import { type Config, engineVariables, isExternal, loadConfig } from './config.ts'
 import { type Engines, startEngines } from './embedded/engines.ts'
-import { cannotListen, checkAddress } from './listen.ts'
+import { cannotListen, findHosts } from './listen.ts'
 import { migrateWhenReady } from './plugins/postgres.ts'
 import { ending, endingAtOnce } from './signals.ts'
 import { StartError, unlessAborted } from './start.ts'
@@ -32,15 +33,16 @@ async function migrateOnly (config: Config): Promise<never> {
 
 /** Starts everything, and resolves when the service listens. @throws {Signalled} when the process is told to end meanwhile */
 async function start (config: Config): Promise<FastifyInstance> {
-  const { HTTP_HOST: host, HTTP_PORT: port } = config
-  await checkAddress(host, port)
+  const hosts = await findHosts(config)
   engines = await startEngines(config, log, ending)
   app = buildApp({ ...config, ...engines.settings }, log, ending)
-  const address = await unlessAborted(ending, app.listen({ host, port })).catch((error: NodeJS.ErrnoException) => {
+  await unlessAborted(ending, app.ready())
+  const port = await unlessAborted(ending, app.listenOn(hosts, config.HTTP_PORT)).catch((error: NodeJS.ErrnoException) => {
     const isAddress = error.syscall === 'listen' || error.syscall === 'getaddrinfo'
-    throw isAddress ? cannotListen(host, port, error) : error
+    throw isAddress ? cannotListen(hosts.join(), config.HTTP_PORT, error) : error
   })
-  const url = address.replace('0.0.0.0', '127.0.0.1')
+  const [host = ''] = hosts
+  const url = `http://${formatAddress({ host: host === '::' || host === '0.0.0.0' ? '127.0.0.1' : host, port })}`
   log.info(`the chat is ready at ${url}; ${config.WEB_CLIENT === 'on' ? 'open it in a browser, or ' : ''}join it by: curl -H 'content-type: application/json' ` +
     `-d '{"nickname":"alice","password":"correct horse"}' ${url}/api/register`)
   return app

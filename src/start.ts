@@ -31,7 +31,7 @@ export async function waitFor<Result> (engine: string, seconds: number, log: Pic
 }
 
 /** Waits for `work` until the signal is aborted, and then rejects with its reason. */
-export async function unlessAborted<Result> (signal: AbortSignal | undefined, work: Promise<Result>): Promise<Result> {
+export async function unlessAborted<Result> (signal: AbortSignal | undefined, work: PromiseLike<Result>): Promise<Result> {
   if (signal === undefined) return work
   let abort = () => {}
   const aborted = new Promise<never>((_resolve, reject) => {

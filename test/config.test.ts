@@ -3,7 +3,6 @@ import { loadConfig } from '../src/config.ts'
 
 t.test('an empty environment gives the documented defaults', async (t) => {
   const defaults = {
-    HTTP_HOST: '0.0.0.0',
     HTTP_PORT: 8080,
     POSTGRES_PORT: 5432,
     POSTGRES_DB: 'chat',

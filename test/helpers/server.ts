@@ -78,6 +78,14 @@ export async function portClosed (port: number): Promise<void> {
   while (await isOpen(port));
 }
 
+/** Starts the service, which must end with code 1. @returns the last line of its log, which says why */
+export async function failedStart (t: Test, env: Record<string, string>, user: Parameters<typeof startServer>[2] = {}): Promise<string> {
+  const server = startServer(t, env, user)
+  t.equal(await server.exited, 1)
+  t.notMatch(server.log.join('\n'), /the start failed/, 'it is a known failure')
+  return server.log.at(-1) ?? ''
+}
+
 /** The processes that have a text in their command line. */
 export function processesWith (text: string): string[] {
   return readdirSync('/proc').filter((pid) => {

@@ -20,8 +20,12 @@ enableServiceLinks: false
 automountServiceAccountToken: false
 securityContext:
   runAsNonRoot: true
-  runAsUser: 65532
-  runAsGroup: 65532
+  {{- range $name := list "runAsUser" "runAsGroup" }}
+  {{- $id := index $.Values $name }}
+  {{- if not (kindIs "invalid" $id) }}
+  {{ $name }}: {{ int64 $id }}
+  {{- end }}
+  {{- end }}
   seccompProfile:
     type: RuntimeDefault
 {{- with .Values.imagePullSecrets }}

@@ -1,0 +1,36 @@
+import { once } from 'node:events'
+import { type AddressInfo, createServer, type Server } from 'node:net'
+import fp from 'fastify-plugin'
+
+declare module 'fastify' {
+  interface FastifyInstance {
+    /** Listens on all of these addresses, at one port. @returns the port, which is a free one for 0 */
+    listenOn: (hosts: string[], port: number) => Promise<number>
+  }
+}
+
+/**
+ * Listens on several addresses with one HTTP server, so that whatever watches its connections sees all of them. (Fastify's own
+ * second server for `localhost` is not in `app.server`.)
+ */
+export default fp(async (app) => {
+  const others: Server[] = []
+  app.decorate('listenOn', async ([first = '', ...more], wanted) => {
+    await app.listen({ host: first, port: wanted })
+    const { port } = app.server.address() as AddressInfo // It listens on a port, not on a socket.
+    for (const host of more) {
+      // As an HTTP server does it: https://nodejs.org/api/http.html#event-connection
+      const server = createServer({ allowHalfOpen: true, noDelay: true }, (socket) => app.server.emit('connection', socket))
+      server.maxConnections = app.server.maxConnections
+      await once(server.listen({ host, port }), 'listening')
+      others.push(server)
+    }
+    return port
+  })
+
+  let closed: Promise<unknown> | undefined
+  app.addHook('preClose', async () => {
+    closed = Promise.all(others.map((server) => once(server.close(), 'close')))
+  })
+  app.addHook('onClose', async () => { await closed })
+}, { name: 'listener' })
