@@ -298,7 +298,7 @@ export interface components {
             status: "ok";
         };
         CreateAccount: {
-            /** @description Stored in Unicode form NFC, without white space around it; its length counts then. It has no invisible, private or unassigned characters, no mark without a base, and no more than 4 marks in a row. */
+            /** @description Stored in Unicode form NFC, without white space around it; its length counts then. It has no invisible, private or unassigned characters, no mark without a base, and no more than 4 marks in a row. It must not look like an existing one. */
             nickname: string;
             /** @description At most 72 bytes, and not one of the common passwords. */
             password: string;
@@ -346,7 +346,7 @@ export interface components {
         /** @description Ascending by id. */
         MessageList: components["schemas"]["Message"][];
         CreateMessage: {
-            /** @description Stored without white space around it; its length counts then. It has at least one visible character. */
+            /** @description Stored without white space around it; its length counts then. At least one character is visible. */
             text: string;
         };
         /** @description The message is gone. */
@@ -486,8 +486,8 @@ export interface components {
                 "application/json": components["schemas"]["Error"];
             };
         };
-        /** @description Conflict: nickname_taken. */
-        "nickname_taken.limited": {
+        /** @description Conflict: nickname_taken, nickname_too_similar. */
+        "nickname_taken.nickname_too_similar.limited": {
             headers: {
                 /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
                 "X-Request-Id"?: string;
@@ -1104,7 +1104,7 @@ export interface operations {
             };
             400: components["responses"]["register.refused.limited"];
             408: components["responses"]["request_timeout.limited"];
-            409: components["responses"]["nickname_taken.limited"];
+            409: components["responses"]["nickname_taken.nickname_too_similar.limited"];
             413: components["responses"]["body_too_large.limited"];
             415: components["responses"]["not_json.encoded_body.limited"];
             417: components["responses"]["expectation_failed.limited"];

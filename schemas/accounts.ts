@@ -8,7 +8,8 @@ const nicknameMissing = { code: 'nickname_missing', message: 'nickname and passw
 const passwordMissing = { code: 'password_missing', message: 'nickname and password must be provided' }
 const passwordInvalid = { code: 'password_invalid', message: 'password must be a string' }
 const nicknameInvalid = {
-  code: 'nickname_invalid', message: 'nickname must be a string without invisible or unassigned characters or stacked marks'
+  code: 'nickname_invalid',
+  message: 'nickname must be a string without invisible or unassigned characters or stacked marks'
 }
 
 /** Code points at most. */
@@ -43,8 +44,9 @@ export const CreateAccount = (passwordMinLength: number) => Type.Object({
     minLength: 1,
     maxLength: MAX_NICKNAME,
     legible: true,
-    description: 'Stored in Unicode form NFC, without white space around it; its length counts then. It has no invisible, ' +
-      'private or unassigned characters, no mark without a base, and no more than 4 marks in a row.',
+    description: 'Stored in Unicode form NFC, without white space around it; its length counts then. It has no ' +
+      'invisible, private or unassigned characters, no mark without a base, and no more than 4 marks in a row. ' +
+      'It must not look like an existing one.',
     errorMessages: {
       required: nicknameMissing,
       type: nicknameInvalid,

@@ -29,7 +29,7 @@ export const CreateMessage = Type.Object({
     maxLength: 2000,
     pattern: '^[^\\u0000]*$',
     visible: true,
-    description: 'Stored without white space around it; its length counts then. It has at least one visible character.',
+    description: 'Stored without white space around it; its length counts then. At least one character is visible.',
     errorMessages: {
       required: textMissing,
       type: textInvalid,

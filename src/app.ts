@@ -21,6 +21,7 @@ import redis from './plugins/redis.ts'
 import room from './plugins/room.ts'
 import securityHeaders, { HEADERS } from './plugins/security-headers.ts'
 import sessions from './plugins/sessions.ts'
+import skeletonIndex from './plugins/skeleton-index.ts'
 import tracing from './plugins/tracing.ts'
 import { RequestLog, requestId } from './requests.ts'
 import accountRoutes from './routes/accounts.ts'
@@ -85,6 +86,7 @@ export function buildApp (config: Config, logger: FastifyBaseLogger, signal?: Ab
   app.register(cors, { config })
   app.register(input)
   app.register(postgres, { config, signal })
+  app.register(skeletonIndex)
   app.register(redis, { config, signal })
   app.register(sessions)
   app.register(authenticate)

@@ -51,6 +51,7 @@ export const MessageNotFound = define(404, 'message_not_found', 'message not fou
 export const MethodNotAllowed = define(405, 'method_not_allowed', 'method not allowed')
 export const RequestTimeout = define(408, 'request_timeout', 'request took too long to arrive')
 export const NicknameTaken = define(409, 'nickname_taken', 'nickname is already taken')
+export const NicknameTooSimilar = define(409, 'nickname_too_similar', 'nickname is too similar to an existing one')
 export const BodyTooLarge = define(413, 'body_too_large', 'request body is larger than 64 KiB')
 export const NotJson = define(415, 'not_json', 'request body must be sent as application/json')
 export const EncodedBody = define(415, 'encoded_body', 'request body must be sent without Content-Encoding')

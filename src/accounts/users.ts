@@ -1,19 +1,39 @@
 import { MAX_NICKNAME } from '../../schemas/accounts.ts'
 import type { Query } from '../database/query.ts'
+import { Busy } from '../errors.ts'
 import { lookupNickname } from './nicknames.ts'
+import type { SkeletonIndex } from './skeleton-index.ts'
+import { skeletonDigests } from './skeletons.ts'
+
+// A registration may take a second longer because of others.
+const CATCH_UP_MS = 1000
 
 interface Row { id: number, nickname: string, password_hash: string }
 
 const toUser = (row: Row | undefined) => row && { id: row.id, nickname: row.nickname, passwordHash: row.password_hash }
 
-/** Adds a user. @returns the new id, or undefined when the nickname is taken: the unique constraint decides, not a look before */
-export async function insertUser (query: Query, nickname: string, passwordHash: string): Promise<number | undefined> {
-  const [row] = await query<Row>(`insert into chat_user (nickname, password_hash, created_at) values ($1, $2, now())
-    on conflict do nothing returning id`, [nickname, passwordHash])
-  return row?.id
+/**
+ * Adds a user, unless the nickname is that of another, or looks like it. The database decides, so of several
+ * at once one succeeds.
+ * @returns the new id, or what is wrong with the nickname
+ * @throws {Busy} while nicknames that were written by others are still to be compared, and are many
+ */
+export async function insertUser (
+  query: Query, index: SkeletonIndex, nickname: string, passwordHash: string
+): Promise<number | 'taken' | 'similar'> {
+  const digests = skeletonDigests(nickname)
+  const started = performance.now()
+  for (;;) {
+    const [row] = await query<{ new_id: number, refusal: 'taken' | 'similar' | 'behind' | null }>(
+      'select * from chat_user_register($1, $2, $3)', [nickname, passwordHash, digests])
+    if (row === undefined) throw new Error('a function of PostgreSQL returned no row')
+    if (row.refusal !== 'behind') return row.refusal ?? row.new_id
+    if (performance.now() - started > CATCH_UP_MS) throw new Busy()
+    await index.workOffSome()
+  }
 }
 
-/** Takes back a user who was added but could not be told. */
+/** Undoes a registration whose session could not be created. */
 export const deleteUser = (query: Query, id: number) => query('delete from chat_user where id = $1', [id])
 
 /** Finds a user by nickname, as typed or as this service stores it. */

@@ -7,6 +7,11 @@ const INSUFFICIENT_PRIVILEGE = '42501'
 // After the last entry that there can be, there is no reset yet.
 const EVERY_RESET = '9223372036854775807'
 
+const USER_TRIGGERS = ['chat_user_created', 'chat_user_renamed', 'chat_user_deleted', 'chat_user_truncated']
+const FIND_USER_TRIGGERS = `
+  select from pg_catalog.pg_trigger
+  where tgrelid = pg_catalog.to_regclass('chat_user') and tgname = any ($1) and tgenabled in ('O', 'A')`
+
 // Any constant that no other program on this database uses; the same for every replica.
 const LOCK = 7_243_001
 
@@ -36,7 +41,9 @@ export async function migrate (client: Client, log: Log, own = false): Promise<v
     log.info(`the database was migrated: ${migration.name}`)
   }
   const isNewer = [...applied].some((name) => !migrations.some((migration) => migration.name === name))
-  await restore(client, log, isNewer ? [] : known.filter(({ restores }) => restores))
+  const restoring = isNewer ? [] : known.filter(({ restores }) => restores)
+  await restore(client, log, restoring)
+  if (!isNewer) await restoreUserTriggers(client, log, restoring)
   log.info('the database is up to date')
 }
 
@@ -55,6 +62,20 @@ async function restore (client: Client, log: Log, restoring: Migration[]): Promi
   problems = await findProblems(client)
   if (problems.length === 0) log.warn('the event log was repaired')
   else log.error(`the event log could not be repaired: ${problems.join('; ')}`)
+}
+
+/** Makes anew the triggers that tell of changed nicknames, where somebody has dropped or disabled them, and has all nicknames indexed. */
+async function restoreUserTriggers (client: Client, log: Log, restoring: Migration[]): Promise<void> {
+  const { rows } = await client.query(FIND_USER_TRIGGERS, [USER_TRIGGERS])
+  if (rows.length === USER_TRIGGERS.length) return
+  try {
+    for (const { sql } of restoring) await client.query(`begin; ${sql}; ${SIGN_FUNCTIONS}; commit`)
+    log.warn('the triggers that tell of changed nicknames were missing or disabled, and were made anew')
+  } catch (error) {
+    if (!(error instanceof DatabaseError) || error.code !== INSUFFICIENT_PRIVILEGE) throw error
+    await client.query('rollback')
+    log.error('the triggers that tell of changed nicknames are missing or disabled, and may not be made anew')
+  }
 }
 
 async function findProblems (client: Client): Promise<string[]> {

@@ -13,8 +13,8 @@ export const IS_READ_ONLY = "(current_setting('transaction_read_only') = 'on')"
 export type Query = <Row extends QueryResultRow>(sql: string, values?: unknown[]) => Promise<Row[]>
 
 // SQLSTATEs of a server that cannot work now but may later: connection, authorization, resources, object state and locks,
-// operator, system, read-only, no database, no tables yet. https://www.postgresql.org/docs/current/errcodes-appendix.html
-const UNAVAILABLE = /^(08|28|53|55|57|58|25006|3D000|42P01)/
+// operator, system, read-only, no database, no tables or functions yet. https://www.postgresql.org/docs/current/errcodes-appendix.html
+const UNAVAILABLE = /^(08|28|53|55|57|58|25006|3D000|42P01|42883)/
 
 const named = (error: unknown) => error instanceof DatabaseError && !UNAVAILABLE.test(error.code ?? '') ? error : new DatabaseUnavailable({ cause: error })
 

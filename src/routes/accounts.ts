@@ -6,7 +6,7 @@ import { lookupNickname } from '../accounts/nicknames.ts'
 import { deleteUser, findUser, findUserById, insertUser, replacePassword } from '../accounts/users.ts'
 import type { Config } from '../config.ts'
 import {
-  bodyFailures, Busy, failures, InvalidCredentials, NicknameTaken, outages, RateLimited, RedisUnavailable, sessionFailures,
+  bodyFailures, Busy, failures, InvalidCredentials, NicknameTaken, NicknameTooSimilar, outages, RateLimited, RedisUnavailable, sessionFailures,
   tokenFailures, UserNotFound, validationFailures
 } from '../errors.ts'
 import { bearerToken } from '../plugins/authenticate.ts'
@@ -16,7 +16,7 @@ const clientOf = (reply: FastifyReply) => ({ address: reply.request.clientAddres
 
 /** Registration, login and logout, and the password between them. */
 const accounts: FastifyPluginAsyncTypebox<{ config: Config }> = async (app, { config }) => {
-  const { passwords, sessions, sql } = app
+  const { passwords, sessions, skeletonIndex, sql } = app
   const tags = ['accounts']
   const secretFailures = [...bodyFailures, RateLimited, ...outages]
 
@@ -26,14 +26,15 @@ const accounts: FastifyPluginAsyncTypebox<{ config: Config }> = async (app, { co
     summary: 'Create an account and log in',
     tags,
     body: createAccount,
-    response: { 201: Account, ...failures(...validationFailures(createAccount), ...secretFailures, NicknameTaken) }
+    response: { 201: Account, ...failures(...validationFailures(createAccount), ...secretFailures, NicknameTaken, NicknameTooSimilar) }
   }
   app.post('/api/register', { schema: register }, async (request, reply) => {
     const { nickname, password } = request.body
     const client = clientOf(reply)
     const userId = await app.limitRegistrations(reply, async () =>
-      insertUser(sql, nickname, await passwords.hash(password, client)))
-    if (userId === undefined) throw new NicknameTaken()
+      insertUser(sql, skeletonIndex, nickname, await passwords.hash(password, client)))
+    if (userId === 'taken') throw new NicknameTaken()
+    if (userId === 'similar') throw new NicknameTooSimilar()
     const token = await sessions.start(userId).catch(async (error) => {
       // Without a session the answer is an error, and then no account may be left that holds the nickname.
       await deleteUser(sql, userId)

@@ -40,7 +40,9 @@ async function emptyDatabase (t: Test) {
 t.test('an empty database gets the tables of the contract', async (t) => {
   const { client } = await emptyDatabase(t)
   await migrate(client, quiet)
-  t.strictSame(await names(client), ['chat_backend_migration', 'chat_event', 'chat_message', 'chat_message_key', 'chat_user'])
+  t.strictSame(await names(client), [
+    'chat_backend_migration', 'chat_event', 'chat_message', 'chat_message_key', 'chat_user', 'chat_user_skeleton', 'chat_user_skeleton_queue'
+  ])
   t.matchOnlyStrict((await client.query(`
     select column_name || ' ' || data_type as "column" from information_schema.columns
     where table_name in ('chat_user', 'chat_message') order by table_name, ordinal_position`)).rows.map(({ column }) => column), [
@@ -90,7 +92,8 @@ t.test('a role that may create nothing works on a database that is up to date', 
     select pg_advisory_unlock_all();
     revoke create on schema public from public; create role ${role} login password 'x';
     grant select, insert on chat_user to ${role}; grant select on chat_backend_migration to ${role};
-    grant select, insert, update, delete on chat_message to ${role}; grant select, delete on chat_event to ${role}; grant select, insert on chat_message_key to ${role}`)
+    grant select, insert, update, delete on chat_message to ${role}; grant select, delete on chat_event to ${role}; grant select, insert on chat_message_key to ${role};
+    grant select, insert, delete on chat_user_skeleton to ${role}; grant select, delete on chat_user_skeleton_queue to ${role}`)
   const { call, register, post } = await startService(t, { POSTGRES_DB: database, POSTGRES_USER: role, POSTGRES_PASSWORD: 'x' })
   const { token } = await register()
   const { id } = await post(token, 'hello')
