@@ -10,9 +10,9 @@ const TTL_SECONDS = 24 * 60 * 60
 const TTL_MS = TTL_SECONDS * 1000
 const key = (token: string) => `${PREFIX}${token}`
 // What the Go service does not know. These only describe sessions: whether one lives, its own key alone decides.
-// Both are sorted sets of a user's tokens; what is in braces keeps them on one server of a cluster.
+// Both are sorted sets of a user's tokens.
 const expirationsKey = (userId: number) => `chat-backend:user-sessions:${userId}` // with the milliseconds when each expires
-const usesKey = (userId: number) => `{chat-backend:user-sessions:${userId}}:used` // with those when each was last used
+const usesKey = (userId: number) => `chat-backend:session-uses:${userId}` // with those when each was last used
 
 /** The most sessions that a user can have. */
 export const MAX_SESSIONS = 100

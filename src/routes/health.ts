@@ -29,7 +29,7 @@ const health: FastifyPluginAsyncTypebox = async (app) => {
     if (app.drain.isBegun) throw new ShuttingDown()
     await Promise.all([
       within(PATIENCE_MS, checkDatabase()).catch((cause) => { throw new DatabaseUnavailable({ cause }) }),
-      within(PATIENCE_MS, app.redis.ping()).catch((cause) => { throw new RedisUnavailable({ cause }) })
+      within(PATIENCE_MS, app.checkRedis()).catch((cause) => { throw new RedisUnavailable({ cause }) })
     ])
     return reply.code(200).send({ status: 'ok' })
   })

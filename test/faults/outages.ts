@@ -53,6 +53,18 @@ const faults: Record<string, Fault> = {
   'Redis is down': async ({ redis }) => { await redis.down(); return redis.up },
   'Redis restarts': async ({ redis }) => { const restarted = redis.down().then(redis.up); return () => restarted },
   'Redis hangs': async ({ redis }) => { await redis.freeze(); return redis.thaw },
+  'Redis is a replica': async ({ redis }) => {
+    await redis.call('replicaof', '127.0.0.1', '9')
+    return () => redis.call('replicaof', 'no', 'one')
+  },
+  'Redis is full': async ({ redis }) => {
+    await redis.call('config', 'set', 'maxmemory', '1')
+    return () => redis.call('config', 'set', 'maxmemory', '0')
+  },
+  'Redis misses its replicas': async ({ redis }) => {
+    await redis.call('config', 'set', 'min-replicas-to-write', '1')
+    return () => redis.call('config', 'set', 'min-replicas-to-write', '0')
+  },
   'Redis was flushed': async ({ redis }) => { await redis.flush(); return async () => {} }
 }
 

@@ -1,18 +1,21 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { writeFileSync } from 'node:fs'
+import { readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { Redis } from 'ioredis'
 import t, { type Test } from 'tap'
 import { freePort } from '../../src/embedded/process.ts'
 import { startService } from '../helpers/app.ts'
+import { startProxy } from '../helpers/proxy.ts'
+import { waitUntil } from '../helpers/raw.ts'
 import { folder } from '../helpers/server.ts'
 
 // Several real Redis servers: a master with a replica and their Sentinel, and a cluster of three. They need `redis-server` on the PATH.
 
 const PASSWORD = 'not-so-secret'
 
-interface Server { port: number, client: Redis, kill: () => Promise<void> }
+interface Server { port: number, dir: string, client: Redis, kill: () => Promise<void> }
 
 /** Starts a server with that configuration, and waits until it answers. */
 async function start (t: Test, lines: string[], mode: string[] = []): Promise<Server> {
@@ -30,7 +33,7 @@ async function start (t: Test, lines: string[], mode: string[] = []): Promise<Se
   }
   t.teardown(kill)
   await client.ping()
-  return { port, client, kill }
+  return { port, dir, client, kill }
 }
 
 /** Asks until it is so. */
@@ -104,6 +107,170 @@ t.test('a cluster of three: all that sessions and limits do, and a node that is 
   })
   t.notOk(statuses.has(401), 'what cannot be asked is 503, and never 401')
   t.equal((await call('GET', '/api/messages')).status, 200, 'reading needs no Redis')
+})
+
+/** What its log says of Redis, in the order of the lines. */
+const saidOfRedis = (logs: Record<string, unknown>[]) =>
+  logs.filter(({ level, msg }) => Number(level) < 50 && /Redis/.test(String(msg))).map(({ msg }) => String(msg))
+
+t.test('a master that is demoted, without a word to its clients, is left for the new one within 2 s', async (t) => {
+  const old = await start(t, LOCKED)
+  const next = await start(t, [...LOCKED, `replicaof 127.0.0.1 ${old.port}`])
+  await until(async () => /role:slave[^]*master_link_status:up/.test(await next.client.info('replication')))
+  const address = await startProxy(t, '127.0.0.1', old.port)
+  const { call, register, logs } = await startService(t, {
+    REDIS_HOST: '127.0.0.1', REDIS_PORT: address.port, REDIS_PASSWORD: PASSWORD, REDIS_DB: 0, RATE_LIMIT: 'on'
+  })
+  const { token, nickname } = await register()
+  await until(async () => await next.client.exists(`session:${token}`) === 1)
+
+  await next.client.replicaof('NO', 'ONE')
+  address.redirect(next.port)
+  await old.client.replicaof('127.0.0.1', next.port)
+  const demoted = performance.now()
+  const statuses = new Set<number>()
+  const areWell = async () => {
+    const answers = await Promise.all([
+      call('POST', '/api/messages', { token, body: { text: 'hello' } }),
+      call('POST', '/api/login', { body: { nickname, password: 'correct horse' } }),
+      call('GET', '/api/sessions', { token }),
+      call('GET', '/health/readyz')
+    ])
+    for (const { status } of answers) statuses.add(status)
+    return answers.every(({ status }) => status < 300)
+  }
+  await until(areWell)
+  t.ok(performance.now() - demoted < 2000, `well again after ${Math.round(performance.now() - demoted)} ms`)
+  t.strictSame([...statuses].filter((status) => status !== 503).sort(), [200, 201], 'nobody was logged out')
+  await waitUntil('the log says that it is over', () => saidOfRedis(logs).length > 1)
+  t.match(saidOfRedis(logs), [/^Redis refuses .*: READONLY /, /^Redis .* again$/], 'the log says it once')
+})
+
+const refusals: Record<string, { begin: (server: Server) => Promise<unknown>, end: (server: Server) => Promise<unknown>, reason: RegExp }> = {
+  'is a replica': {
+    begin: async ({ client }) => client.replicaof('127.0.0.1', await freePort()),
+    end: ({ client }) => client.replicaof('NO', 'ONE'),
+    reason: /READONLY/
+  },
+  'is a replica that does not answer before it is in step': {
+    begin: async ({ client }) => {
+      await client.config('SET', 'replica-serve-stale-data', 'no')
+      await client.replicaof('127.0.0.1', await freePort())
+    },
+    end: ({ client }) => client.replicaof('NO', 'ONE'),
+    reason: /MASTERDOWN|READONLY/
+  },
+  'is full': {
+    begin: ({ client }) => client.config('SET', 'maxmemory', 1),
+    end: ({ client }) => client.config('SET', 'maxmemory', 0),
+    reason: /OOM/
+  },
+  'misses its replicas': {
+    begin: ({ client }) => client.config('SET', 'min-replicas-to-write', 1),
+    end: ({ client }) => client.config('SET', 'min-replicas-to-write', 0),
+    reason: /NOREPLICAS/
+  },
+  'cannot save': {
+    begin: async ({ client, dir }) => {
+      await client.config('SET', 'save', '3600 1')
+      rmSync(dir, { recursive: true, force: true })
+      await client.bgsave()
+      await until(async () => /rdb_last_bgsave_status:err/.test(await client.info('persistence')))
+    },
+    end: ({ client }) => client.config('SET', 'stop-writes-on-bgsave-error', 'no'),
+    reason: /MISCONF/
+  },
+  'does not allow TIME any more': {
+    begin: ({ client }) => client.call('acl', 'setuser', 'default', '-time'),
+    end: ({ client }) => client.call('acl', 'setuser', 'default', '+time'),
+    reason: /'time'/
+  },
+  'does not allow the keys of limits any more': {
+    begin: ({ client }) => client.call('acl', 'setuser', 'default', 'resetkeys', '~session:*'),
+    end: ({ client }) => client.call('acl', 'setuser', 'default', '~*'),
+    reason: /NOPERM/
+  }
+}
+
+for (const [name, { begin, end, reason }] of Object.entries(refusals)) {
+  t.test(`a Redis that ${name}: 503, also at readyz, until it takes writes again`, async (t) => {
+    const server = await start(t, LOCKED)
+    const settings = { REDIS_HOST: '127.0.0.1', REDIS_PORT: server.port, REDIS_PASSWORD: PASSWORD, REDIS_DB: 0, RATE_LIMIT: 'on' } as const
+    const { call, register, logs, database } = await startService(t, settings)
+    const { token, nickname } = await register()
+    const isReady = async () => (await call('GET', '/health/readyz')).status === 200
+    t.ok(await isReady())
+
+    await begin(server)
+    for (let i = 0; i < 20; i++) {
+      const asked = performance.now()
+      const answers = await Promise.all([
+        call('GET', '/health/readyz'),
+        call('POST', '/api/messages', { token, body: { text: 'hello' } }),
+        call('POST', '/api/login', { body: { nickname, password: 'correct horse' } }),
+        call('POST', '/api/register', { body: { nickname: 'another', password: 'correct horse' } })
+      ])
+      t.ok(performance.now() - asked < 2000)
+      for (const { status, body } of answers) t.match({ status, body }, { status: 503, body: { error: 'redis is not ready', code: 'redis_unavailable' } })
+      t.equal((await call('GET', '/health/livez')).status, 200)
+      t.equal((await call('GET', '/api/messages')).status, 200)
+    }
+    await t.rejects(startService(t, { ...settings, POSTGRES_DB: database, BOOT_TIMEOUT: 1 }), reason, 'nor is it enough to start with')
+    t.match(saidOfRedis(logs), [new RegExp(`^Redis refuses .*${reason.source}`)], 'the log says it once')
+
+    const mending = performance.now()
+    await end(server)
+    await until(isReady)
+    t.equal((await call('POST', '/api/messages', { token, body: { text: 'hello' } })).status, 201)
+    t.ok(performance.now() - mending < 2000, `well again after ${Math.round(performance.now() - mending)} ms`)
+    await waitUntil('the log says that it is over', () => saidOfRedis(logs).length > 1)
+    t.match(saidOfRedis(logs).slice(1), [/^Redis .* again$/], 'and that it has passed')
+  })
+}
+
+t.test('a start waits for a replica to be promoted', async (t) => {
+  const server = await start(t, [...LOCKED, `replicaof 127.0.0.1 ${await freePort()}`])
+  const starting = startService(t, { REDIS_HOST: '127.0.0.1', REDIS_PORT: server.port, REDIS_PASSWORD: PASSWORD, REDIS_DB: 0 })
+  t.equal(await Promise.race([starting.then(() => 'started'), sleep(1500, 'waits')]), 'waits')
+  await server.client.replicaof('NO', 'ONE')
+  const { call } = await starting
+  t.equal((await call('GET', '/health/readyz')).status, 200)
+})
+
+t.test('the rights of the documentation are enough, and a start without one of them names it', async (t) => {
+  const server = await start(t, LOCKED)
+  const documented = /^ACL SETUSER (.+)$/m.exec(readFileSync(new URL('../../docs/operations.md', import.meta.url), 'utf8'))?.[1] ?? ''
+  const [user = '', ...rules] = documented.split(' ')
+  const setUser = (...more: string[]) =>
+    server.client.call('acl', 'setuser', user, 'reset', ...rules.map((rule) => rule.startsWith('>') ? `>${PASSWORD}` : rule), ...more)
+  const settings = { REDIS_URL: `redis://${user}:${PASSWORD}@127.0.0.1:${server.port}`, RATE_LIMIT: 'on' } as const
+
+  await setUser()
+  const { call, register, post, logs, database } = await startService(t, settings)
+  const { token, nickname } = await register()
+  const { id } = await post(token, 'hello')
+  t.equal((await call('DELETE', `/api/messages/${id}`, { token })).status, 200)
+  for (const password of ['correct horse', 'correct horse']) {
+    t.equal((await call('POST', '/api/login', { body: { nickname, password } })).status, 200)
+  }
+  t.equal((await call('POST', '/api/login', { body: { nickname, password: 'wrong horse' } })).status, 401)
+  t.equal((await call('GET', '/api/sessions', { token })).body.length, 3)
+  t.equal((await call('DELETE', '/api/sessions', { token })).status, 204)
+  t.equal((await call('PUT', '/api/password', { token, body: { currentPassword: 'correct horse', newPassword: 'another horse' } })).status, 204)
+  t.equal((await call('POST', '/api/logout', { token })).status, 204)
+  t.equal((await call('GET', '/health/readyz')).status, 200)
+  t.strictSame(logs.filter(({ level }) => Number(level) > 30), [])
+
+  const commands = rules.filter((rule) => rule.startsWith('+')).map((rule) => rule.slice(1))
+  for (const command of commands.filter((command) => !/^(ping|select|info|publish|client|hello)/.test(command))) {
+    await setUser(`-${command.replace('|', ' ').split(' ')[0]!}`)
+    const failure = startService(t, { ...settings, POSTGRES_DB: database, BOOT_TIMEOUT: 30 })
+    await t.rejects(failure, new RegExp(`^Redis does not allow ${command.split('|')[0]!.toUpperCase()}[ ,]`), command)
+  }
+  for (const [pattern, without] of [['session:*', '~chat-backend:*'], ['chat-backend:*', '~session:*']] as const) {
+    await setUser('resetkeys', without)
+    await t.rejects(startService(t, { ...settings, POSTGRES_DB: database, BOOT_TIMEOUT: 30 }), { message: pattern.replace('*', '') }, pattern)
+  }
 })
 
 t.test('with a hundred thousand sessions, ten users end their other ones at once, and two change their passwords', async (t) => {

@@ -22,7 +22,11 @@ export interface Engine {
   freeze: () => Promise<void> | void
   thaw: () => Promise<void> | void
 }
-export interface Sessions extends Engine { flush: () => Promise<unknown> }
+export interface Sessions extends Engine {
+  flush: () => Promise<unknown>
+  /** Sends a command, such as one that changes its configuration. */
+  call: (command: string, ...args: string[]) => Promise<unknown>
+}
 export interface Postgres extends Engine { connect: () => Promise<pg.Client> }
 
 /** Sends a signal to a process and to all its children. */
@@ -85,7 +89,8 @@ export async function startSessions (dataDir: string): Promise<Sessions> {
     const env = { REDIS_HOST: '127.0.0.1', REDIS_PORT: `${proxy.port}`, REDIS_PASSWORD: settings.REDIS_PASSWORD ?? '' }
     const client = () => new Redis({ host: '127.0.0.1', port: settings.REDIS_PORT ?? 0, password: settings.REDIS_PASSWORD ?? '' })
     const flush = async () => { const redis = client(); await redis.flushall().finally(() => redis.disconnect()) }
-    return { env, flush, down: async (signal) => { await proxy.cut(); if (signal) await stop() }, up: proxy.mend, freeze: proxy.freeze, thaw: proxy.mend }
+    const call = async () => { throw new Error('this needs redis-server or valkey-server on the PATH') }
+    return { env, flush, call, down: async (signal) => { await proxy.cut(); if (signal) await stop() }, up: proxy.mend, freeze: proxy.freeze, thaw: proxy.mend }
   }
   const [host, port] = ['127.0.0.1', await freePort()]
   const ask = async <Result>(question: (redis: Redis) => Promise<Result>) => {
@@ -104,6 +109,7 @@ export async function startSessions (dataDir: string): Promise<Sessions> {
     up: async () => { stop = await start() },
     freeze: async () => { frozen = await pid(); kill(frozen, 'SIGSTOP') },
     thaw: () => { kill(frozen, 'SIGCONT') },
-    flush: () => ask((redis) => redis.flushall())
+    flush: () => ask((redis) => redis.flushall()),
+    call: (command, ...args) => ask((redis) => redis.call(command, args))
   }
 }

@@ -7,7 +7,7 @@ import { waitUntil } from '../helpers/raw.ts'
 
 const password = 'correct horse'
 const newPassword = 'another horse'
-const usesKey = (userId: number) => `{chat-backend:user-sessions:${userId}}:used`
+const usesKey = (userId: number) => `chat-backend:session-uses:${userId}`
 
 async function start (t: Test, overrides = {}) {
   const service = await startService(t, overrides)
