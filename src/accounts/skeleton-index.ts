@@ -25,10 +25,16 @@ export class SkeletonIndex {
   #timer: NodeJS.Timeout | undefined
   #background: Promise<void> | undefined
   #isStopped = false
+  #isFarBehind = false
 
   constructor (query: Query, log: Log) {
     this.#query = query
     this.#log = log
+  }
+
+  /** Whether more waits than a registration can wait for: the background is at it. */
+  get isFarBehind (): boolean {
+    return this.#isFarBehind
   }
 
   /** Works off the queue, now and every minute, in the background: there may be a million users in it. */
@@ -36,7 +42,10 @@ export class SkeletonIndex {
     const run = () => {
       this.#background ??= this.#workOff()
         .catch(({ message }: Error) => this.#log.warn(`the nicknames could not be indexed: ${message}`))
-        .finally(() => { this.#background = undefined })
+        .finally(() => {
+          this.#background = undefined
+          this.#isFarBehind = false
+        })
     }
     this.#timer = setInterval(run, EVERY_MS)
     run()
@@ -66,6 +75,7 @@ export class SkeletonIndex {
     do {
       count = await this.workOffSome()
       if (total === 0 && count === BATCH) {
+        this.#isFarBehind = true
         this.#log.info('indexing nicknames; registrations are refused as busy until that is done')
       }
       total += count

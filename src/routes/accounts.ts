@@ -31,8 +31,10 @@ const accounts: FastifyPluginAsyncTypebox<{ config: Config }> = async (app, { co
   app.post('/api/register', { schema: register }, async (request, reply) => {
     const { nickname, password } = request.body
     const client = clientOf(reply)
-    const userId = await app.limitRegistrations(reply, async () =>
-      insertUser(sql, skeletonIndex, nickname, await passwords.hash(password, client)))
+    const userId = await app.limitRegistrations(reply, async () => {
+      if (skeletonIndex.isFarBehind) throw new Busy() // before the password is hashed for nothing
+      return insertUser(sql, skeletonIndex, nickname, await passwords.hash(password, client))
+    })
     if (userId === 'taken') throw new NicknameTaken()
     if (userId === 'similar') throw new NicknameTooSimilar()
     const token = await sessions.start(userId).catch(async (error) => {
