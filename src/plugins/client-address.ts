@@ -1,4 +1,5 @@
 import { isIP } from 'node:net'
+import type { FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
 import ipaddr from 'ipaddr.js'
 import type { Config } from '../config.ts'
@@ -29,6 +30,9 @@ const EMBEDDING_NETWORKS = ['::/96', '::ffff:0:0:0/96', '64:ff9b::/96'].map((cid
 const IPV4_BITS = 32
 const IPV4_IN_IPV6_FROM = 96
 const CLIENT_NETWORK_BITS = 64
+
+/** By which proxies tell whom they stand for. */
+const FORWARDING_HEADERS = ['X-Forwarded-For', 'Forwarded', 'X-Real-IP']
 
 const lastIPv4 = (address: ipaddr.IPv6) => new ipaddr.IPv4(address.toByteArray().slice(-4))
 const isUnspecifiedOrLoopback = (address: ipaddr.IPv6) => ['unspecified', 'loopback'].includes(address.range())
@@ -74,14 +78,27 @@ function createIsTrusted (list: string): (address: Address) => boolean {
  * `TRUST_PROXY`; where it holds no address, what is known so far counts. Fastify's own `request.ip` would take any text in
  * that header for an address, and is undefined when the client has gone.
  */
-export default fp<{ config: Config }>(async (app, { config: { TRUST_PROXY: proxies } }) => {
+export default fp<{ config: Config }>(async (app, { config: { TRUST_PROXY: proxies, RATE_LIMIT } }) => {
   const isTrusted = proxies === undefined ? () => false : createIsTrusted(proxies)
 
   app.decorateRequest('peerAddress', undefined)
+  let mayWarn = RATE_LIMIT === 'on'
   app.addHook('onRequest', (request, _reply, done) => {
     request.peerAddress = request.raw.socket.remoteAddress // undefined later, when the client has gone
+    if (mayWarn) warnOfUnknownProxy(request)
     done()
   })
+
+  /** Once, because anybody can send such a header; and never what is in it, because anything can be. */
+  function warnOfUnknownProxy ({ peerAddress, headers }: FastifyRequest): void {
+    const header = FORWARDING_HEADERS.find((name) => headers[name.toLowerCase()] !== undefined)
+    const peer = header === undefined ? undefined : parseAddress(peerAddress)
+    if (peer === undefined || isTrusted(peer)) return
+    mayWarn = false
+    app.log.warn(`${peer.toString()} sends ${header}, and TRUST_PROXY does not cover it, ` +
+      'so everybody behind it shares the rate limits of one address: ' +
+      'if it is your proxy, add it to TRUST_PROXY and let it send X-Forwarded-For')
+  }
 
   app.decorateRequest('clientAddress', {
     getter () {

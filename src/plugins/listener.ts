@@ -21,7 +21,6 @@ export default fp(async (app) => {
     for (const host of more) {
       // As an HTTP server does it: https://nodejs.org/api/http.html#event-connection
       const server = createServer({ allowHalfOpen: true, noDelay: true }, (socket) => app.server.emit('connection', socket))
-      server.maxConnections = app.server.maxConnections
       await once(server.listen({ host, port }), 'listening')
       others.push(server)
     }
