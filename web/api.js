@@ -1,51 +1,138 @@
 import { say } from './i18n.js'
 
 /** @typedef {import('../schemas/messages.ts').Message} Message */
-/** @typedef {{ token?: string | undefined, body?: object, key?: string, signal?: AbortSignal, patienceMs?: number }} Options */
 
-/** Why something did not work, as a sentence for the reader: the service's own, where it gave one. */
+/**
+ * @typedef {object} Options
+ * @property {string | undefined} [token]
+ * @property {object} [body]
+ * @property {string} [key] the Idempotency-Key
+ * @property {AbortSignal} [signal]
+ * @property {number} [patienceMs] how long nothing may arrive
+ */
+
+/** Why something failed, as a sentence for the reader: the service's own, where it sent one. */
 export class Failure extends Error {
-  /** @param {string} sentence @param {number} [status] 0: no answer came @param {string} [code] @param {number} [retryMs] */
+  /**
+   * @param {string} sentence
+   * @param {number} [status] 0: there was no response
+   * @param {string} [code]
+   * @param {number} [retryMs] 0: the service did not say when to try again
+   */
   constructor (sentence, status = 0, code = '', retryMs = 0) {
     super(sentence)
     this.status = status
     this.retryMs = retryMs
-    /** Whether the same may work later. */
+    /** Whether the same request may succeed later. */
     this.isTemporary = status === 0 || status === 408 || status === 429 || status >= 500
-    /** Whether the token is worth nothing; a wrong password is no such case. */
+    /** Whether the token is no longer valid. A wrong password does not mean that. */
     this.isSessionOver = status === 401 && code !== 'invalid_credentials'
   }
+
+  static unreachable () {
+    return new Failure(say(navigator.onLine ? 'unreachable' : 'offline'))
+  }
+
+  /** Something else than the service answered. @param {number} [status] */
+  static unexpected (status) {
+    return new Failure(status ? `${say('unexpected')} (${status})` : say('unexpected'), status)
+  }
 }
-const unreachable = () => new Failure(say(navigator.onLine ? 'unreachable' : 'offline'))
 
 /**
- * Asks the service. Resolves to an answer of success whose body is still to be read.
- * @param {string} method @param {string} path @param {Options} [options] @throws {Failure}
+ * Sends a request. Resolves to a successful response whose body is still to be read.
+ * @param {string} method @param {string} path
+ * @param {Omit<Options, 'patienceMs'>} [options] @throws {Failure}
  */
-export async function ask (method, path, { token, body, key, signal, patienceMs = 10_000 } = {}) {
-  const response = await fetch(`api/${path}`, {
+export async function ask (method, path, { token, body, key, signal } = {}) {
+  const request = fetch(`api/${path}`, {
     method,
-    headers: { ...(token && { authorization: `Bearer ${token}` }), ...(body && { 'content-type': 'application/json' }), ...(key && { 'idempotency-key': key }) },
+    headers: {
+      ...(token && { authorization: `Bearer ${token}` }),
+      ...(body && { 'content-type': 'application/json' }),
+      ...(key && { 'idempotency-key': key })
+    },
     body: body ? JSON.stringify(body) : null,
-    signal: AbortSignal.any([...signal ? [signal] : [], ...patienceMs ? [AbortSignal.timeout(patienceMs)] : []])
-  }).catch((error) => { throw signal?.aborted ? error : unreachable() })
+    signal: signal ?? null
+  })
+  const response = await request.catch((error) => {
+    throw signal?.aborted ? error : Failure.unreachable()
+  })
   if (response.ok) return response
-  /** @type {Partial<import('../schemas/errors.ts').ErrorAnswer>} */
-  const { error = `${say('strange')} (${response.status})`, code } = await response.json().catch(() => ({}))
-  throw new Failure(error, response.status, code, (Number(response.headers.get('retry-after')) || 0) * 1000)
+  const { error, code } = Object(await response.json().catch(() => undefined))
+  if (typeof error !== 'string' || !error) throw Failure.unexpected(response.status)
+  throw new Failure(error, response.status, code, retryAfter(response))
 }
 
-/** @param {Response} response @throws {Failure} when it is cut off */
-const read = (response) => response.status === 204 ? undefined : response.json().catch(() => { throw unreachable() })
-
-/** The same, with the body read. @param {string} method @param {string} path @param {Options} [options] @throws {Failure} */
-export const call = async (method, path, options) => read(await ask(method, path, options))
+/**
+ * @param {Response} response
+ * @returns {number} milliseconds, an hour at most (a timer cannot wait for 25 days); 0: unknown
+ */
+function retryAfter (response) {
+  const seconds = Number(response.headers.get('retry-after')) || 0
+  return Math.min(Math.max(seconds, 0), 3600) * 1000
+}
 
 /**
- * A page of the room, and where its events go on. @param {string} query such as `before_id=5` @param {Options} [options]
+ * Sends a request and reads the whole response. It may take any time, as long as something arrives.
+ * @param {string} method @param {string} path @param {Options} [options]
+ * @returns {Promise<{ headers: Headers, body: any }>} @throws {Failure}
+ */
+async function askAndRead (method, path, { signal, patienceMs = 10_000, ...options } = {}) {
+  const silence = new AbortController()
+  const giveUp = () => silence.abort()
+  let timer = setTimeout(giveUp, patienceMs)
+  const signals = signal ? [signal, silence.signal] : [silence.signal]
+  try {
+    const response = await ask(method, path, { ...options, signal: AbortSignal.any(signals) })
+    const { headers } = response
+    if (response.status === 204) return { headers, body: undefined }
+    let text = ''
+    for await (const part of textOf(response)) {
+      clearTimeout(timer)
+      timer = setTimeout(giveUp, patienceMs)
+      text += part
+    }
+    return { headers, body: JSON.parse(text) }
+  } catch (error) {
+    if (error instanceof SyntaxError) throw Failure.unexpected()
+    throw error instanceof Failure || signal?.aborted ? error : Failure.unreachable()
+  } finally {
+    clearTimeout(timer)
+  }
+}
+
+/**
+ * The text of a response, part by part. (Not every browser can iterate over a stream.)
+ * @param {Response} response
+ */
+export async function * textOf ({ body }) {
+  if (!body) return
+  /** @type {ReadableStreamDefaultReader<string>} */
+  const reader = body.pipeThrough(/** @type {*} */ (new TextDecoderStream())).getReader()
+  for (;;) {
+    const { done, value } = await reader.read()
+    if (done) return
+    yield value
+  }
+}
+
+/**
+ * Sends a request and reads what it resolves to.
+ * @param {string} method
+ * @param {string} path
+ * @param {Options} [options]
+ * @throws {Failure}
+ */
+export const call = async (method, path, options) => (await askAndRead(method, path, options)).body
+
+/**
+ * A page of messages, and the cursor from which the events go on.
+ * @param {string} query such as `before_id=5` @param {Options} [options]
  * @returns {Promise<{ messages: Message[], cursor: number }>} @throws {Failure}
  */
 export async function readPage (query, options) {
-  const response = await ask('GET', `messages?${query}`, options)
-  return { messages: await read(response), cursor: Number(response.headers.get('x-event-cursor')) }
+  const { headers, body } = await askAndRead('GET', `messages?${query}`, options)
+  if (!Array.isArray(body)) throw Failure.unexpected()
+  return { messages: body, cursor: Number(headers.get('x-event-cursor')) }
 }

@@ -1,49 +1,71 @@
 import { say } from './i18n.js'
 import { attempt, part, tell } from './page.js'
+import { tab } from './storage.js'
 
 /** @typedef {import('../schemas/messages.ts').Message} Message */
 
 const MAX = 2000 // code points, as the service counts
 const WARN_BELOW = 200
-const DRAFT = 'chat.draft' // of this tab
+const DRAFT = 'draft'
 
-/** Where one writes, a new message or a changed one; `last` is the message that one probably wants to change.
- * @param {(text: string) => void} send @param {(message: Message, text: string) => Promise<unknown>} save @param {() => Message | undefined} last */
+/**
+ * Whether the service would accept the text if it were shortened. Longer ones can only come from the
+ * database.
+ * @param {Message} message
+ */
+export const isEditable = ({ text }) => text.length <= 10 * MAX
+
+/** @param {string} text @returns {number} its code points */
+const count = (text) => text.length - (text.match(/[\ud800-\udbff][\udc00-\udfff]/g)?.length ?? 0)
+
+/**
+ * The field for new messages and for changes to old ones.
+ * @param {(text: string) => void} send
+ * @param {(message: Message, text: string) => Promise<unknown>} save
+ * @param {() => Message | undefined} last the message that one probably wants to change
+ */
 export function writeMessages (send, save, last) {
   const form = part('composer', HTMLFormElement)
   const input = part('text', HTMLTextAreaElement)
   /** @type {Message | undefined} */
   let edited
-  function count () {
-    if (!edited) sessionStorage.setItem(DRAFT, input.value)
-    const left = MAX - [...input.value.trim()].length
+
+  /** Shows how many characters are left, if they are few. */
+  function check () {
+    if (!edited) tab.save(DRAFT, input.value)
+    const left = MAX - count(input.value.trim())
     tell(part('count', HTMLOutputElement), left < WARN_BELOW ? `${left}` : '')
     input.setAttribute('aria-invalid', `${left < 0}`)
     return left
   }
+
   /** @param {string} text */
   function fill (text) {
     part('editing', HTMLElement).hidden = !edited
     part('send', HTMLButtonElement).textContent = say(edited ? 'save' : 'send')
     input.value = text
-    count()
+    check()
     input.focus()
   }
+
   /** @param {Message} [message] none: a new one */
   function edit (message) {
     edited = message
-    fill(message?.text ?? sessionStorage.getItem(DRAFT) ?? '')
+    fill(message?.text ?? tab.load(DRAFT) ?? '')
   }
-  input.value = sessionStorage.getItem(DRAFT) ?? ''
-  count()
-  input.addEventListener('input', count)
+
+  input.value = tab.load(DRAFT) ?? ''
+  check()
+  input.addEventListener('input', check)
   part('cancel', HTMLButtonElement).addEventListener('click', () => edit())
   input.addEventListener('keydown', (event) => {
     const message = event.key === 'ArrowUp' && !input.value ? last() : undefined
+    // The Enter that ends the composition of a character sends nothing. A screen keyboard has no
+    // Shift+Enter, so there an Enter begins a new line.
+    const isPlainEnter = event.key === 'Enter' && !event.shiftKey && !event.isComposing
     if (message) edit(message)
     else if (event.key === 'Escape' && edited) edit()
-    // An Enter that ends the input of a character is none, and a screen keyboard has no Shift+Enter.
-    else if (event.key === 'Enter' && !event.shiftKey && !event.isComposing && !matchMedia('(pointer: coarse)').matches) form.requestSubmit()
+    else if (isPlainEnter && !matchMedia('(pointer: coarse)').matches) form.requestSubmit()
     else return
     event.preventDefault()
   })
@@ -51,10 +73,15 @@ export function writeMessages (send, save, last) {
     event.preventDefault()
     const text = input.value.trim()
     const message = edited
-    if (!text || count() < 0) return
-    if (message) return attempt('notice', () => save(message, text).then(() => { if (edited === message) edit() }), form)
-    send(text)
-    fill('')
+    if (!text || check() < 0) return
+    if (!message) {
+      send(text)
+      return fill('')
+    }
+    attempt('notice', async () => {
+      await save(message, text)
+      if (edited === message) edit()
+    }, form)
   })
   return { edit, focus: () => input.focus() }
 }

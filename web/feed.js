@@ -1,110 +1,189 @@
-import { ask, Failure, readPage } from './api.js'
+import { ask, Failure, readPage, textOf } from './api.js'
+import { EventParser } from './events.js'
 import { WINDOW } from './room.js'
 
-const SILENCE_MS = 35_000 // The service sends something every 15 s; a stream that is silent for longer has died without a word.
-const FIRST_BYTES_MS = 5000 // They come at once, unless something in between holds them back.
-const POLLING_MS = 60_000 // How long it is asked for news then, before a stream is tried again,
-const WAIT_SECONDS = 10 // and how long each time.
-const HIDDEN_MS = 10_000 // A browser opens six connections to a service, for all tabs together: a tab that nobody looks at gives up its own.
+/** The service sends something every 15 s. A stream that is silent for longer is dead. */
+const SILENCE_MS = 35_000
+/** The first bytes come at once, unless something in between holds them back. */
+const FIRST_BYTES_MS = 5000
+/** A stream that ends sooner, without an event, was no use. */
+const SHORT_MS = 2000
+/** For how long the page polls then, before it tries a stream again, */
+const POLLING_MS = 60_000
+/** how many seconds each poll waits for news, */
+const WAIT_SECONDS = 10
+/** and how long the page pauses between polls that may not wait. */
+const PAUSE_MS = 3000
+/** Polls without a pause while there is more and more that is new. */
+const MAX_ROUNDS = 10
+/**
+ * A browser opens six connections to a service, for all tabs together: a tab that nobody looks at gives up
+ * its own.
+ */
+const HIDDEN_MS = 10_000
 
-/** Follows the room for as long as the page lives: by a stream of events, or by asking again and again where none comes through. (By
- * `fetch`, because an EventSource tells nothing of an error, and hides the signs of life.) @param {import('./room.js').Room} room
- * @param {(state: 'connecting' | 'live' | Failure) => void} report told of each change
+/**
+ * Whether the service answered, and refuses this request for now.
+ * @param {unknown} failure @returns {failure is Failure}
+ */
+const isRefusal = (failure) => failure instanceof Failure && failure.isTemporary && failure.status > 0
+
+/**
+ * Follows the room for as long as the page lives: by a stream of events, or by polling where no stream
+ * comes through. (By `fetch`, because an EventSource tells neither errors nor signs of life.)
+ * @param {import('./room.js').Room} room
+ * @param {(state: 'connecting' | 'live' | Failure) => void} report is told of each change
  */
 export async function follow (room, report) {
   let pollUntil = 0
+  /** Until then a poll does not wait for news, because the service refused to let one wait. */
+  let dontWaitUntil = 0
   let heardAt = Date.now()
   let hiddenAt = 0
   let interrupt = new AbortController()
   let endPause = () => {}
   const isUnseen = () => hiddenAt > 0 && Date.now() - hiddenAt >= HIDDEN_MS
+
   const pause = (/** @type {number} */ ms) => new Promise((resolve) => {
     endPause = () => resolve(undefined)
     setTimeout(resolve, ms)
   })
-  /** Ends what it waits for, so that it goes on from where it is. @param {boolean} isCut also what is open */
-  const goOn = (isCut) => {
+
+  /** Ends the pause, so that work goes on at once. @param {boolean} isCut ends open requests as well */
+  function goOn (isCut) {
     endPause()
     if (isCut) interrupt.abort()
   }
-  const back = () => goOn(Date.now() - heardAt > 20_000) // after a sleep, nobody knows whether the other end is still there
-  for (const sign of ['online', 'pageshow']) addEventListener(sign, back)
+
+  /** After a sleep, nobody knows whether the other end is still there. */
+  const comeBack = () => goOn(Date.now() - heardAt > 20_000)
+  addEventListener('online', comeBack)
+  addEventListener('pageshow', comeBack)
   addEventListener('offline', () => goOn(true))
   document.addEventListener('visibilitychange', () => {
     hiddenAt = document.hidden ? Date.now() : 0
-    if (document.hidden) setTimeout(() => { if (isUnseen()) goOn(true) }, HIDDEN_MS)
-    else back()
+    if (!document.hidden) return comeBack()
+    setTimeout(() => {
+      if (isUnseen()) goOn(true)
+    }, HIDDEN_MS)
   })
-  /** Until the stream ends, one way or the other. @returns {Promise<boolean>} whether it could be opened at all @throws {Failure} */
+
+  /**
+   * Reads the events until the stream ends, one way or the other.
+   * @returns {Promise<boolean>} whether it was of any use, or the reason is known why not
+   */
   async function stream () {
     const { signal } = interrupt = new AbortController()
     const giveUp = () => interrupt.abort(new DOMException('nothing came', 'TimeoutError'))
     let timer = setTimeout(giveUp, FIRST_BYTES_MS)
-    let text = ''
-    let retryMs = 1000
-    let isOpen = false
+    const events = new EventParser()
+    const openedAt = Date.now()
+    let isUseful = false
+    let isLive = false
+    let isInterrupted = false
+    let pauseMs
     try {
-      const { body } = await ask('GET', `events?since=${room.cursor}`, { signal, patienceMs: 0 })
-      const reader = /** @type {ReadableStream<Uint8Array>} */ (body).pipeThrough(/** @type {*} */ (new TextDecoderStream())).getReader()
-      for (let part; !(part = await reader.read()).done;) {
+      for await (const part of textOf(await ask('GET', `events?since=${room.cursor}`, { signal }))) {
         clearTimeout(timer)
         timer = setTimeout(giveUp, SILENCE_MS)
         heardAt = Date.now()
-        text += part.value
-        retryMs = Number(/^retry: (\d+)$/m.exec(text)?.[1] ?? retryMs)
-        // A comment or an event: not only the hint to come back later.
-        const isServed = /^(:|data:)/m.test(text)
-        if (!isOpen && isServed) report('live')
-        isOpen ||= isServed
-        const frames = text.split('\n\n')
-        text = frames.pop() ?? ''
-        const events = frames.flatMap((frame) => /^data: (.+)$/m.exec(frame)?.slice(1).map((data) => ({ ...JSON.parse(data), seq: Number(/^id: (\d+)$/m.exec(frame)?.[1]) })) ?? [])
-        const isReset = events.some(({ type }) => type === 'reset')
-        if (isReset) room.cursor = undefined
-        if (isReset) return true
-        if (events.length > 0) room.apply(events)
+        const changes = []
+        for (const event of events.push(part)) {
+          if (event.type === 'reset') {
+            room.cursor = undefined
+            return true
+          }
+          changes.push(event)
+        }
+        if (events.isOpen && !isLive) report('live')
+        isLive = events.isOpen
+        isUseful ||= changes.length > 0
+        if (changes.length > 0) room.apply(changes)
       }
     } catch (error) {
       if (error instanceof Failure && error.status === 0) return false
-      const isRefused = error instanceof Failure && !error.isTemporary // by somebody in between
-      if (error instanceof Failure && !isRefused) throw error
-      if (isRefused || (!isOpen && signal.reason?.name === 'TimeoutError')) pollUntil = Date.now() + POLLING_MS
-      retryMs = signal.aborted ? 0 : 200 + Math.random() * 800 // it was cut
+      const isHeldBack = !isLive && signal.reason?.name === 'TimeoutError'
+      if (isRefusal(error)) pollUntil = Date.now() + (error.retryMs || PAUSE_MS)
+      else if (error instanceof Failure || isHeldBack) pollUntil = Date.now() + POLLING_MS
+      isInterrupted = signal.aborted
+      pauseMs = isInterrupted ? 0 : 200 + Math.random() * 800 // It was cut: others were as well.
     } finally {
       clearTimeout(timer)
       interrupt.abort()
     }
-    // It ended: the service stops, or has no room for another stream but still answers.
-    if (!isOpen) pollUntil ||= Date.now() + retryMs
-    if (isOpen) report('connecting')
-    if (isOpen) await pause(retryMs)
+    pauseMs ??= Math.max(events.retryMs ?? 1000, 500)
+    if (!isLive) {
+      // The service has no room for another stream, but it answers.
+      pollUntil ||= Date.now() + pauseMs
+      return true
+    }
+    report('connecting')
+    isUseful ||= isInterrupted || Date.now() - openedAt > SHORT_MS
+    await pause(pauseMs)
+    return isUseful
+  }
+
+  /**
+   * Asks for what is new, and finds out whether anything else happened.
+   * @param {number} seconds to wait for it
+   * @returns {Promise<boolean>} whether there was something new @throws {Failure}
+   */
+  async function poll (seconds) {
+    const { signal } = interrupt = new AbortController()
+    let count = 0
+    for (let round = 0; round < MAX_ROUNDS; round++) {
+      const wait = round === 0 ? seconds : 0
+      const query = `after_id=${room.newest}&limit=${WINDOW}&wait=${wait}`
+      const page = await readPage(query, { signal, patienceMs: (wait + 10) * 1000 }).catch((error) => {
+        if (!signal.aborted) throw error
+      })
+      if (!page) return count > 0
+      heardAt = Date.now()
+      report('live')
+      room.apply(page.messages.map((message) => ({ type: 'message_created', message })))
+      count += page.messages.length
+      const isAll = page.cursor <= (room.cursor ?? 0) + count
+      // The log grew by more than what is new. Either the page was cut short and there is more, or an older
+      // message was changed or deleted, which such a page does not tell.
+      if (!isAll && page.messages.length > 0) continue
+      if (!isAll) await room.refresh()
+      room.cursor = page.cursor
+      return count > 0
+    }
+    // There is always more: so what changed is read now, and the cursor stays where it is.
+    await room.refresh()
     return true
   }
-  /** Asks once for what is new, and looks whether anything else happened. @param {number} seconds to wait for it @throws {Failure} */
-  async function poll (seconds) {
-    const { newest, cursor = 0 } = room
-    const { signal } = interrupt = new AbortController()
-    const page = await readPage(`after_id=${newest}&limit=${WINDOW}&wait=${seconds}`, { signal, patienceMs: (seconds + 10) * 1000 })
-      .catch((error) => { if (!signal.aborted) throw error })
-    if (!page) return
-    heardAt = Date.now()
-    report('live')
-    room.apply(page.messages.map((message) => ({ type: 'message_created', message })))
-    if (page.messages.length === WINDOW) return // and there is more
-    // The log grew by more than what is new: an older message was changed or deleted, which such a page does not tell.
-    if (page.cursor > cursor + page.messages.length) await room.refresh()
-    room.cursor = page.cursor
+
+  /** Polls in a way that the service allows. @throws {Failure} */
+  async function pollPatiently () {
+    if (Date.now() >= dontWaitUntil) {
+      const askedAt = Date.now()
+      try {
+        const isNew = await poll(WAIT_SECONDS)
+        if (isNew || interrupt.signal.aborted || Date.now() - askedAt > 1000) return
+      } catch (failure) {
+        if (!isRefusal(failure)) throw failure
+        await pause(failure.retryMs || PAUSE_MS)
+      }
+      dontWaitUntil = Date.now() + POLLING_MS
+    } else await pause(PAUSE_MS)
+    await poll(0)
   }
+
   for (let failures = 0, doubts = 0; ;) {
     try {
       while (room.cursor === undefined) await room.loadNewest()
-      if (isUnseen()) await pause(HIDDEN_MS).then(() => poll(0))
-      else if (Date.now() < pollUntil) await poll(WAIT_SECONDS)
-      else {
+      if (isUnseen()) {
+        await pause(HIDDEN_MS)
+        await poll(0)
+      } else if (Date.now() < pollUntil) {
+        await pollPatiently()
+      } else {
         pollUntil = 0
         if (await stream()) doubts = 0
         else {
-          await poll(0) // which fails as well, unless it is for the stream alone that there is no way
+          await poll(0) // This fails as well, unless it is streams alone that do not come through.
           if (++doubts > 1) pollUntil = Date.now() + POLLING_MS
         }
       }

@@ -1,88 +1,121 @@
 import { Failure } from './api.js'
+import { isEditable } from './composer.js'
+import { Texts } from './fold.js'
 import { say, sayDate, sayDay, sayNew } from './i18n.js'
 import { make, part, tell, within } from './page.js'
+import { beginningOf } from './text.js'
+import { View } from './view.js'
 
 /** @typedef {import('../schemas/messages.ts').Message} Message */
 
+/** Messages of one person that follow each other sooner belong together. */
 const GROUP_MS = 5 * 60_000
-// Pixels from an end at which more is loaded, and from the newest message that still count as being there.
-const [NEAR, AT_END] = [800, 40]
-// How often somebody who listens is told of what is new, and of how many one by one.
-const [ANNOUNCE_MS, ANNOUNCE_EACH] = [2000, 3]
+/** So many pixels from an end, more is loaded. */
+const NEAR_PX = 800
+/** How soon that is tried again after a failure. */
+const LOAD_AGAIN_MS = 3000
+/** How often a screen reader is told of what is new, */
+const ANNOUNCE_MS = 2000
+/** of how many messages one by one, and how much of each. */
+const ANNOUNCE_EACH = 3
+const ANNOUNCE_CHARACTERS = 500
+/** A page that nobody looks at is drawn less often. */
+const HIDDEN_DRAW_MS = 1000
 
 /**
- * The messages on the page: never more elements than the room has messages, and drawn once for each frame, however much happens.
- * @param {import('./room.js').Room} room @param {import('./outbox.js').Outbox} outbox @param {import('./session.js').Session} session
+ * The messages on the page: never more elements than the room has messages, and drawn once for each frame,
+ * however much happens.
+ * @param {import('./room.js').Room} room
+ * @param {import('./outbox.js').Outbox} outbox
+ * @param {import('./session.js').Session} session
  * @param {{ edit: (message: Message) => void, delete: (message: Message) => void }} actions
  */
 export function showList (room, outbox, session, actions) {
-  const [scroller, top, list] = [part('scroller', HTMLElement), part('top', HTMLElement), part('messages', HTMLOListElement)]
-  const [pending, newest] = [part('pending', HTMLOListElement), part('newest', HTMLButtonElement)]
-  /** @type {Map<number, { element: HTMLElement, message: Message }>} */
+  const top = part('top', HTMLElement)
+  const list = part('messages', HTMLOListElement)
+  const pending = part('pending', HTMLOListElement)
+  const newest = part('newest', HTMLButtonElement)
+  /**
+   * What is drawn of the room; without `message`, it is to be written anew.
+   * @type {Map<number, { element: HTMLElement, message?: Message }>}
+   */
   const drawn = new Map()
+  /** What is drawn of the outbox, by the keys. @type {Map<string, HTMLElement>} */
+  const waiting = new Map()
+  /** Elements whose text has changed. @type {Set<HTMLElement>} */
+  const changed = new Set()
   /** @type {Message[]} */
   const unannounced = []
-  let [frame, unread, announcing] = [0, 0, 0]
+  let frame = 0
+  /** Until then no more is loaded, because the last time failed. */
+  let loadAgainAt = 0
+  let unread = 0
+  let announcing = 0
+
+  const texts = new Texts((element, change) => view.keepInPlace(element, change))
+  const view = new View(part('scroller', HTMLElement), list, room, {
+    moved () {
+      drawNews()
+      loadNear()
+    },
+    resized () {
+      texts.fold([...drawn.values()].map(({ element }) => element))
+      texts.fold([...waiting.values()])
+    }
+  })
+  document.addEventListener('visibilitychange', draw)
+  newest.addEventListener('click', () => {
+    part('scroller', HTMLElement).focus({ preventScroll: true }) // The button is about to disappear.
+    toNewest()
+  })
+
   /** Draws what has changed, soon. */
-  const draw = () => { frame ||= document.hidden ? window.setTimeout(drawNow, 1000) : requestAnimationFrame(drawNow) }
+  function draw () {
+    frame ||= document.hidden ? window.setTimeout(drawNow, HIDDEN_DRAW_MS) : requestAnimationFrame(drawNow)
+  }
+
   /** Draws everything anew, in another language or for another reader. */
   function redraw () {
-    drawn.clear()
-    list.replaceChildren()
+    for (const known of drawn.values()) delete known.message
     draw()
   }
+
   /** Goes to the newest message, wherever the view is. */
   async function toNewest () {
-    if (room.more.newer) await room.loadNewest().catch(() => {}) // the feed says why
-    room.isFollowing = !room.more.newer
-    draw()
+    if (room.more.newer) await room.loadNewest().catch(() => {}) // The feed says why.
+    if (room.more.newer) return
+    drawNow()
+    view.toEnd()
+    drawNews()
   }
-  const below = () => scroller.scrollHeight - scroller.scrollTop - scroller.clientHeight
-  scroller.addEventListener('scroll', () => {
-    room.isFollowing = !room.more.newer && below() < AT_END
-    draw()
-  }, { passive: true })
-  new ResizeObserver(draw).observe(scroller)
-  document.addEventListener('visibilitychange', draw)
-  newest.addEventListener('click', toNewest)
+
   function drawNow () {
     frame = 0
-    // What the reader looks at stays where it is, whatever comes and goes above it.
-    const edge = scroller.getBoundingClientRect().top
-    const anchor = room.isFollowing ? undefined : [...list.children].find((element) => element.getBoundingClientRect().bottom > edge)
-    const before = anchor?.getBoundingClientRect().top ?? 0
     drawMessages()
-    const waiting = room.more.newer ? [] : outbox.visible
-    pending.replaceChildren(...waiting.map(({ key, text, failure }) => {
-      const element = make('waiting')
-      write(within(element, '.text'), text)
-      within(element, '.state').textContent = failure ? `${failure.isTemporary ? '' : say('notSent')}${failure.message}` : say('sending')
-      for (const action of /** @type {const} */ (['retry', 'discard'])) show(element, action, Boolean(failure), () => outbox[action](key))
-      return element
-    }))
+    drawWaiting()
+    texts.fold([...changed])
+    changed.clear()
+    view.settle()
     drawNews()
-    if (room.isFollowing) scroller.scrollTop = scroller.scrollHeight
-    else if (anchor?.isConnected) scroller.scrollTop += anchor.getBoundingClientRect().top - before
-    const end = scroller.scrollTop < NEAR && room.more.older ? 'older' : below() < NEAR && room.more.newer ? 'newer' : undefined
-    if (end) room.loadMore(end).catch(failed)
+    loadNear()
   }
+
   function drawMessages () {
-    const present = new Set(room.messages.map(({ id }) => id))
-    for (const [id, { element }] of drawn) {
-      if (present.has(id)) continue
-      if (element.contains(document.activeElement)) part('writing', HTMLElement).focus()
-      element.remove()
-      drawn.delete(id)
-    }
-    let next = list.firstElementChild
-    room.messages.forEach((message, i) => {
+    const elements = room.messages.map((message, i) => {
       const element = elementOf(message)
-      if (element === next) next = next.nextElementSibling
-      else list.insertBefore(element, next)
       group(element, message, room.messages[i - 1])
+      return element
     })
-    if (room.cursor !== undefined) top.textContent = say(room.messages.length === 0 ? 'empty' : room.more.older ? 'loading' : 'begin')
+    arrange(list, elements)
+    const present = new Set(room.messages.map(({ id }) => id))
+    for (const id of drawn.keys()) {
+      if (!present.has(id)) drawn.delete(id)
+    }
+    if (room.cursor === undefined || Date.now() < loadAgainAt) return
+    if (room.more.older) top.textContent = say('loading')
+    else top.textContent = say(room.messages.length === 0 ? 'empty' : 'begin')
   }
+
   /** @param {Message} message */
   function elementOf (message) {
     const known = drawn.get(message.id)
@@ -93,56 +126,125 @@ export function showList (room, outbox, session, actions) {
     within(element, '.avatar').textContent = [...message.nickname][0]?.toUpperCase() ?? ''
     within(element, '.avatar').style.setProperty('--hue', `${message.userId * 137 % 360}`)
     within(element, '.author').textContent = message.nickname
-    write(within(element, '.text'), message.text)
     within(element, 'time').setAttribute('datetime', message.createdAt)
     within(element, 'time').textContent = sayDate(new Date(message.createdAt))
-    for (const action of /** @type {const} */ (['edit', 'delete'])) show(element, action, isOwn, () => actions[action](message))
+    showButton(element, 'edit', isOwn && isEditable(message), () => actions.edit(message))
+    showButton(element, 'delete', isOwn, () => actions.delete(message))
+    texts.write(element, message.id, message.text)
+    changed.add(element)
     element.dataset['id'] = `${message.id}`
     drawn.set(message.id, { element, message })
     return element
   }
+
+  function drawWaiting () {
+    const entries = room.more.newer ? [] : outbox.visible
+    const elements = entries.map(({ key, text, failure }) => {
+      const known = waiting.get(key)
+      const element = known ?? make('waiting')
+      if (!known) {
+        texts.write(element, key, text)
+        changed.add(element)
+        waiting.set(key, element)
+      }
+      const reason = `${failure?.isTemporary ? '' : say('notSent')}${failure?.message}`
+      within(element, '.state').textContent = failure ? reason : say('sending')
+      showButton(element, 'retry', Boolean(failure), () => outbox.retry(key))
+      showButton(element, 'discard', Boolean(failure), () => outbox.discard(key))
+      return element
+    })
+    arrange(pending, elements)
+    const present = new Set(entries.map(({ key }) => key))
+    for (const key of waiting.keys()) {
+      if (!present.has(key)) waiting.delete(key)
+    }
+    tell(part('unsaved', HTMLElement), outbox.wouldLose ? say('notSaved') : '')
+  }
+
+  /** Says what is new, and where. */
   function drawNews () {
     const news = room.arrived.splice(0).filter(({ userId }) => userId !== session.account?.userId)
     unread = room.isFollowing && !document.hidden ? 0 : unread + news.length
-    tell(newest, room.isFollowing || room.cursor === undefined ? '' : unread ? sayNew(unread) : say('newest'))
+    const isAway = !room.isFollowing && room.cursor !== undefined
+    tell(newest, isAway ? unread ? sayNew(unread) : say('newest') : '')
     document.title = (unread ? `(${unread}) ` : '') + say('title')
     unannounced.push(...news)
     if (unannounced.length > 0) announcing ||= window.setTimeout(announce, ANNOUNCE_MS)
   }
+
   function announce () {
     announcing = 0
     const news = unannounced.splice(0)
-    const lines = news.length > ANNOUNCE_EACH ? [sayNew(news.length)] : news.map(({ nickname, text }) => `${nickname}: ${text}`)
-    part('log', HTMLElement).replaceChildren(...lines.map((line) => Object.assign(document.createElement('p'), { textContent: line })))
+    const lines = news.length > ANNOUNCE_EACH
+      ? [sayNew(news.length)]
+      : news.map(({ nickname, text }) => `${nickname}: ${beginningOf(text, ANNOUNCE_CHARACTERS)}`)
+    part('log', HTMLElement).replaceChildren(...lines.map((line) => {
+      const paragraph = document.createElement('p')
+      paragraph.textContent = line
+      return paragraph
+    }))
   }
+
+  /** Loads more at an end that is near. */
+  function loadNear () {
+    if (Date.now() < loadAgainAt) return
+    if (view.above < NEAR_PX && room.more.older) room.loadMore('older').catch(failed)
+    else if (view.below < NEAR_PX && room.more.newer) room.loadMore('newer').catch(failed)
+  }
+
   /** @param {unknown} failure */
   function failed (failure) {
     if (!(failure instanceof Failure)) throw failure
+    const pauseMs = failure.retryMs || LOAD_AGAIN_MS
+    loadAgainAt = Date.now() + pauseMs
+    setTimeout(draw, pauseMs)
     top.textContent = failure.message
-    setTimeout(draw, failure.retryMs || 3000)
+    view.settle()
   }
+
   return { draw, redraw, toNewest }
 }
 
-/** @param {HTMLElement} element @param {string} action the class of its button @param {boolean} isAllowed @param {() => void} act */
-function show (element, action, isAllowed, act) {
-  const button = within(element, `.${action}`)
+/**
+ * Makes these the elements of the list, in this order. Those that are in their place already stay
+ * untouched, so that none loses the focus.
+ * @param {HTMLElement} list @param {HTMLElement[]} elements
+ */
+function arrange (list, elements) {
+  const wanted = new Set(/** @type {Element[]} */ (elements))
+  for (const child of [...list.children]) {
+    if (wanted.has(child)) continue
+    if (child.contains(document.activeElement)) part('writing', HTMLElement).focus()
+    child.remove()
+  }
+  let next = list.firstElementChild
+  for (const element of elements) {
+    if (element === next) next = next.nextElementSibling
+    else list.insertBefore(element, next)
+  }
+}
+
+/**
+ * @param {HTMLElement} element
+ * @param {string} name the class of the button
+ * @param {boolean} isAllowed
+ * @param {() => void} act
+ */
+function showButton (element, name, isAllowed, act) {
+  const button = within(element, `.${name}`)
   button.hidden = !isAllowed
   button.onclick = act
 }
 
-/** Sets what follows from the message before: whose it is, and on which day. @param {HTMLElement} element @param {Message} message @param {Message} [previous] */
+/**
+ * Shows what follows from the message before: whether another person speaks, and whether another day begins.
+ * @param {HTMLElement} element @param {Message} message @param {Message} [previous]
+ */
 function group (element, message, previous) {
-  const [date, last] = [new Date(message.createdAt), new Date(previous?.createdAt ?? 0)]
+  const date = new Date(message.createdAt)
+  const last = new Date(previous?.createdAt ?? 0)
   const isNewDay = date.toDateString() !== last.toDateString()
+  const isLater = date.getTime() - last.getTime() > GROUP_MS
   tell(within(element, '.day'), isNewDay ? sayDay(date) : '')
-  element.classList.toggle('first', isNewDay || previous?.userId !== message.userId || date.getTime() - last.getTime() > GROUP_MS)
-}
-
-/** Writes a text as text, in which an address of the web is a link. @param {HTMLElement} place @param {string} text */
-function write (place, text) {
-  place.replaceChildren(...text.split(/(https?:\/\/[^\s<>"]*[^\s<>"'.,:;!?)\]])/i).map((piece, i) => i % 2 === 0 || !URL.canParse(piece)
-    ? piece
-    : Object.assign(document.createElement('a'), { href: piece, textContent: piece, target: '_blank', rel: 'noopener noreferrer nofollow' })))
-  place.classList.toggle('emoji', /^\p{RGI_Emoji}{1,3}$/v.test(text))
+  element.classList.toggle('first', isNewDay || isLater || previous?.userId !== message.userId)
 }

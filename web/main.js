@@ -1,6 +1,6 @@
 import { manageAccount } from './account.js'
 import { readPage } from './api.js'
-import { writeMessages } from './composer.js'
+import { isEditable, writeMessages } from './composer.js'
 import { follow } from './feed.js'
 import { language, say, speak } from './i18n.js'
 import { showList } from './list.js'
@@ -8,26 +8,50 @@ import { Outbox } from './outbox.js'
 import { attempt, part, tell } from './page.js'
 import { Room } from './room.js'
 import { Session } from './session.js'
+import { beginningOf } from './text.js'
+
+/** @typedef {import('./api.js').Message} Message */
+
+/** How long the page says that all is well again. */
+const GOOD_NEWS_MS = 4000
+/** How much of a message is shown to whoever is about to delete it. */
+const [DELETION_CHARACTERS, DELETION_LINES] = [1000, 20]
 
 const session = new Session()
 const room = new Room((query) => readPage(query), () => list.draw())
 const outbox = new Outbox(session, room, () => list.draw())
 const list = showList(room, outbox, session, { edit: (message) => composer.edit(message), delete: remove })
-const composer = writeMessages((text) => {
+const composer = writeMessages(send, change, lastOfMine)
+
+/** @param {string} text */
+function send (text) {
   outbox.add(text)
   list.toNewest()
-}, async ({ id }, text) => {
-  room.apply([{ type: 'message_updated', message: await session.call('PATCH', `messages/${id}`, { body: { text } }) }])
-}, () => room.messages.findLast(({ userId }) => userId === session.account?.userId))
+}
 
-/** Asks, and takes it back. @param {import('./api.js').Message} message */
+/** @param {Message} message @param {string} text @throws {import('./api.js').Failure} */
+async function change ({ id }, text) {
+  const message = await session.callPatiently('PATCH', `messages/${id}`, { body: { text } })
+  room.apply([{ type: 'message_updated', message }])
+}
+
+function lastOfMine () {
+  const message = room.messages.findLast(({ userId }) => userId === session.account?.userId)
+  return message && isEditable(message) ? message : undefined
+}
+
+/** Deletes a message, after asking. @param {Message} message */
 function remove ({ id, text }) {
   const dialog = part('deletion', HTMLDialogElement)
-  part('deleted', HTMLElement).textContent = text
+  part('deleted', HTMLElement).textContent = beginningOf(text, DELETION_CHARACTERS, DELETION_LINES)
   dialog.returnValue = ''
   dialog.onclose = () => {
     composer.focus()
-    if (dialog.returnValue) attempt('notice', () => session.call('DELETE', `messages/${id}`).then(() => room.apply([{ type: 'message_deleted', id }])))
+    if (!dialog.returnValue) return
+    attempt('notice', async () => {
+      await session.callPatiently('DELETE', `messages/${id}`)
+      room.apply([{ type: 'message_deleted', id }])
+    })
   }
   dialog.showModal()
 }
@@ -35,7 +59,8 @@ function remove ({ id, text }) {
 /** Shows the page as it is for whoever is logged in, or for nobody. */
 function enter () {
   const { account, ended } = session
-  for (const id of ['composer', 'account', 'logout', 'entry']) part(id, HTMLElement).hidden = (id === 'entry') === Boolean(account)
+  for (const id of ['composer', 'account', 'logout']) part(id, HTMLElement).hidden = !account
+  part('entry', HTMLElement).hidden = Boolean(account)
   part('me', HTMLElement).textContent = account?.nickname ?? ''
   tell(part('notice', HTMLElement), ended && `${ended.message}. ${say('loginAgain')}`)
   list.redraw()
@@ -45,13 +70,20 @@ let wasLost = false
 /** Says how the connection is. @param {'connecting' | 'live' | import('./api.js').Failure} state */
 function report (state) {
   const status = part('status', HTMLElement)
-  const isLive = state === 'live'
-  const text = isLive ? wasLost ? say('reconnected') : '' : state === 'connecting' ? say('connecting') : `${state.message}. ${say('again')}`
-  if (text || !status.classList.contains('good')) tell(status, text)
-  if (text && isLive) setTimeout(() => { if (status.textContent === text) tell(status) }, 4000)
-  if (text && isLive) outbox.send()
-  status.classList.toggle('good', isLive)
-  wasLost = !isLive
+  if (state === 'live') {
+    if (wasLost) {
+      const text = say('reconnected')
+      tell(status, text)
+      setTimeout(() => {
+        if (status.textContent === text) tell(status)
+      }, GOOD_NEWS_MS)
+      outbox.send()
+    } else if (!status.classList.contains('good')) tell(status)
+  } else {
+    tell(status, state === 'connecting' ? say('connecting') : `${state.message}. ${say('again')}`)
+  }
+  wasLost = state !== 'live'
+  status.classList.toggle('good', !wasLost)
 }
 
 session.addEventListener('change', () => {

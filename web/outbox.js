@@ -1,87 +1,210 @@
 import { Failure } from './api.js'
-import { load, names, onOtherTab, save } from './storage.js'
+import { onOtherTab, shared } from './storage.js'
 
 /**
- * What is to be sent, until the service has confirmed it: `key` is its Idempotency-Key, so that it is one message however often it
- * is sent; `after` an id that it comes after; `failure` that of the last try.
- * @typedef {{ key: string, userId: number, text: string, at: number, after: number, isTried?: boolean, failure?: Failure }} Entry
+ * A message that the service has not confirmed.
+ * @typedef {object} Entry
+ * @property {string} key its Idempotency-Key: however often the message is sent, there will be one
+ * @property {number} userId
+ * @property {string} text
+ * @property {number} at when it was written, in milliseconds since 1970
+ * @property {number} after an id that the message will come after
+ * @property {boolean} [isSaved] whether it survives a reload
+ * @property {boolean} [isTried]
+ * @property {Failure} [failure] of the last try
  */
 
-/** What was written and is not confirmed. It outlives the page, and is sent one after another, again and again, until it is or cannot be. */
+const PREFIX = 'outbox.'
+/** Written over an entry before it is removed: so other tabs know it from one that somebody cleared away. */
+const DONE = '"done"'
+// A message that is confirmed sooner needs no warning that it could not be saved.
+const WARN_AFTER_MS = 1000
+
+/**
+ * What was written and is not confirmed. It is sent one message after another, again and again, until each
+ * is confirmed or refused for good. It survives the page, as long as the browser stores it; on this page it
+ * survives anything.
+ */
 export class Outbox {
-  /** @type {Entry[]} */
-  entries = []
-  #isRunning = false
-  #wake = () => {}
-  /** @param {import('./session.js').Session} session @param {import('./room.js').Room} room @param {() => void} changed called after each change */
+  /** Of everybody who was logged in here, by their keys. @type {Map<string, Entry>} */
+  #all = new Map()
+  #isSending = false
+  /** Whether the service said when to try again. */
+  #mustWait = false
+  #endPause = () => {}
+
+  /**
+   * @param {import('./session.js').Session} session @param {import('./room.js').Room} room
+   * @param {() => void} changed called after each change
+   */
   constructor (session, room, changed) {
     this.session = session
     this.room = room
     this.changed = changed
     session.addEventListener('change', () => this.load())
-    onOtherTab('outbox.', () => this.load())
+    onOtherTab(PREFIX, (name, value) => {
+      if (name && value === DONE) this.#all.delete(name.slice(PREFIX.length))
+      this.#read()
+      this.changed()
+      this.#start()
+    })
   }
-  /** Finds what is there for whoever is logged in, also from another tab or an earlier page. */
+
+  /** What whoever is logged in has written, the oldest first. */
+  get entries () {
+    const { account } = this.session
+    const own = [...this.#all.values()].filter(({ userId }) => userId === account?.userId)
+    return own.sort((a, b) => a.at - b.at)
+  }
+
+  /** Whether a reload would lose a message. One that is sent at this moment does not count. */
+  get wouldLose () {
+    const { account } = this.session
+    return [...this.#all.values()].some(({ isSaved, failure, userId, at }) => {
+      const isWaiting = failure !== undefined || userId !== account?.userId || Date.now() - at >= WARN_AFTER_MS
+      return isWaiting && !isSaved
+    })
+  }
+
+  /** Begins with what an earlier page has left, or another account. */
   load () {
-    const known = new Map(this.entries.map((entry) => [entry.key, entry]))
-    /** @type {Entry[]} */
-    const stored = names('outbox.').map((name) => JSON.parse(load(name) ?? 'null'))
-    this.entries = stored.filter((entry) => entry?.userId === this.session.account?.userId).map((entry) => known.get(entry.key) ?? entry).sort((a, b) => a.at - b.at)
+    this.#read()
+    this.#endPause()
     this.send()
   }
+
   /** @param {string} text */
   add (text) {
-    const key = Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, '0')).join('')
-    const entry = { key, userId: this.session.account?.userId ?? 0, text, at: Date.now(), after: this.room.newest }
-    save(`outbox.${key}`, JSON.stringify(entry))
-    this.entries.push(entry)
+    const bytes = crypto.getRandomValues(new Uint8Array(16))
+    const key = Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join('')
+    const userId = this.session.account?.userId ?? 0
+    /** @type {Entry} */
+    const entry = { key, userId, text, at: Date.now(), after: this.room.newest }
+    this.#all.set(key, entry)
+    this.#save()
+    if (!entry.isSaved) setTimeout(this.changed, WARN_AFTER_MS)
     this.send()
   }
+
   /** @param {string} key */
   discard (key) {
-    save(`outbox.${key}`, undefined)
-    this.entries = this.entries.filter((entry) => entry.key !== key)
+    shared.save(PREFIX + key, DONE)
+    shared.remove(PREFIX + key)
+    this.#all.delete(key)
+    this.#save() // There may be space for another one now.
     this.changed()
   }
+
   /** @param {string} key */
   retry (key) {
-    for (const entry of this.entries) if (entry.key === key) delete entry.failure
+    const entry = this.#all.get(key)
+    if (entry) delete entry.failure
+    this.#endPause()
     this.send()
   }
-  /** What the reader has to see of it: not what the room shows already, because it came there before its confirmation. */
+
+  /**
+   * What the reader should see: not what the room shows already, which happens when a message comes back
+   * before its confirmation.
+   */
   get visible () {
-    return this.entries.filter(({ isTried, failure, userId, text, after }) => !isTried || failure?.isTemporary === false ||
-      !this.room.messages.some((message) => message.userId === userId && message.id > after && message.text === text))
+    const { messages } = this.room
+    return this.entries.filter(({ isTried, failure, userId, text, after }) => {
+      if (!isTried || failure?.isTemporary === false) return true
+      const isIt = (/** @type {import('./room.js').Message} */ message) => {
+        return message.userId === userId && message.id > after && message.text === text
+      }
+      return !messages.some(isIt)
+    })
   }
-  /** Sends what waits, now. */
-  async send () {
+
+  /** Sends what waits, now, unless the service said when to try again. */
+  send () {
     this.changed()
-    this.#wake()
-    if (this.#isRunning) return
-    this.#isRunning = true
-    for (let tries = 0, entry; (entry = this.entries.find(({ failure }) => failure?.isTemporary !== false));) {
+    if (!this.#mustWait) this.#endPause()
+    this.#start()
+  }
+
+  async #start () {
+    if (this.#isSending) return
+    this.#isSending = true
+    try {
+      await this.#sendAll()
+    } finally {
+      this.#isSending = false
+    }
+  }
+
+  async #sendAll () {
+    let failures = 0
+    for (;;) {
+      const entry = this.entries.find(({ failure }) => failure?.isTemporary !== false)
+      if (!entry) return
       try {
-        entry.isTried = true
-        const message = await this.session.call('POST', 'messages', { body: { text: entry.text }, key: entry.key })
-        for (const other of this.entries) if (other.text === entry.text) other.after = message.id
-        this.discard(entry.key)
-        this.room.apply([{ type: 'message_created', message }])
-        tries = 0
+        await this.#sendOne(entry)
+        failures = 0
       } catch (failure) {
         if (!(failure instanceof Failure)) throw failure
-        if (!this.session.account) break // it waits for its owner
+        if (!this.session.account) return // It waits for its owner.
         entry.failure = failure
         this.changed()
-        if (failure.isTemporary) await this.#pause(failure.retryMs || Math.min(1000 * 2 ** tries++, 15_000))
+        if (!failure.isTemporary) continue
+        this.#mustWait = failure.retryMs > 0
+        await this.#pause(failure.retryMs || Math.min(1000 * 2 ** failures++, 15_000))
+        this.#mustWait = false
       }
     }
-    this.#isRunning = false
   }
+
+  /** @param {Entry} entry @throws {Failure} */
+  async #sendOne (entry) {
+    entry.isTried = true
+    const { text, key } = entry
+    const message = await this.session.call('POST', 'messages', { body: { text }, key })
+    for (const other of this.entries) {
+      if (other.text === text) other.after = message.id
+    }
+    this.discard(key)
+    this.room.apply([{ type: 'message_created', message }])
+  }
+
+  /** Adds what another tab or an earlier page has stored. */
+  #read () {
+    for (const name of shared.names(PREFIX)) {
+      const entry = readEntry(name)
+      if (entry && !this.#all.has(entry.key)) this.#all.set(entry.key, { ...entry, isSaved: true })
+    }
+    this.#save()
+  }
+
+  /**
+   * Stores what is not stored: because it is new, because there was no space, or because somebody cleared
+   * it away.
+   */
+  #save () {
+    for (const entry of this.#all.values()) {
+      const { key, userId, text, at, after } = entry
+      if (entry.isSaved && readEntry(PREFIX + key)) continue
+      entry.isSaved = shared.save(PREFIX + key, JSON.stringify({ key, userId, text, at, after }))
+    }
+  }
+
   /** @param {number} ms */
   #pause (ms) {
     return new Promise((resolve) => {
-      this.#wake = () => resolve(undefined)
+      this.#endPause = () => resolve(undefined)
       setTimeout(resolve, ms)
     })
   }
+}
+
+/**
+ * Anything may have been written into the storage.
+ * @param {string} name @returns {Entry | undefined} undefined if there is no message that could be sent
+ */
+function readEntry (name) {
+  const { key, userId, text, at, after } = Object(shared.loadJson(name))
+  const isMessage = name === PREFIX + key && /^[\x21-\x7e]{1,64}$/.test(key) && Number.isSafeInteger(userId)
+  if (!isMessage || typeof text !== 'string' || !text) return undefined
+  return { key, userId, text, at: Number.isFinite(at) ? at : 0, after: Number.isFinite(after) ? after : 0 }
 }

@@ -1,65 +1,105 @@
 /** @typedef {import('../schemas/messages.ts').Message} Message */
 /** @typedef {{ messages: Message[], cursor: number }} Page */
 /** @typedef {'older' | 'newer'} End */
+
 /**
- * What happened, and where in the log; without `seq` it is known from elsewhere.
- * @typedef {{ seq?: number } & ({ type: 'message_created' | 'message_updated', message: Message } | { type: 'message_deleted', id: number })} Change
+ * Something that happened in the room, and where in the log; without `seq` it is known from elsewhere.
+ * @typedef {{ type: 'message_created' | 'message_updated', message: Message }} Put
+ * @typedef {{ type: 'message_deleted', id: number }} Deletion
+ * @typedef {{ seq?: number } & (Put | Deletion)} Change
  */
 
 export const PAGE = 50
-/** Messages that are kept, however many there are: as many as one page can have. */
+/** How many messages are kept: as many as one page can have. */
 export const WINDOW = 200
 
-/** A part of the room without a gap: the newest messages, or older ones while the reader looks at those. It draws nothing. */
+/**
+ * A part of the room without a gap: the newest messages, or older ones while the reader looks at those. It
+ * draws nothing.
+ *
+ * The service may cut a page short, so that it does not get too large. Only an empty page says that there
+ * is nothing more.
+ */
 export class Room {
   /** Ascending by id. @type {Message[]} */
   messages = []
-  /** Whether there is more at either end. */
+  /** Whether there may be more at either end. */
   more = { older: false, newer: false }
-  /** Where the events go on that are not in it yet; undefined: it is to be read anew. @type {number | undefined} */
+  /** From where the events go on; undefined: the room has to be read anew. @type {number | undefined} */
   cursor
-  newest = 0 // the newest id that was ever seen
-  isFollowing = true // the reader looks at the newest end; the other one is let go then
+  /** The newest id that was ever seen. */
+  newest = 0
+  /** Whether the reader looks at the newest end. The other end is let go then. */
+  isFollowing = true
   /** What was new since somebody took it from here. @type {Message[]} */
   arrived = []
   /** What happened while a page is under way. @type {Change[] | undefined} */
   #meanwhile
   #loads = 0
+
   /** @param {(query: string) => Promise<Page>} read @param {() => void} changed called after each change */
   constructor (read, changed) {
     this.read = read
     this.changed = changed
   }
+
   /** Begins anew, with the newest messages. */
   loadNewest () {
     return this.#load(`limit=${PAGE}`, ({ messages, cursor }) => {
       this.messages = messages
-      this.more = { older: messages.length === PAGE, newer: false }
+      this.more = { older: messages.length > 0, newer: false }
       this.isFollowing = true
       this.cursor ??= cursor
     })
   }
-  /** Loads more at that end, if there is more and nothing else is under way. @param {End} end */
+
+  /**
+   * Loads more at that end, if there may be more and nothing else is under way. If all messages that were
+   * there have been deleted, it begins anew.
+   * @param {End} end
+   */
   async loadMore (end) {
+    if (this.#meanwhile || !this.more[end]) return
     const edge = () => this.messages.at(end === 'older' ? 0 : -1)?.id
     const id = edge()
-    if (this.#meanwhile || !this.more[end] || id === undefined) return
+    if (id === undefined) return this.loadNewest()
     await this.#load(`limit=${PAGE}&${end === 'older' ? 'before' : 'after'}_id=${id}`, ({ messages }) => {
-      if (edge() !== id) return // the view moved on: whoever still wants it asks again
-      this.more[end] = messages.length === PAGE
+      if (edge() !== id) return // The view moved on: whoever still wants it asks again.
       this.messages = end === 'older' ? [...messages, ...this.messages] : [...this.messages, ...messages]
+      if (end === 'older') this.more.older = messages.length > 0
+      else this.more.newer = this.#isShortOfNewest(messages)
       this.#trim(end === 'older' ? 'newer' : 'older')
     })
   }
+
   /** Reads again what is there, for whoever hears of new messages only. */
   async refresh () {
     const first = this.messages[0]?.id
     if (first === undefined) return this.loadNewest()
-    await this.#load(`limit=${WINDOW}&after_id=${first - 1}`, ({ messages }) => {
-      this.messages = messages
-      this.more.newer = messages.length === WINDOW && (messages.at(-1)?.id ?? 0) < this.newest
-    })
+    let isComplete = false
+    for (let after = first - 1; !isComplete;) {
+      const result = await this.#load(`limit=${WINDOW}&after_id=${after}`, ({ messages }) => {
+        const until = messages.at(-1)?.id ?? Infinity
+        const before = this.messages.filter(({ id }) => id <= after)
+        const rest = this.messages.filter(({ id }) => id > until)
+        this.messages = [...before, ...messages, ...rest]
+        this.#trim(this.isFollowing ? 'older' : 'newer')
+        after = until
+        if ((this.messages.at(-1)?.id ?? 0) > until) return
+        const isShort = this.#isShortOfNewest(messages)
+        isComplete = this.more.newer || !isShort
+        this.more.newer &&= isShort
+      })
+      if (result === 'void') return
+    }
   }
+
+  /** Whether messages are known that come after this page. @param {Message[]} page */
+  #isShortOfNewest (page) {
+    const last = page.at(-1)
+    return last !== undefined && last.id < this.newest
+  }
+
   /** @param {Change[]} changes in their order */
   apply (changes) {
     for (const change of changes) {
@@ -69,9 +109,12 @@ export class Room {
     }
     this.changed()
   }
+
   /**
-   * A page is as old as its cursor, and the room is not: what happened since it was read happens to it again. A later load
-   * makes an earlier one void. @param {string} query @param {(page: Page) => void} place
+   * A page is as old as its cursor, and the room is not: what happened since the page was read happens to
+   * it again. A later load makes an earlier one void.
+   * @param {string} query @param {(page: Page) => void} place
+   * @returns {Promise<'placed' | 'void'>}
    */
   async #load (query, place) {
     const load = ++this.#loads
@@ -79,32 +122,42 @@ export class Room {
     const meanwhile = this.#meanwhile = []
     try {
       const page = await this.read(query)
-      if (load !== this.#loads) return
+      if (load !== this.#loads) return 'void'
       place(page)
       this.newest = Math.max(this.newest, page.messages.at(-1)?.id ?? 0)
-      for (const change of meanwhile) if (change.seq === undefined || change.seq > page.cursor) this.#put(change)
+      for (const change of meanwhile) {
+        if (change.seq === undefined || change.seq > page.cursor) this.#put(change)
+      }
+      return 'placed'
     } finally {
       if (load === this.#loads) this.#meanwhile = undefined
       this.changed()
     }
   }
+
   /** @param {Change} change the same one again changes nothing */
   #put (change) {
     const { messages } = this
     const id = change.type === 'message_deleted' ? change.id : change.message.id
     const at = messages.findLastIndex((message) => message.id <= id)
     const isThere = messages[at]?.id === id
-    if (change.type === 'message_deleted') messages.splice(at, isThere ? 1 : 0)
-    else if (change.type === 'message_updated') messages.splice(at, isThere ? 1 : 0, ...isThere ? [change.message] : [])
-    else {
-      if (id > this.newest) this.arrived.push(change.message)
-      this.newest = Math.max(this.newest, id)
-      const isBeyond = at < 0 ? this.more.older : at === messages.length - 1 && this.more.newer
-      if (isThere || isBeyond) return
-      messages.splice(at + 1, 0, change.message)
-      this.#trim(this.isFollowing ? 'older' : 'newer')
-    }
+    if (change.type === 'message_created') return this.#create(change.message, at, isThere)
+    if (!isThere) return
+    if (change.type === 'message_deleted') messages.splice(at, 1)
+    else messages[at] = change.message
   }
+
+  /** @param {Message} message @param {number} at the index of what comes before @param {boolean} isThere */
+  #create (message, at, isThere) {
+    const { messages } = this
+    if (message.id > this.newest) this.arrived.push(message)
+    this.newest = Math.max(this.newest, message.id)
+    const isBeyond = at < 0 ? this.more.older : at === messages.length - 1 && this.more.newer
+    if (isThere || isBeyond) return
+    messages.splice(at + 1, 0, message)
+    this.#trim(this.isFollowing ? 'older' : 'newer')
+  }
+
   /** @param {End} end the one that may go */
   #trim (end) {
     const excess = this.messages.length - WINDOW

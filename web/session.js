@@ -1,46 +1,106 @@
 import { call, Failure } from './api.js'
-import { load, onOtherTab, save } from './storage.js'
+import { onOtherTab, shared } from './storage.js'
 
 /** @typedef {{ token: string, userId: number, nickname: string }} Account */
 
-/** Who is logged in, in all tabs of this browser. Tells of changes by the event `change`. */
+const NAME = 'session'
+// How often a request is sent that the service keeps refusing as one too many, and how long it may ask to
+// wait each time.
+const MAX_TRIES = 4
+const MAX_PAUSE_MS = 5000
+
+/** Who is logged in, in all tabs of this browser. Dispatches `change`. */
 export class Session extends EventTarget {
-  account = this.#load()
-  /** Why it ended, unless somebody ended it. @type {Failure | undefined} */
+  account = readAccount(shared.loadJson(NAME))
+  /** Why the session ended, unless somebody logged out. @type {Failure | undefined} */
   ended
+
   constructor () {
     super()
-    onOtherTab('session', () => this.#become(this.#load()))
+    onOtherTab(NAME, () => {
+      const account = readAccount(shared.loadJson(NAME))
+      // Something that is no account is no reason to log anybody out.
+      const isUnreadable = !account && shared.load(NAME) !== undefined
+      if (isUnreadable || account?.token === this.account?.token) return
+      this.#become(account)
+    })
   }
-  /** @returns {Account | undefined} */
-  #load () {
-    return JSON.parse(load('session') ?? 'null') ?? undefined
-  }
+
   /** @param {Account | undefined} account @param {Failure} [ended] */
   #become (account, ended) {
-    save('session', account && JSON.stringify(account))
-    Object.assign(this, { account, ended })
+    this.account = account
+    this.ended = ended
     this.dispatchEvent(new Event('change'))
   }
+
+  /** @param {Account | undefined} account @param {Failure} [ended] */
+  #set (account, ended) {
+    if (account) shared.save(NAME, JSON.stringify(account))
+    else shared.remove(NAME)
+    this.#become(account, ended)
+  }
+
   /** @param {'login' | 'register'} way @param {string} nickname @param {string} password @throws {Failure} */
   async begin (way, nickname, password) {
-    this.#become(await call('POST', way, { body: { nickname, password }, patienceMs: 20_000 }))
+    const account = readAccount(await call('POST', way, { body: { nickname, password }, patienceMs: 20_000 }))
+    if (!account) throw Failure.unexpected()
+    this.#set(account)
   }
-  /** Ends it, here at once. @throws {Failure} when the service could not be told, where the token then lives out its day */
+
+  /**
+   * Logs out, on this page at once.
+   * @throws {Failure} if the service did not hear of it: the token then expires by itself
+   */
   async end () {
     const token = this.account?.token
-    this.#become(undefined)
+    this.#set(undefined)
     await call('POST', 'logout', { token })
   }
+
   /**
-   * Asks in the name of who is logged in. That the session is over is known from then on.
-   * @param {string} method @param {string} path @param {Omit<import('./api.js').Options, 'token'>} [options] @throws {Failure}
+   * Sends a request in the name of the account. An answer that the session is over ends it here as well.
+   * @param {string} method @param {string} path
+   * @param {Omit<import('./api.js').Options, 'token'>} [options] @throws {Failure}
    */
   async call (method, path, options) {
     const token = this.account?.token
-    return call(method, path, { ...options, token }).catch((failure) => {
-      if (failure instanceof Failure && failure.isSessionOver && token === this.account?.token) this.#become(undefined, failure)
+    try {
+      return await call(method, path, { ...options, token })
+    } catch (failure) {
+      const isOver = failure instanceof Failure && failure.isSessionOver
+      if (isOver && token === this.account?.token) this.#set(undefined, failure)
       throw failure
-    })
+    }
   }
+
+  /**
+   * The same for a request that does no harm when it is repeated: one that is refused as one too many is
+   * sent again when the service allows it, unless that takes too long.
+   * @param {string} method @param {string} path
+   * @param {Omit<import('./api.js').Options, 'token'>} [options] @throws {Failure}
+   */
+  async callPatiently (method, path, options) {
+    const token = this.account?.token
+    for (let tries = 1; ; tries++) {
+      try {
+        return await this.call(method, path, options)
+      } catch (failure) {
+        const isOneTooMany = failure instanceof Failure && failure.status === 429
+        if (!isOneTooMany || tries === MAX_TRIES || failure.retryMs > MAX_PAUSE_MS) throw failure
+        await new Promise((resolve) => setTimeout(resolve, failure.retryMs || 1000))
+        if (token !== this.account?.token) throw failure
+      }
+    }
+  }
+}
+
+/**
+ * Anything may have been written into the storage.
+ * @param {unknown} value @returns {Account | undefined} undefined if it is not an account
+ */
+function readAccount (value) {
+  const { token, userId, nickname } = Object(value)
+  const isToken = typeof token === 'string' && /^[\x21-\x7e]+$/.test(token) // fit for a header
+  if (!isToken || !Number.isSafeInteger(userId) || typeof nickname !== 'string') return undefined
+  return { token, userId, nickname }
 }

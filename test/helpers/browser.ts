@@ -1,30 +1,46 @@
-import { type Browser, type BrowserContext, type BrowserContextOptions, chromium, type Page } from 'playwright-core'
+import {
+  type Browser, type BrowserContext, type BrowserContextOptions, chromium, type LaunchOptions, type Page
+} from 'playwright-core'
 import type { Test } from 'tap'
 
-const args = ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync']
+const args = [
+  '--no-sandbox',
+  '--disable-gpu',
+  '--disable-quic',
+  '--no-first-run',
+  '--disable-background-networking',
+  '--disable-component-update',
+  '--disable-sync'
+]
 
 /** Starts Debian's Chromium. */
-export async function startBrowser (t: Test): Promise<Browser> {
-  const browser = await chromium.launch({ executablePath: '/usr/bin/chromium', args })
+export async function startBrowser (t: Test, options: LaunchOptions = {}): Promise<Browser> {
+  const browser = await chromium.launch({ executablePath: '/usr/bin/chromium', args, ...options })
   t.teardown(() => browser.close())
   return browser
 }
 
 /** A browser of its own for one person; nothing on its pages may throw, or break the policy of the page. */
-export async function newPerson (t: Test, browser: Browser, options: BrowserContextOptions = {}): Promise<BrowserContext> {
-  const context = await browser.newContext({ viewport: { width: 1100, height: 760 }, locale: 'en-GB', ...options })
+export async function newPerson (
+  t: Test, browser: Browser, options: BrowserContextOptions = {}
+): Promise<BrowserContext> {
+  const viewport = { width: 1100, height: 760 }
+  const context = await browser.newContext({ viewport, locale: 'en-GB', ...options })
   context.setDefaultTimeout(15_000)
   context.on('weberror', (error) => { t.fail(`on the page: ${error.error().stack}`) })
   context.on('console', (message) => {
     // What an answer of 4xx or 5xx, or none, adds by itself, is no fault of the page.
-    if (message.type() === 'error' && !message.text().startsWith('Failed to load resource')) t.fail(`on the page: ${message.text()}`)
+    const isAnswer = message.text().startsWith('Failed to load resource')
+    if (message.type() === 'error' && !isAnswer) t.fail(`on the page: ${message.text()}`)
   })
   t.teardown(() => context.close())
   return context
 }
 
 /** Opens the page of the service for a new person. */
-export async function openChat (t: Test, browser: Browser, url: string, options: BrowserContextOptions = {}): Promise<Page> {
+export async function openChat (
+  t: Test, browser: Browser, url: string, options: BrowserContextOptions = {}
+): Promise<Page> {
   const page = await (await newPerson(t, browser, options)).newPage()
   await page.goto(url)
   return page
@@ -33,7 +49,9 @@ export async function openChat (t: Test, browser: Browser, url: string, options:
 export const PASSWORD = 'correct horse'
 
 /** Comes in by the form of the page. */
-export async function enter (page: Page, nickname: string, way: 'register' | 'login' = 'register'): Promise<void> {
+export async function enter (
+  page: Page, nickname: string, way: 'register' | 'login' = 'register'
+): Promise<void> {
   await page.fill('input[name=nickname]', nickname)
   await page.fill('input[name=password]', PASSWORD)
   await page.click(`button[value=${way}]`)
@@ -47,7 +65,9 @@ export async function write (page: Page, text: string): Promise<void> {
 }
 
 /** The message with that text, once it is there. */
-export const message = (page: Page, text: string) => page.locator('#messages li').filter({ has: page.getByText(text, { exact: true }) })
+export const message = (page: Page, text: string) => {
+  return page.locator('#messages li').filter({ has: page.getByText(text, { exact: true }) })
+}
 
 /** Resolves once the page shows the message. */
 export const sees = (page: Page, text: string) => message(page, text).waitFor()
@@ -56,24 +76,59 @@ export const sees = (page: Page, text: string) => message(page, text).waitFor()
 export const texts = (page: Page) => page.locator('#messages .text').allTextContents()
 
 /** Resolves once the texts on the page are these. */
-export const shows = (page: Page, expected: string[]) => page.waitForFunction((expected) =>
-  JSON.stringify([...document.querySelectorAll('#messages .text')].map(({ textContent }) => textContent)) === expected, JSON.stringify(expected))
+export const shows = (page: Page, expected: string[]) => page.waitForFunction((expected) => {
+  const texts = [...document.querySelectorAll('#messages .text')].map(({ textContent }) => textContent)
+  return JSON.stringify(texts) === expected
+}, JSON.stringify(expected))
 
-/** Scrolls up, from wherever the view is, to the first message of the room. @returns all texts on the way, in their order */
+/**
+ * Scrolls up, from wherever the view is, to the first message of the room.
+ * @returns all texts on the way, in their order
+ */
 export async function readToTheStart (page: Page): Promise<string[]> {
   const seen = new Map<number, string>()
   for (;;) {
     const { found, isStart } = await page.evaluate(() => {
       document.querySelector('#scroller')!.scrollTop = 0
+      const messages = [...document.querySelectorAll<HTMLElement>('#messages li')]
       return {
-        found: [...document.querySelectorAll<HTMLElement>('#messages li')].map((element): [number, string] => [Number(element.dataset['id']), element.querySelector('.text')!.textContent]),
+        found: messages.map((element): [number, string] => {
+          return [Number(element.dataset['id']), element.querySelector('.text')!.textContent]
+        }),
         isStart: document.querySelector('#top')!.textContent === 'This is where the conversation begins.'
       }
     })
     for (const [id, text] of found) seen.set(id, text)
     if (isStart) return [...seen].sort(([a], [b]) => a - b).map(([, text]) => text)
     const first = found[0]?.[0] ?? 0
-    await page.waitForFunction((first) => Number(document.querySelector<HTMLElement>('#messages li')?.dataset['id']) < first ||
-      document.querySelector('#top')!.textContent === 'This is where the conversation begins.', first)
+    await page.waitForFunction((first) => {
+      const id = Number(document.querySelector<HTMLElement>('#messages li')?.dataset['id'])
+      const top = document.querySelector('#top')!.textContent
+      return id < first || top === 'This is where the conversation begins.'
+    }, first)
   }
 }
+
+/** How many pixels of the list are below the view: 0 at the newest message. */
+export const below = (page: Page) => page.locator('#scroller').evaluate((scroller) => {
+  return Math.round(scroller.scrollHeight - scroller.scrollTop - scroller.clientHeight)
+})
+
+/** Resolves once the view is at the newest message. */
+export const reachesTheEnd = (page: Page) => page.waitForFunction(() => {
+  const { scrollHeight, scrollTop, clientHeight } = document.querySelector('#scroller')!
+  return scrollHeight - scrollTop - clientHeight < 2
+})
+
+/** How far below the upper edge of the list a message begins, in pixels. */
+export const place = (page: Page, text: string) => message(page, text).evaluate((element) =>
+  element.getBoundingClientRect().top - document.querySelector('#scroller')!.getBoundingClientRect().top)
+
+/** Two frames later, everything that was to be drawn is drawn. */
+export const drawn = (page: Page) => page.evaluate(() =>
+  new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(resolve))))
+
+/** Posts of the page do not reach the service, until the route is taken back. */
+export const refusePosts = (page: Page) => page.route('**/api/messages', (route) => {
+  return route.request().method() === 'POST' ? route.abort() : route.continue()
+})

@@ -41,8 +41,3 @@ t.test('the page asks for each of its modules at once, and for nothing that is n
   t.strictSame([...new Set(asked)].sort(), files.filter((file) => file !== 'index.html').sort())
   t.notMatch(html, /<style|style="| on\w+="|<script(?! type="module" src=)/, 'nothing is inline')
 })
-
-t.test('it stays small', async (t) => {
-  const lines = files.map((file) => readFileSync(new URL(file, folder), 'utf8').split('\n').length - 1).reduce((sum, count) => sum + count)
-  t.ok(lines < 1000, `${lines} lines`)
-})
