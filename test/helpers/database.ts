@@ -24,9 +24,12 @@ export async function createDatabase (t: Test): Promise<string> {
   return name
 }
 
-/** Connects to a database of this run, for a look from outside. */
-export async function connect (t: Test, database: string): Promise<pg.Client> {
-  const client = new pg.Client({ ...connectionOptions(config), database })
+/**
+ * Connects to a database of this run, for a look from outside.
+ * @param options such as `{ statement_timeout: 0, query_timeout: 0 }`, for what takes longer than the service would wait
+ */
+export async function connect (t: Test, database: string, options: pg.ClientConfig = {}): Promise<pg.Client> {
+  const client = new pg.Client({ ...connectionOptions(config), database, ...options })
   await client.connect()
   client.on('error', () => {})
   t.teardown(() => client.end())

@@ -15,6 +15,7 @@ export const externalEngines = () => ({
   REDIS_HOST: config.REDIS_HOST!, REDIS_PORT: `${config.REDIS_PORT}`, REDIS_PASSWORD: config.REDIS_PASSWORD ?? ''
 })
 
+const ERROR_LEVEL = 50 // of pino
 export const checkout = fileURLToPath(new URL('../..', import.meta.url))
 
 /** The built service in a process of its own, as `npm start` runs it. */
@@ -22,6 +23,8 @@ export interface Server {
   child: ChildProcess
   /** The texts of its log lines so far. */
   log: string[]
+  /** Those of them that tell of an error, parsed. */
+  errors: { level: number, msg: string, [detail: string]: unknown }[]
   /** Resolves to its exit code, or to the name of the signal that ended it. */
   exited: Promise<number | NodeJS.Signals>
   /** Resolves to the address once it listens; rejects with the log if it ends before. */
@@ -34,12 +37,14 @@ export interface Server {
  * @param uid the user to run as; this process must be root then
  * @param reader the user who must be able to read the checkout
  * @param root the checkout, where it is another
+ * @param execArgv options for Node itself
  */
-export function startServer (t: Test, env: Record<string, string>,
-  { uid, reader = uid, root = checkout }: { uid?: number, reader?: number | undefined, root?: string } = {}): Server {
+export function startServer (t: Test, env: Record<string, string>, {
+  uid, reader = uid, root = checkout, execArgv = []
+}: { uid?: number, reader?: number | undefined, root?: string, execArgv?: string[] } = {}): Server {
   const [node, code] = [process.execPath, root].map((path) => reader ? readableBy(t, reader, path) : path) as [string, string]
   // Through `env`, because tap adds its instruments to every Node process that a test starts.
-  const child = spawn('/usr/bin/env', ['-u', 'NODE_OPTIONS', node, join(code, 'dist/src/server.js')], {
+  const child = spawn('/usr/bin/env', ['-u', 'NODE_OPTIONS', node, ...execArgv, join(code, 'dist/src/server.js')], {
     env: { PATH: process.env['PATH'], HTTP_HOST: '127.0.0.1', HTTP_PORT: '0', BCRYPT_COST: '4', ...env },
     stdio: ['ignore', 'pipe', 'inherit'],
     cwd: '/',
@@ -52,9 +57,12 @@ export function startServer (t: Test, env: Record<string, string>,
     await exited
   })
   const log: string[] = []
+  const errors: Server['errors'] = []
   const ready = new Promise<string>((resolve, reject) => {
     createInterface(child.stdout!).on('line', (line) => {
-      const { msg, err } = JSON.parse(line)
+      const entry = JSON.parse(line)
+      const { level, msg, err } = entry
+      if (level >= ERROR_LEVEL) errors.push(entry)
       log.push(err ? `${msg}: ${err.message}` : msg)
       const url = /^the chat is ready at (\S+);/.exec(msg)?.[1]
       if (url) resolve(url)
@@ -62,7 +70,7 @@ export function startServer (t: Test, env: Record<string, string>,
   })
   ready.catch(() => {})
   const enginePorts = () => log.flatMap((line) => /(?:runs| development,) on 127\.0\.0\.1:(\d+)/.exec(line)?.[1] ?? []).map(Number)
-  return { child, log, exited, ready, enginePorts }
+  return { child, log, errors, exited, ready, enginePorts }
 }
 
 /** Whether somebody listens on the port, at that address of this machine. */

@@ -1,16 +1,25 @@
 import { randomBytes } from 'node:crypto'
 import { once } from 'node:events'
-import { Agent, type IncomingMessage, request } from 'node:http'
+import { Agent, type IncomingHttpHeaders, type IncomingMessage, request, type RequestOptions } from 'node:http'
 import { text } from 'node:stream/consumers'
 import { post, type Request } from './scenarios.ts'
 
-const PATIENCE_MS = 10_000
+const TIMEOUT_MS = 10_000
 const agent = new Agent({ keepAlive: true })
 
-/** Sends by Node's own client: what `fetch` leaves to be collected would be in the slowest hundredth of the times. */
-export async function send (url: string, { path, body, ...options }: Request): Promise<{ status: number, body: string }> {
-  const [response] = await once(request(`${url}${path}`, { agent, signal: AbortSignal.timeout(PATIENCE_MS), ...options }).end(body), 'response') as [IncomingMessage]
-  return { status: response.statusCode ?? 0, body: await text(response) }
+/**
+ * Sends by Node's own client: what `fetch` leaves to be collected would be in the slowest hundredth of the times.
+ * @param how what differs from a connection that is kept alive, such as the address to send from
+ */
+export async function send (
+  url: string,
+  { path, body, ...options }: Omit<Request, 'method'> & { method?: string },
+  how: RequestOptions = {}
+): Promise<{ status: number, headers: IncomingHttpHeaders, body: string }> {
+  const sent = request(`${url}${path}`, { agent, signal: AbortSignal.timeout(TIMEOUT_MS), ...options, ...how }).end(body)
+  const [response] = await once(sent, 'response') as [IncomingMessage]
+  sent.on('error', () => {}) // A connection that breaks from now on is the body's error, too.
+  return { status: response.statusCode ?? 0, headers: response.headers, body: await text(response) }
 }
 
 /** @returns the body of an answer with this status */

@@ -12,39 +12,56 @@ export interface Proxy { url: string, route: (urls: string[]) => Promise<void>, 
 // As the Ingress does it: connections to the replicas are kept, nothing is buffered, no stream is cut after 60 s, and only what
 // may be sent twice is sent to the next replica when one has failed. Clients get a connection for each request: nginx, unlike the
 // Ingress, changes its replicas by new processes, which would close idle connections under their hands.
-const configuration = (dir: string, port: number, urls: string[], generation: number) => `
+const asIngress = {
+  upstream: (hosts: string[]) => `${hosts.map((host) => `server ${host} max_fails=0;`).join(' ')} keepalive 32;`,
+  location: `proxy_http_version 1.1; proxy_set_header Connection "";
+      proxy_set_header Host $host; proxy_set_header X-Forwarded-For $remote_addr; proxy_set_header X-Request-Id $request_id;
+      proxy_buffering off; proxy_request_buffering off; proxy_read_timeout 3600s;
+      proxy_next_upstream error timeout; proxy_next_upstream_tries 3;`
+}
+
+/** As nginx does it by itself: HTTP/1.0, a connection for each request, and a replica that fails is left out for 10 s. */
+export const byDefault = {
+  upstream: (hosts: string[]) => hosts.map((host) => `server ${host};`).join(' '),
+  location: ''
+}
+
+const configuration = (dir: string, port: number, urls: string[], generation: number, { upstream, location }: typeof asIngress) => `
 daemon off; pid ${dir}/nginx.pid; error_log ${dir}/nginx.log; worker_processes 2; worker_rlimit_nofile 1024;
 events { worker_connections 1000; }
 http {
   access_log off; keepalive_timeout 0;
   client_body_temp_path ${dir}/body; proxy_temp_path ${dir}/proxy; fastcgi_temp_path ${dir}/fastcgi; uwsgi_temp_path ${dir}/uwsgi; scgi_temp_path ${dir}/scgi;
-  upstream chat-backend { ${urls.map((url) => `server ${new URL(url).host} max_fails=0;`).join(' ')} keepalive 32; }
+  upstream chat-backend { ${upstream(urls.map((url) => new URL(url).host))} }
   server {
     listen 127.0.0.1:${port};
     location = /generation { return 200 "${generation}"; }
     location / {
-      proxy_pass http://chat-backend; proxy_http_version 1.1; proxy_set_header Connection "";
-      proxy_set_header Host $host; proxy_set_header X-Forwarded-For $remote_addr; proxy_set_header X-Request-Id $request_id;
-      proxy_buffering off; proxy_request_buffering off; proxy_read_timeout 3600s; proxy_next_upstream error timeout; proxy_next_upstream_tries 3;
+      proxy_pass http://chat-backend;
+      ${location}
     }
   }
 }`
 
-/** Starts the nginx of this machine on a free loopback port, with its files in `dir`. @throws {Error} when there is none */
-export async function startNginx (dir: string, urls: string[]): Promise<Proxy> {
+/**
+ * Starts the nginx of this machine on a free loopback port, with its files in `dir`.
+ * @param manner how it passes requests on
+ * @throws {Error} when there is none
+ */
+export async function startNginx (dir: string, urls: string[], manner = asIngress): Promise<Proxy> {
   const program = ['nginx', '/usr/sbin/nginx'].find((name) => runs(name, '-v'))
   if (!program) throw new Error('there is no nginx on this machine: apt-get install nginx')
   const [port, file] = [await freePort(), join(dir, 'nginx.conf')]
   const url = `http://127.0.0.1:${port}`
   let generation = 1
   const ask = async () => Number(await (await fetch(`${url}/generation`)).text())
-  writeFileSync(file, configuration(dir, port, urls, generation))
+  writeFileSync(file, configuration(dir, port, urls, generation, manner))
   const stop = await startProgram([...endedWithUs(), program, '-p', dir, '-e', join(dir, 'nginx.log'), '-c', file], { name: 'nginx', logFile: join(dir, 'nginx.out'), ready: ask }, quiet)
   return {
     url,
     stop,
     route: async (urls) => {
-      writeFileSync(file, configuration(dir, port, urls, ++generation))
+      writeFileSync(file, configuration(dir, port, urls, ++generation, manner))
       kill(parseInt(readFileSync(join(dir, 'nginx.pid'), 'utf8')), 'SIGHUP')
       // Its old processes take new connections for a moment more.
       for (let inARow = 0; inARow < 20; inARow = await ask() === generation ? inARow + 1 : 0) await sleep(5)
