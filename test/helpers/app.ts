@@ -4,7 +4,7 @@ import { pino } from 'pino'
 import type { Test } from 'tap'
 import { buildApp } from '../../src/app.ts'
 import type { Config } from '../../src/config.ts'
-import { config, createDatabase } from './database.ts'
+import { config, createDatabase, ownUserIds } from './database.ts'
 
 export interface Answer {
   status: number
@@ -36,6 +36,8 @@ export async function startService (t: Test, overrides: Partial<Config> = {}): P
   const app = buildApp({ ...config, BCRYPT_COST: 4, RATE_LIMIT: 'off', MAX_EVENT_LOOP_DELAY: 60_000, ...overrides, POSTGRES_DB: database }, pino({ level: 'info' }, sink))
   t.teardown(() => app.close())
   const url = await app.listen({ host: '127.0.0.1', port: 0 })
+  // All tests share one Redis, which keeps at most 100 sessions for one user.
+  if (overrides.POSTGRES_DB === undefined) await ownUserIds(t, database)
 
   const call = async (method: string, path: string, { body, raw, token, headers }: Call = {}): Promise<Answer> => {
     const payload = raw ?? (body === undefined ? undefined : JSON.stringify(body))
