@@ -1,15 +1,8 @@
-import { setTimeout as sleep } from 'node:timers/promises'
 import t, { type Test } from 'tap'
 import { type Service, startService } from '../helpers/app.ts'
 import { connect } from '../helpers/database.ts'
+import { waitUntil } from '../helpers/raw.ts'
 import { openStream } from '../helpers/stream.ts'
-
-/** Asks until it is so, for ten seconds at the most. */
-async function waitUntil (what: string, holds: () => Promise<boolean> | boolean): Promise<void> {
-  for (const deadline = performance.now() + 10_000; !await holds(); await sleep(20)) {
-    if (performance.now() > deadline) throw new Error(`still not so: ${what}`)
-  }
-}
 
 const readyz = async ({ call }: Service) => (await call('GET', '/health/readyz')).status
 const texts = async ({ call }: Service) => (await call('GET', '/api/messages')).body.map(({ text }: { text: string }) => text)
