@@ -18,7 +18,15 @@ function createClient (config: Config, reconnectOnError: (error: Error) => boole
   const one = { ...shared, ...patience, retryStrategy: retry, reconnectOnError }
   if (cluster !== undefined) {
     const client = new Cluster(parseNodes(cluster), {
-      ...shared, redisOptions: { ...patience, password, reconnectOnError }, clusterRetryStrategy: retry, slotsRefreshTimeout: 2000, retryDelayOnFailover: 200, maxRedirections: 8
+      ...shared,
+      // Batches are one for each server, and the client takes the number of a script's keys for its first key
+      // (ioredis, lib/autoPipelining.ts), so a script would be sent with commands for another server and refused.
+      autoPipeliningIgnoredCommands: [...shared.autoPipeliningIgnoredCommands, 'charge', 'chargeSmoothly'],
+      redisOptions: { ...patience, password, reconnectOnError },
+      clusterRetryStrategy: retry,
+      slotsRefreshTimeout: 2000,
+      retryDelayOnFailover: 200,
+      maxRedirections: 8
     })
     return { client, where: `the cluster of ${cluster}` }
   }

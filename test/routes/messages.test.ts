@@ -3,6 +3,7 @@ import t from 'tap'
 import { startService } from '../helpers/app.ts'
 import { connect } from '../helpers/database.ts'
 import { printable } from '../helpers/printable.ts'
+import { waitUntil } from '../helpers/raw.ts'
 
 const sentences = {
   text_missing: 'message text must be provided',
@@ -216,7 +217,7 @@ t.test('a list can wait for its first message', async (t) => {
 
   t.match((await list(0, 25)).body, [{ text: 'first' }], 'what is there already is not waited for')
   const waiting = [list(first, 25), list(first, 25), list(first + 1, 25)]
-  while (app.room.timeline.listenerCount('messages') < 3) await new Promise(setImmediate)
+  await waitUntil('three requests wait', () => app.room.longPolls.size === 3)
   await post(token, 'second')
   for (const { body } of await Promise.all(waiting.slice(0, 2))) t.match(body, [{ text: 'second' }])
   await post(token, 'third')
@@ -228,10 +229,9 @@ t.test('a list can wait for its first message', async (t) => {
   t.ok(waited > 900 && waited < 3000, `an empty list after ${Math.round(waited)} ms`)
 
   const left = get(`${url}/api/messages?after_id=${first + 2}&wait=25`, { agent: false }).on('error', () => {})
-  while (app.room.timeline.listenerCount('messages') < 1) await new Promise(setImmediate)
+  await waitUntil('a request waits', () => app.room.longPolls.size === 1)
   left.destroy()
-  while (app.room.timeline.listenerCount('messages') > 0) await new Promise(setImmediate)
-  t.pass('who has left is forgotten')
+  await waitUntil('the one who has left is forgotten', () => app.room.longPolls.size === 0)
 })
 
 t.test('a message is edited and deleted by its author, and by nobody else', async (t) => {
