@@ -16,88 +16,137 @@ const nicknameInvalid = {
 export const MAX_NICKNAME = 64
 
 const alice = { nickname: 'alice', password: 'correct horse' }
-const aliceHere = { token: '5d9c1f0e7a31b2846f0dce4417a9b35c2e8806d1f4b97a03c65e1d2f8b40a97e', userId: 1, nickname: 'alice' }
+const aliceHere = {
+  token: '5d9c1f0e7a31b2846f0dce4417a9b35c2e8806d1f4b97a03c65e1d2f8b40a97e',
+  userId: 1,
+  nickname: 'alice'
+}
 const Token = Type.String({ description: '32 random bytes in hex, valid for 24 hours.' })
 
 /**
  * A password that bcrypt would cut, after 72 bytes, is refused.
  * @param minLength in code points
  */
-const NewPassword = (minLength: number, required: ValidationMessage, type: ValidationMessage) => Type.String({
-  minLength,
-  maxBytes: 72,
-  uncommon: true,
-  description: 'At most 72 bytes, and not one of the common passwords.',
-  errorMessages: {
-    required,
-    type,
-    minLength: { code: 'password_too_short', message: `password must have at least ${minLength} characters` },
-    maxBytes: { code: 'password_too_long', message: 'password is too long' },
-    uncommon: { code: 'password_too_common', message: 'password is too common' }
-  }
-})
+const NewPassword = (minLength: number, required: ValidationMessage, type: ValidationMessage) =>
+  Type.String({
+    minLength,
+    maxBytes: 72,
+    uncommon: true,
+    description: 'At most 72 bytes, and not one of the common passwords.',
+    errorMessages: {
+      required,
+      type,
+      minLength: {
+        code: 'password_too_short',
+        message: `password must have at least ${minLength} characters`
+      },
+      maxBytes: { code: 'password_too_long', message: 'password is too long' },
+      uncommon: { code: 'password_too_common', message: 'password is too common' }
+    }
+  })
 
 /** A registration. @param passwordMinLength in code points */
-export const CreateAccount = (passwordMinLength: number) => Type.Object({
-  nickname: Type.String({
-    normalize: 'nickname',
-    minLength: 1,
-    maxLength: MAX_NICKNAME,
-    legible: true,
-    description: 'Stored in Unicode form NFC, without white space around it; its length counts then. It has no ' +
-      'invisible, private or unassigned characters, no mark without a base, and no more than 4 marks in a row. ' +
-      'It must not look like an existing one.',
-    errorMessages: {
-      required: nicknameMissing,
-      type: nicknameInvalid,
-      maxLength: { code: 'nickname_too_long', message: 'nickname is too long' },
-      legible: nicknameInvalid
-    }
-  }),
-  password: NewPassword(passwordMinLength, passwordMissing, passwordInvalid)
-}, { title: 'CreateAccount', examples: [alice], errorMessages: { type: bodyInvalid } })
+export const CreateAccount = (passwordMinLength: number) =>
+  Type.Object(
+    {
+      nickname: Type.String({
+        normalize: 'nickname',
+        minLength: 1,
+        maxLength: MAX_NICKNAME,
+        legible: true,
+        description:
+          'Stored in Unicode form NFC, without white space around it; its length counts then. It has no ' +
+          'invisible, private or unassigned characters, no mark without a base, and no more than 4 marks in a row. ' +
+          'It must not look like an existing one.',
+        errorMessages: {
+          required: nicknameMissing,
+          type: nicknameInvalid,
+          maxLength: { code: 'nickname_too_long', message: 'nickname is too long' },
+          legible: nicknameInvalid
+        }
+      }),
+      password: NewPassword(passwordMinLength, passwordMissing, passwordInvalid)
+    },
+    { title: 'CreateAccount', examples: [alice], errorMessages: { type: bodyInvalid } }
+  )
 
 /** @param passwordMinLength in code points */
-export const ChangePassword = (passwordMinLength: number) => Type.Object({
-  currentPassword: Type.String({
-    minLength: 1,
-    errorMessages: {
-      required: { code: 'current_password_missing', message: 'current password must be provided' },
-      type: { code: 'current_password_invalid', message: 'current password must be a string' }
+export const ChangePassword = (passwordMinLength: number) =>
+  Type.Object(
+    {
+      currentPassword: Type.String({
+        minLength: 1,
+        errorMessages: {
+          required: { code: 'current_password_missing', message: 'current password must be provided' },
+          type: { code: 'current_password_invalid', message: 'current password must be a string' }
+        }
+      }),
+      newPassword: NewPassword(
+        passwordMinLength,
+        { code: 'new_password_missing', message: 'new password must be provided' },
+        { code: 'new_password_invalid', message: 'new password must be a string' }
+      )
+    },
+    {
+      title: 'ChangePassword',
+      examples: [{ currentPassword: alice.password, newPassword: 'battery staple' }],
+      errorMessages: { type: bodyInvalid }
     }
-  }),
-  newPassword: NewPassword(passwordMinLength,
-    { code: 'new_password_missing', message: 'new password must be provided' },
-    { code: 'new_password_invalid', message: 'new password must be a string' })
-}, {
-  title: 'ChangePassword',
-  examples: [{ currentPassword: alice.password, newPassword: 'battery staple' }],
-  errorMessages: { type: bodyInvalid }
-})
+  )
 
-export const Account = Type.Object({
-  id: Type.Integer(), userId: Type.Integer({ description: 'The same.' }), nickname: Type.String(), token: Token
-}, { title: 'Account', description: 'The new account, with a session.', examples: [{ id: 1, ...aliceHere }] })
+export const Account = Type.Object(
+  {
+    id: Type.Integer(),
+    userId: Type.Integer({ description: 'The same.' }),
+    nickname: Type.String(),
+    token: Token
+  },
+  { title: 'Account', description: 'The new account, with a session.', examples: [{ id: 1, ...aliceHere }] }
+)
 
 /** Only presence is checked: what was stored under other rules must still log in. */
-export const Login = Type.Object({
-  nickname: Type.String({ minLength: 1, errorMessages: { required: nicknameMissing, type: nicknameInvalid } }),
-  password: Type.String({ minLength: 1, errorMessages: { required: passwordMissing, type: passwordInvalid } })
-}, { title: 'Login', examples: [alice], errorMessages: { type: bodyInvalid } })
+export const Login = Type.Object(
+  {
+    nickname: Type.String({
+      minLength: 1,
+      errorMessages: { required: nicknameMissing, type: nicknameInvalid }
+    }),
+    password: Type.String({
+      minLength: 1,
+      errorMessages: { required: passwordMissing, type: passwordInvalid }
+    })
+  },
+  { title: 'Login', examples: [alice], errorMessages: { type: bodyInvalid } }
+)
 
-export const Session = Type.Object({ token: Token, userId: Type.Integer(), nickname: Type.String() },
-  { title: 'Session', description: 'A new session.', examples: [aliceHere] })
+export const Session = Type.Object(
+  { token: Token, userId: Type.Integer(), nickname: Type.String() },
+  { title: 'Session', description: 'A new session.', examples: [aliceHere] }
+)
 
-export const ActiveSession = Type.Object({
-  id: Type.String({ description: 'Not the token, and of no use to find it.' }),
-  createdAt: Type.String({ format: 'date-time' }),
-  lastSeenAt: Type.String({ format: 'date-time', description: 'To about a minute.' }),
-  current: Type.Boolean({ description: 'The session that asks.' })
-}, { title: 'ActiveSession' })
+export const ActiveSession = Type.Object(
+  {
+    id: Type.String({ description: 'Not the token, and of no use to find it.' }),
+    createdAt: Type.String({ format: 'date-time' }),
+    lastSeenAt: Type.String({ format: 'date-time', description: 'To about a minute.' }),
+    current: Type.Boolean({ description: 'The session that asks.' })
+  },
+  { title: 'ActiveSession' }
+)
 export type ActiveSession = Static<typeof ActiveSession>
 
 export const SessionList = Type.Array(ActiveSession, {
-  title: 'SessionList', description: 'The one that was used last comes first.',
-  examples: [[{ id: 'Yb0fXk3mJ2d9QvW7sLz1Pg', createdAt: '2026-01-31T12:00:00.000Z', lastSeenAt: '2026-01-31T12:30:00.000Z', current: true }]]
+  title: 'SessionList',
+  description: 'The one that was used last comes first.',
+  examples: [
+    [
+      {
+        id: 'Yb0fXk3mJ2d9QvW7sLz1Pg',
+        createdAt: '2026-01-31T12:00:00.000Z',
+        lastSeenAt: '2026-01-31T12:30:00.000Z',
+        current: true
+      }
+    ]
+  ]
 })
 export const SessionId = Type.Object({ id: Type.String() }, { title: 'SessionId' })

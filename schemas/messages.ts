@@ -5,93 +5,135 @@ import { bodyInvalid } from './errors.ts'
 
 const hello = { id: 17, userId: 1, nickname: 'alice', text: 'hello', createdAt: '2026-01-31T12:00:00.000Z' }
 
-export const Message = Type.Object({
-  id: Type.Integer(), userId: Type.Integer(), nickname: Type.String(), text: Type.String(), createdAt: Type.String({ format: 'date-time' })
-}, { title: 'Message', description: 'A message of the room.', examples: [hello] })
+export const Message = Type.Object(
+  {
+    id: Type.Integer(),
+    userId: Type.Integer(),
+    nickname: Type.String(),
+    text: Type.String(),
+    createdAt: Type.String({ format: 'date-time' })
+  },
+  { title: 'Message', description: 'A message of the room.', examples: [hello] }
+)
 export type Message = Static<typeof Message>
 
 /** Sent as the bytes that its serialiser made once, for whoever asks. */
-export const MessageList = Type.Unsafe<Buffer | string>(Type.Array(Message, {
-  title: 'MessageList', description: 'Ascending by id.', examples: [[hello]],
-  headers: {
-    'X-Event-Cursor': Type.Integer({ description: '`since` for the events that follow on this list.' }),
-    Age: Type.Integer({ description: 'The database is away, and this is what was known so many seconds ago.' })
-  }
-}))
+export const MessageList = Type.Unsafe<Buffer | string>(
+  Type.Array(Message, {
+    title: 'MessageList',
+    description: 'Ascending by id.',
+    examples: [[hello]],
+    headers: {
+      'X-Event-Cursor': Type.Integer({ description: '`since` for the events that follow on this list.' }),
+      Age: Type.Integer({
+        description: 'The database is away, and this is what was known so many seconds ago.'
+      })
+    }
+  })
+)
 
 const textMissing = { code: 'text_missing', message: 'message text must be provided' }
 const textInvalid = { code: 'text_invalid', message: 'message text must be a string without NUL' }
 
-export const CreateMessage = Type.Object({
-  text: Type.String({
-    normalize: 'text',
-    minLength: 1,
-    maxLength: 2000,
-    pattern: '^[^\\u0000]*$',
-    visible: true,
-    description: 'Stored without white space around it; its length counts then. At least one character is visible.',
-    errorMessages: {
-      required: textMissing,
-      type: textInvalid,
-      maxLength: { code: 'text_too_long', message: 'message is too long' },
-      pattern: textInvalid,
-      visible: textMissing
-    }
-  })
-}, { title: 'CreateMessage', examples: [{ text: 'hello' }], errorMessages: { type: bodyInvalid } })
+export const CreateMessage = Type.Object(
+  {
+    text: Type.String({
+      normalize: 'text',
+      minLength: 1,
+      maxLength: 2000,
+      pattern: '^[^\\u0000]*$',
+      visible: true,
+      description:
+        'Stored without white space around it; its length counts then. At least one character is visible.',
+      errorMessages: {
+        required: textMissing,
+        type: textInvalid,
+        maxLength: { code: 'text_too_long', message: 'message is too long' },
+        pattern: textInvalid,
+        visible: textMissing
+      }
+    })
+  },
+  { title: 'CreateMessage', examples: [{ text: 'hello' }], errorMessages: { type: bodyInvalid } }
+)
 
 export const EditMessage = CreateMessage
 
 export const PostedMessage = {
-  ...Message, headers: { 'Idempotency-Replayed': Type.Literal('true', { description: 'This message is the one that an earlier request with the same key made.' }) }
+  ...Message,
+  headers: {
+    'Idempotency-Replayed': Type.Literal('true', {
+      description: 'This message is the one that an earlier request with the same key made.'
+    })
+  }
 }
 
-export const PostHeaders = Type.Object({
-  'idempotency-key': Type.Optional(Type.String({
-    pattern: '^[\\x21-\\x7e]{1,64}$',
-    description: 'The same key and text give the same message again, for as long as it lives.',
-    errorMessages: {
-      pattern: { code: 'idempotency_key_invalid', message: 'Idempotency-Key must be 1 to 64 visible ASCII characters' }
-    }
-  }))
-}, { title: 'PostHeaders' })
+export const PostHeaders = Type.Object(
+  {
+    'idempotency-key': Type.Optional(
+      Type.String({
+        pattern: '^[\\x21-\\x7e]{1,64}$',
+        description: 'The same key and text give the same message again, for as long as it lives.',
+        errorMessages: {
+          pattern: {
+            code: 'idempotency_key_invalid',
+            message: 'Idempotency-Key must be 1 to 64 visible ASCII characters'
+          }
+        }
+      })
+    )
+  },
+  { title: 'PostHeaders' }
+)
 
 export const MessageId = Type.Object({ id: Type.Integer() }, { title: 'MessageId' })
 
-export const DeletedMessage = Type.Object({ id: Type.Integer(), status: Type.Literal('deleted') }, { title: 'DeletedMessage', description: 'The message is gone.', examples: [{ id: 17, status: 'deleted' }] })
+export const DeletedMessage = Type.Object(
+  { id: Type.Integer(), status: Type.Literal('deleted') },
+  { title: 'DeletedMessage', description: 'The message is gone.', examples: [{ id: 17, status: 'deleted' }] }
+)
 
 const limitInvalid = { code: 'limit_invalid', message: 'limit must be a positive integer' }
 const waitInvalid = { code: 'wait_invalid', message: 'wait must be an integer from 0 to 25' }
 
 export const MAX_PAGE = 200
-export const PageOfMessages = Type.Object({
-  limit: Type.Integer({
-    minimum: 1,
-    default: 50,
-    description: `Above ${MAX_PAGE} counts as ${MAX_PAGE}.`,
-    errorMessages: { type: limitInvalid, minimum: limitInvalid }
-  }),
-  after_id: Type.Optional(Type.Integer({
-    description: 'The oldest messages after this id.',
-    errorMessages: { type: { code: 'after_id_invalid', message: 'after_id must be an integer' } }
-  })),
-  before_id: Type.Optional(Type.Integer({
-    description: 'The newest messages before this id.',
-    errorMessages: { type: { code: 'before_id_invalid', message: 'before_id must be an integer' } }
-  })),
-  wait: Type.Optional(Type.Integer({
-    minimum: 0,
-    maximum: 25,
-    description: 'Seconds to wait for the first message after after_id, if there is none yet.',
-    errorMessages: { type: waitInvalid, minimum: waitInvalid, maximum: waitInvalid }
-  }))
-}, {
-  title: 'PageOfMessages',
-  not: { required: ['after_id', 'before_id'] },
-  dependencies: { wait: ['after_id'] },
-  errorMessages: {
-    not: { code: 'cursors_combined', message: 'after_id and before_id cannot be combined' },
-    dependencies: { code: 'wait_without_after_id', message: 'wait needs after_id' }
+export const PageOfMessages = Type.Object(
+  {
+    limit: Type.Integer({
+      minimum: 1,
+      default: 50,
+      description: `Above ${MAX_PAGE} counts as ${MAX_PAGE}.`,
+      errorMessages: { type: limitInvalid, minimum: limitInvalid }
+    }),
+    after_id: Type.Optional(
+      Type.Integer({
+        description: 'The oldest messages after this id.',
+        errorMessages: { type: { code: 'after_id_invalid', message: 'after_id must be an integer' } }
+      })
+    ),
+    before_id: Type.Optional(
+      Type.Integer({
+        description: 'The newest messages before this id.',
+        errorMessages: { type: { code: 'before_id_invalid', message: 'before_id must be an integer' } }
+      })
+    ),
+    wait: Type.Optional(
+      Type.Integer({
+        minimum: 0,
+        maximum: 25,
+        description: 'Seconds to wait for the first message after after_id, if there is none yet.',
+        errorMessages: { type: waitInvalid, minimum: waitInvalid, maximum: waitInvalid }
+      })
+    )
+  },
+  {
+    title: 'PageOfMessages',
+    not: { required: ['after_id', 'before_id'] },
+    dependencies: { wait: ['after_id'] },
+    errorMessages: {
+      not: { code: 'cursors_combined', message: 'after_id and before_id cannot be combined' },
+      dependencies: { code: 'wait_without_after_id', message: 'wait needs after_id' }
+    }
   }
-})
+)
 export type PageOfMessages = Static<typeof PageOfMessages>

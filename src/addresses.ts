@@ -7,12 +7,14 @@ import { StartError } from './start.ts'
 import { splitList } from './text.ts'
 
 /** Where an engine listens: on a host and port, or on a Unix domain socket. */
-export type Address = { host: string, port: number } | { path: string }
+export type Address = { host: string; port: number } | { path: string }
 
 /** What a URL says of PostgreSQL, in the options of `pg`; `host` may be the folder of its sockets. */
-export type PostgresTarget = ClientConfig & { host: string, port: number }
+export type PostgresTarget = ClientConfig & { host: string; port: number }
 
-/** How to connect to one Redis, in the options of `ioredis`: to a host and port, or to the socket at `path`. */
+/**
+ * How to connect to one Redis, in the options of `ioredis`: to a host and port, or to the socket at `path`.
+ */
 export interface RedisTarget {
   host?: string
   port?: number
@@ -26,7 +28,7 @@ export interface RedisTarget {
 }
 
 /** An address as a person writes it. */
-export function formatAddress (address: Address): string {
+export function formatAddress(address: Address): string {
   if ('path' in address) return address.path
   return `${isIPv6(address.host) ? `[${address.host}]` : address.host}:${address.port}`
 }
@@ -34,7 +36,7 @@ export function formatAddress (address: Address): string {
 /** An IPv6 address as sockets take it, whether or not it is written as in a URL. */
 export const withoutBrackets = (host: string) => host.replace(/^\[(.*)\]$/, '$1')
 
-function toPort (text: string | null | undefined, usual: number): number {
+function toPort(text: string | null | undefined, usual: number): number {
   const port = text ? Number(text) : usual
   if (!Number.isInteger(port) || port < 1 || port > 65535) throw new RangeError('There is no such port.')
   return port
@@ -45,24 +47,32 @@ function toPort (text: string | null | undefined, usual: number): number {
  * @throws {StartError} where a certificate that it names cannot be read
  * @throws {Error} where it leads nowhere
  */
-export function parsePostgresUrl (text: string): PostgresTarget {
+export function parsePostgresUrl(text: string): PostgresTarget {
   if (!/^postgres(ql)?:\/\//i.test(text)) throw new Error('It is not a URL of PostgreSQL.')
   let parsed: ReturnType<typeof parse>
   try {
     parsed = parse(text)
   } catch (error) {
-    if (error instanceof Error && 'syscall' in error) throw new StartError(`POSTGRES_URL names a file that cannot be read: ${error.message}`, { cause: error })
+    if (error instanceof Error && 'syscall' in error) {
+      throw new StartError(`POSTGRES_URL names a file that cannot be read: ${error.message}`, {
+        cause: error
+      })
+    }
     throw error
   }
   if (!parsed.host) throw new Error('It has no host.')
-  return { ...toClientConfig({ ...parsed, port: null }), host: withoutBrackets(parsed.host), port: toPort(parsed.port, 5432) }
+  return {
+    ...toClientConfig({ ...parsed, port: null }),
+    host: withoutBrackets(parsed.host),
+    port: toPort(parsed.port, 5432)
+  }
 }
 
 /**
  * Reads a URL of Redis: https://www.iana.org/assignments/uri-schemes/prov/redis
  * @throws {Error} where it leads nowhere
  */
-export function parseRedisUrl (text: string): RedisTarget & { host: string, port: number } {
+export function parseRedisUrl(text: string): RedisTarget & { host: string; port: number } {
   const { protocol, username, password, hostname, port, pathname, searchParams } = new URL(text)
   if (protocol !== 'redis:' && protocol !== 'rediss:') throw new Error('It is not a URL of Redis.')
   if (hostname === '') throw new Error('It has no host.')
@@ -81,7 +91,7 @@ export function parseRedisUrl (text: string): RedisTarget & { host: string, port
 }
 
 /** Reads `host:port` with commas between. @throws {Error} where one of them leads nowhere */
-export function parseNodes (text: string): { host: string, port: number }[] {
+export function parseNodes(text: string): { host: string; port: number }[] {
   return splitList(text).map((entry) => {
     if (!/^[^/@]+:\d+$/.test(entry)) throw new Error('It is not a host and a port.')
     const { host, port } = parseRedisUrl(`redis://${entry}`)
@@ -89,29 +99,47 @@ export function parseNodes (text: string): { host: string, port: number }[] {
   })
 }
 
-/** How to connect to PostgreSQL. What the URL says nothing of is as the other variables say, but for its port. */
-export function postgresTarget ({
-  POSTGRES_URL: url, POSTGRES_HOST: host = '', POSTGRES_PORT: port, POSTGRES_DB: database, POSTGRES_USER: user, POSTGRES_PASSWORD: password
+/**
+ * How to connect to PostgreSQL. What the URL says nothing of is as the other variables say, but for its port.
+ */
+export function postgresTarget({
+  POSTGRES_URL: url,
+  POSTGRES_HOST: host = '',
+  POSTGRES_PORT: port,
+  POSTGRES_DB: database,
+  POSTGRES_USER: user,
+  POSTGRES_PASSWORD: password
 }: Config): PostgresTarget {
   if (url === undefined) return { host: withoutBrackets(host), port, database, user, password }
   const target = parsePostgresUrl(url)
-  return { ...target, database: target.database || database, user: target.user || user, password: target.password || password }
+  return {
+    ...target,
+    database: target.database || database,
+    user: target.user || user,
+    password: target.password || password
+  }
 }
 
-export function postgresAddress (config: Config): Address {
+export function postgresAddress(config: Config): Address {
   const { host, port } = postgresTarget(config)
   return host.startsWith('/') ? { path: join(host, `.s.PGSQL.${port}`) } : { host, port }
 }
 
 /** How to connect to Redis, where neither Sentinels nor a cluster are configured. */
-export function redisTarget ({ REDIS_URL: url, REDIS_HOST: host = '', REDIS_PORT: port, REDIS_DB: db, REDIS_PASSWORD: password }: Config): RedisTarget {
+export function redisTarget({
+  REDIS_URL: url,
+  REDIS_HOST: host = '',
+  REDIS_PORT: port,
+  REDIS_DB: db,
+  REDIS_PASSWORD: password
+}: Config): RedisTarget {
   if (url !== undefined) return parseRedisUrl(url)
   const at = host.startsWith('/') ? { path: host } : { host: withoutBrackets(host), port }
   return { ...at, db, ...(password !== undefined && { password }) }
 }
 
 /** Where Redis is; of several addresses one is enough. */
-export function redisAddresses (config: Config): Address[] {
+export function redisAddresses(config: Config): Address[] {
   const nodes = config.REDIS_CLUSTER_NODES ?? config.REDIS_SENTINELS
   if (nodes !== undefined) return parseNodes(nodes)
   const { path, host = '', port = 6379 } = redisTarget(config)

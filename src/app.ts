@@ -37,11 +37,11 @@ import webRoutes from './routes/web.ts'
 import { requestLogger } from './tracing.ts'
 
 /**
- * Builds the whole service as in production, not yet listening; while it becomes ready it waits for both engines and migrates the
- * database.
+ * Builds the whole service as in production, not yet listening; while it becomes ready it waits for both
+ * engines and migrates the database.
  * @param signal gives up waiting, and `ready` rejects with the signal's reason
  */
-export function buildApp (config: Config, logger: FastifyBaseLogger, signal?: AbortSignal): FastifyInstance {
+export function buildApp(config: Config, logger: FastifyBaseLogger, signal?: AbortSignal): FastifyInstance {
   const logController = new RequestLog()
   const connections = new Connections(config.MAX_CONNECTIONS)
   const app = Fastify({
@@ -54,22 +54,28 @@ export function buildApp (config: Config, logger: FastifyBaseLogger, signal?: Ab
     pluginTimeout: 0,
     return503OnClosing: false,
     routerOptions: { ignoreDuplicateSlashes: true, ignoreTrailingSlash: true, querystringParser: parseQuery },
-    serverFactory: (handle) => connections.createServer({
-      keepAliveTimeout: 72_000,
-      // The whole request within 10 s: Node wants both limits, and looks at them every 30 s unless told otherwise.
-      requestTimeout: 10_000,
-      headersTimeout: 10_000,
-      connectionsCheckingInterval: 1000,
-      // Left to the rules of HTTP below, because Node would answer without a body.
-      requireHostHeader: false
-    }, handle),
+    serverFactory: (handle) =>
+      connections.createServer(
+        {
+          keepAliveTimeout: 72_000,
+          // The whole request within 10 s: Node wants both limits, and looks at them every 30 s unless told
+          // otherwise.
+          requestTimeout: 10_000,
+          headersTimeout: 10_000,
+          connectionsCheckingInterval: 1000,
+          // Left to the rules of HTTP below, because Node would answer without a body.
+          requireHostHeader: false
+        },
+        handle
+      ),
     frameworkErrors: (error, request, reply) => {
       answerError(error, request, reply.headers(HEADERS))
       logController.requestCompleted(undefined, request, reply)
     }
   })
   app.setErrorHandler(answerError)
-  // A serialiser is compiled when it is first used, because most of the declared answers never are, errors and 405 among them.
+  // A serialiser is compiled when it is first used, because most of the declared answers never are, errors
+  // and 405 among them.
   app.setSerializerCompiler(({ schema }) => {
     let serialize: ((data: unknown) => string) | undefined
     return (data) => (serialize ??= fastJson(schema as object))(data)
@@ -101,13 +107,17 @@ export function buildApp (config: Config, logger: FastifyBaseLogger, signal?: Ab
   app.register(healthRoutes)
   app.register(eventRoutes)
   app.register(metricsRoutes)
-  if (config.WEB_CLIENT === 'on') app.register(webRoutes) // outside as well: the page itself says that the service is busy
+  // Outside as well: the page itself says that the service is busy.
+  if (config.WEB_CLIENT === 'on') app.register(webRoutes)
   app.register(async (app) => {
-    // A process that is late for everything refuses some of it at once. Its health, its metrics and its streams are not asked.
+    // A process that is late for everything refuses some of it at once. Its health, its metrics and its
+    // streams are not asked.
     await app.register(underPressure, {
       maxEventLoopDelay: config.MAX_EVENT_LOOP_DELAY,
       // Infinity: there was no measurement, after a single long pause, as at the start.
-      pressureHandler: async (_request, _reply, _type, delay) => { if (delay !== Infinity) throw new Busy() }
+      pressureHandler: async (_request, _reply, _type, delay) => {
+        if (delay !== Infinity) throw new Busy()
+      }
     })
     app.register(accountRoutes, { config })
     app.register(sessionRoutes)

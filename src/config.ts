@@ -5,17 +5,22 @@ import { parseNodes, parsePostgresUrl, parseRedisUrl } from './addresses.ts'
 import { StartError } from './start.ts'
 import { splitList } from './text.ts'
 
-const Whole = (minimum: number, maximum: number, value: number) => Type.Integer({ minimum, maximum, default: value })
+const Whole = (minimum: number, maximum: number, value: number) =>
+  Type.Integer({ minimum, maximum, default: value })
 const OneOf = <Choice extends string>(value: Choice, ...others: Choice[]) =>
   Type.Unsafe<Choice>(Type.String({ enum: [value, ...others], default: value }))
 
-// `10.0.0.1, 172.16.0.0/12, fd00::/8`; a network of everybody (`/0`) would let every client choose its own address.
-FormatRegistry.Set('addresses', (text) => splitList(text).every((entry) => {
-  const [, address = '', bits] = /^([^/]*)(?:\/([1-9]\d{0,2}))?$/.exec(entry) ?? []
-  return isIP(address) !== 0 && Number(bits ?? 1) <= (isIP(address) === 4 ? 32 : 128)
-}))
+// `10.0.0.1, 172.16.0.0/12, fd00::/8`; a network of everybody (`/0`) would let every client choose its own
+// address.
+FormatRegistry.Set('addresses', (text) =>
+  splitList(text).every((entry) => {
+    const [, address = '', bits] = /^([^/]*)(?:\/([1-9]\d{0,2}))?$/.exec(entry) ?? []
+    return isIP(address) !== 0 && Number(bits ?? 1) <= (isIP(address) === 4 ? 32 : 128)
+  })
+)
 
-const isUrl = (text: string, ...schemes: string[]) => URL.canParse(text) && schemes.includes(new URL(text).protocol) && new URL(text).hostname !== ''
+const isUrl = (text: string, ...schemes: string[]) =>
+  URL.canParse(text) && schemes.includes(new URL(text).protocol) && new URL(text).hostname !== ''
 /** A format of what a parser takes. */
 const parsedBy = (parse: (text: string) => unknown) => (text: string) => {
   try {
@@ -29,23 +34,41 @@ const parsedBy = (parse: (text: string) => unknown) => (text: string) => {
 FormatRegistry.Set('postgres-url', parsedBy(parsePostgresUrl))
 FormatRegistry.Set('redis-url', parsedBy(parseRedisUrl))
 FormatRegistry.Set('url', (text) => isUrl(text, 'http:', 'https:'))
-FormatRegistry.Set('origins', (text) => splitList(text).every((entry) => isUrl(entry, 'http:', 'https:') && new URL(entry).origin === entry))
+FormatRegistry.Set('origins', (text) =>
+  splitList(text).every((entry) => isUrl(entry, 'http:', 'https:') && new URL(entry).origin === entry)
+)
 FormatRegistry.Set('nodes', parsedBy(parseNodes))
 const Nodes = Type.String({ format: 'nodes', description: 'host:port, with commas between' })
 
-/** The environment: each variable with its legal values and its default. An empty variable counts as unset. */
+/**
+ * The environment: each variable with its legal values and its default. An empty variable counts as unset.
+ */
 export const Config = Type.Object({
-  HTTP_HOST: Type.Optional(Type.String()), // unset: all addresses, or loopback where both engines are embedded
+  // Unset: all addresses, or loopback where both engines are embedded.
+  HTTP_HOST: Type.Optional(Type.String()),
   HTTP_PORT: Whole(0, 65535, 8080), // 0: a free one
   POSTGRES_HOST: Type.Optional(Type.String()), // unset: the embedded PostgreSQL
-  POSTGRES_URL: Type.Optional(Type.String({ format: 'postgres-url', description: 'postgres://user:password@host:port/database' })), // before the others
+  POSTGRES_URL: Type.Optional(
+    Type.String({ format: 'postgres-url', description: 'postgres://user:password@host:port/database' })
+  ), // before the others
   POSTGRES_PORT: Whole(1, 65535, 5432),
-  POSTGRES_DB: Type.String({ default: 'chat' }), POSTGRES_USER: Type.String({ default: 'chat' }), POSTGRES_PASSWORD: Type.String({ default: 'chat' }),
+  POSTGRES_DB: Type.String({ default: 'chat' }),
+  POSTGRES_USER: Type.String({ default: 'chat' }),
+  POSTGRES_PASSWORD: Type.String({ default: 'chat' }),
   POSTGRES_POOL: Whole(1, 1000, 10), // connections, per process
   REDIS_HOST: Type.Optional(Type.String()), // unset: the embedded session store
-  REDIS_PORT: Whole(1, 65535, 6379), REDIS_PASSWORD: Type.Optional(Type.String()), REDIS_DB: Whole(0, 1_000_000, 0),
-  REDIS_URL: Type.Optional(Type.String({ format: 'redis-url', description: 'redis://user:password@host:port/db (rediss:// for TLS)' })),
-  REDIS_SENTINELS: Type.Optional(Nodes), REDIS_SENTINEL_NAME: Type.String({ default: 'mymaster' }), REDIS_SENTINEL_PASSWORD: Type.Optional(Type.String()),
+  REDIS_PORT: Whole(1, 65535, 6379),
+  REDIS_PASSWORD: Type.Optional(Type.String()),
+  REDIS_DB: Whole(0, 1_000_000, 0),
+  REDIS_URL: Type.Optional(
+    Type.String({
+      format: 'redis-url',
+      description: 'redis://user:password@host:port/db (rediss:// for TLS)'
+    })
+  ),
+  REDIS_SENTINELS: Type.Optional(Nodes),
+  REDIS_SENTINEL_NAME: Type.String({ default: 'mymaster' }),
+  REDIS_SENTINEL_PASSWORD: Type.Optional(Type.String()),
   REDIS_CLUSTER_NODES: Type.Optional(Nodes), // some of them are enough
   LOG_LEVEL: OneOf('info', 'trace', 'debug', 'warn', 'error', 'fatal', 'silent'),
   MIGRATE: OneOf('on', 'own', 'off', 'only'), // own: all but the tables of Django; only: and then end
@@ -53,8 +76,18 @@ export const Config = Type.Object({
   BCRYPT_COST: Whole(4, 16, 10),
   PASSWORD_MIN_LENGTH: Whole(1, 72, 8), // code points
   RATE_LIMIT: OneOf('on', 'off'),
-  TRUST_PROXY: Type.Optional(Type.String({ format: 'addresses', description: 'addresses or networks such as 10.0.0.0/8, with commas between' })),
-  CORS_ORIGIN: Type.Optional(Type.String({ format: 'origins', description: 'origins such as https://chat.example, with commas between' })),
+  TRUST_PROXY: Type.Optional(
+    Type.String({
+      format: 'addresses',
+      description: 'addresses or networks such as 10.0.0.0/8, with commas between'
+    })
+  ),
+  CORS_ORIGIN: Type.Optional(
+    Type.String({
+      format: 'origins',
+      description: 'origins such as https://chat.example, with commas between'
+    })
+  ),
   MAX_CONNECTIONS: Whole(1, 1_000_000, 20_000), // open at once, per process
   MAX_EVENT_LOOP_DELAY: Whole(10, 60_000, 500), // milliseconds, the mean over a second
   SHUTDOWN_DELAY: Whole(0, 20, 0), // seconds that SIGTERM leaves to those who send clients here
@@ -62,31 +95,44 @@ export const Config = Type.Object({
   MAX_STREAMS_PER_ADDRESS: Whole(1, 1_000_000, 2000),
   MAX_LONG_POLLS: Whole(0, 1_000_000, 10_000), // requests that wait for a message, per process
   MAX_LONG_POLLS_PER_ADDRESS: Whole(1, 1_000_000, 2000),
-  RETENTION_DAYS: Type.Optional(Type.Integer({ minimum: 1, maximum: 36_500 })), // unset: messages are kept for ever
+  // Unset: messages are kept for ever.
+  RETENTION_DAYS: Type.Optional(Type.Integer({ minimum: 1, maximum: 36_500 })),
   EVENT_RETENTION_HOURS: Whole(1, 100_000, 72),
-  OTEL_EXPORTER_OTLP_ENDPOINT: Type.Optional(Type.String({ format: 'url', description: 'a URL such as http://collector:4318' })), // unset: no traces
+  OTEL_EXPORTER_OTLP_ENDPOINT: Type.Optional(
+    Type.String({ format: 'url', description: 'a URL such as http://collector:4318' })
+  ), // unset: no traces
   WEB_CLIENT: OneOf('on', 'off'),
   DATA_DIR: Type.String({ default: '.data' })
 })
 export type Config = Static<typeof Config>
 
 /** What leads to an engine elsewhere; where none of it is set, the engine is embedded. */
-export const engineVariables = { postgres: ['POSTGRES_HOST', 'POSTGRES_URL'], redis: ['REDIS_HOST', 'REDIS_URL', 'REDIS_SENTINELS', 'REDIS_CLUSTER_NODES'] } as const
-export const isExternal = (engine: keyof typeof engineVariables, settings: Partial<Record<keyof Config, unknown>>) => engineVariables[engine].some((name) => settings[name])
+export const engineVariables = {
+  postgres: ['POSTGRES_HOST', 'POSTGRES_URL'],
+  redis: ['REDIS_HOST', 'REDIS_URL', 'REDIS_SENTINELS', 'REDIS_CLUSTER_NODES']
+} as const
+export const isExternal = (
+  engine: keyof typeof engineVariables,
+  settings: Partial<Record<keyof Config, unknown>>
+) => engineVariables[engine].some((name) => settings[name])
 
 /**
  * Reads the configuration from an environment.
  * @throws {StartError} for the first variable with an illegal value, naming it and its legal values
  */
-export function loadConfig (env: NodeJS.ProcessEnv): Config {
+export function loadConfig(env: NodeJS.ProcessEnv): Config {
   const config: Record<string, unknown> = {}
   for (const [name, schema] of Object.entries<TSchema>(Config.properties)) {
     const text = env[name]
     const number = schema.type === 'integer' && /^\d{1,15}$/.test(text ?? '') ? Number(text) : undefined
     const value = number ?? ((schema.enum ? text?.toLowerCase() : text) || schema.default)
     if (text && (!Value.Check(schema, value) || (schema.enum && !schema.enum.includes(value)))) {
-      const legal = schema.enum ? `one of ${schema.enum.join(', ')}` : schema.description ?? `a whole number from ${schema.minimum} to ${schema.maximum}`
-      throw new StartError(`${name} must be ${legal}, ${name.endsWith('_URL') ? 'and is not' : `not ${JSON.stringify(text.slice(0, 80))}`}`) // a URL may hold a password
+      const legal = schema.enum
+        ? `one of ${schema.enum.join(', ')}`
+        : (schema.description ?? `a whole number from ${schema.minimum} to ${schema.maximum}`)
+      throw new StartError(
+        `${name} must be ${legal}, ${name.endsWith('_URL') ? 'and is not' : `not ${JSON.stringify(text.slice(0, 80))}`}`
+      ) // a URL may hold a password
     }
     if (value !== undefined) config[name] = value
   }

@@ -9,23 +9,37 @@ const errorJson = fastJson(ErrorAnswer)
 
 // What Fastify and Node refuse before a handler sees it, by their codes.
 const refusals: Record<string, new () => errors.ClientError> = {
-  FST_ERR_BAD_URL: errors.InvalidUrl, FST_ERR_CTP_INVALID_CONTENT_LENGTH: errors.InvalidHttp,
-  FST_ERR_CTP_BODY_TOO_LARGE: errors.BodyTooLarge, FST_ERR_CTP_INVALID_JSON_BODY: errors.InvalidJson,
-  HPE_HEADER_OVERFLOW: errors.HeadersTooLarge, ERR_HTTP_REQUEST_TIMEOUT: errors.RequestTimeout
+  FST_ERR_BAD_URL: errors.InvalidUrl,
+  FST_ERR_CTP_INVALID_CONTENT_LENGTH: errors.InvalidHttp,
+  FST_ERR_CTP_BODY_TOO_LARGE: errors.BodyTooLarge,
+  FST_ERR_CTP_INVALID_JSON_BODY: errors.InvalidJson,
+  HPE_HEADER_OVERFLOW: errors.HeadersTooLarge,
+  ERR_HTTP_REQUEST_TIMEOUT: errors.RequestTimeout
 }
 
-function visible (error: FastifyError): Pick<errors.ClientError, 'statusCode' | 'code' | 'message'> {
+function visible(error: FastifyError): Pick<errors.ClientError, 'statusCode' | 'code' | 'message'> {
   if (error instanceof errors.ClientError) return error
   const isTheirs = error.statusCode !== undefined && error.statusCode < 500
   return new (refusals[error.code] ?? (isTheirs ? errors.InvalidHttp : errors.InternalError))()
 }
 
-/** An error as the log may hold it: no more, because the detail of a database error quotes rows, and with them password hashes. */
-const loggable = ({ name, code, message, stack, cause }: FastifyError): object =>
-  ({ type: name, code, message, stack, ...(cause instanceof Error && { cause: loggable(cause as FastifyError) }) })
+/**
+ * An error as the log may hold it: no more, because the detail of a database error quotes rows, and with them
+ * password hashes.
+ */
+const loggable = ({ name, code, message, stack, cause }: FastifyError): object => ({
+  type: name,
+  code,
+  message,
+  stack,
+  ...(cause instanceof Error && { cause: loggable(cause as FastifyError) })
+})
 
-/** Answers every error in one shape; what no client should see becomes `internal_error`, and the log says what it was. */
-export function answerError (error: FastifyError, request: FastifyRequest, reply: FastifyReply): void {
+/**
+ * Answers every error in one shape; what no client should see becomes `internal_error`, and the log says what
+ * it was.
+ */
+export function answerError(error: FastifyError, request: FastifyRequest, reply: FastifyReply): void {
   const { statusCode, code, message } = visible(error)
   if (statusCode >= 500) request.log.error({ requestId: request.id, error: loggable(error) }, message)
   if (statusCode === 401) reply.header('www-authenticate', 'Bearer')
@@ -33,12 +47,14 @@ export function answerError (error: FastifyError, request: FastifyRequest, reply
   const isTemporary = statusCode === 503 || statusCode === 429
   if (isTemporary && !reply.hasHeader('retry-after')) reply.header('retry-after', 1) // seconds
   const answer: ErrorAnswer = { error: message, code, requestId: request.id }
-  reply.code(statusCode).headers({ 'x-request-id': request.id, 'content-type': 'application/json; charset=utf-8' })
+  reply
+    .code(statusCode)
+    .headers({ 'x-request-id': request.id, 'content-type': 'application/json; charset=utf-8' })
     .send(errorJson(answer))
 }
 
 /** The answer to bytes that never became a request, because they are no HTTP, too many, or too late. */
-export function clientErrorResponse ({ code: reason }: NodeJS.ErrnoException): string {
+export function clientErrorResponse({ code: reason }: NodeJS.ErrnoException): string {
   const { statusCode, code, message } = new (refusals[reason ?? ''] ?? errors.InvalidHttp)()
   const answer: ErrorAnswer = { error: message, code, requestId: requestId() }
   const body = errorJson(answer)

@@ -8,19 +8,20 @@ export abstract class ClientError extends Error {
   abstract readonly code: string
 }
 
-const define = <Status extends number>(status: Status, code: string, sentence: string) => class extends ClientError {
-  readonly statusCode = status
-  readonly code = code
-  constructor (options?: ErrorOptions) {
-    super(sentence, options)
+const define = <Status extends number>(status: Status, code: string, sentence: string) =>
+  class extends ClientError {
+    readonly statusCode = status
+    readonly code = code
+    constructor(options?: ErrorOptions) {
+      super(sentence, options)
+    }
   }
-}
 
 /** A value that the schema of a route refuses, in the words of the schema's keyword `errorMessages`. */
 export class ValidationFailed extends ClientError {
   readonly statusCode = 400
   readonly code: string
-  constructor ({ code, message }: ValidationMessage) {
+  constructor({ code, message }: ValidationMessage) {
     super(message)
     this.code = code
   }
@@ -30,7 +31,7 @@ export class ValidationFailed extends ClientError {
 export const validationFailures = (...schemas: TSchema[]) =>
   [...new Set(schemas.flatMap(messagesOf))].map(({ code, message }) => define(400, code, message))
 
-function messagesOf ({ errorMessages = {}, properties = {} }: TSchema): ValidationMessage[] {
+function messagesOf({ errorMessages = {}, properties = {} }: TSchema): ValidationMessage[] {
   return [
     ...Object.values<ValidationMessage>(errorMessages),
     ...Object.values<TSchema>(properties).flatMap(messagesOf)
@@ -41,7 +42,11 @@ export const InvalidJson = define(400, 'invalid_json', 'invalid JSON payload')
 export const InvalidUrl = define(400, 'invalid_url', 'request URL is not valid')
 export const InvalidHttp = define(400, 'invalid_http', 'request is not valid HTTP')
 export const AuthorizationMissing = define(401, 'authorization_missing', 'authorization header is missing')
-export const AuthorizationMalformed = define(401, 'authorization_malformed', "authorization header must be in the format 'Bearer <token>'")
+export const AuthorizationMalformed = define(
+  401,
+  'authorization_malformed',
+  "authorization header must be in the format 'Bearer <token>'"
+)
 export const SessionNotFound = define(401, 'session_not_found', 'session not found')
 export const UserNotFound = define(401, 'user_not_found', 'user not found')
 export const InvalidCredentials = define(401, 'invalid_credentials', 'invalid credentials')
@@ -51,14 +56,30 @@ export const MessageNotFound = define(404, 'message_not_found', 'message not fou
 export const MethodNotAllowed = define(405, 'method_not_allowed', 'method not allowed')
 export const RequestTimeout = define(408, 'request_timeout', 'request took too long to arrive')
 export const NicknameTaken = define(409, 'nickname_taken', 'nickname is already taken')
-export const NicknameTooSimilar = define(409, 'nickname_too_similar', 'nickname is too similar to an existing one')
+export const NicknameTooSimilar = define(
+  409,
+  'nickname_too_similar',
+  'nickname is too similar to an existing one'
+)
 export const BodyTooLarge = define(413, 'body_too_large', 'request body is larger than 64 KiB')
 export const NotJson = define(415, 'not_json', 'request body must be sent as application/json')
 export const EncodedBody = define(415, 'encoded_body', 'request body must be sent without Content-Encoding')
-export const ExpectationFailed = define(417, 'expectation_failed', 'request expects what this service does not know')
-export const IdempotencyKeyReused = define(422, 'idempotency_key_reused', 'Idempotency-Key was used for another text')
+export const ExpectationFailed = define(
+  417,
+  'expectation_failed',
+  'request expects what this service does not know'
+)
+export const IdempotencyKeyReused = define(
+  422,
+  'idempotency_key_reused',
+  'Idempotency-Key was used for another text'
+)
 export const RateLimited = define(429, 'rate_limited', 'that was too often, try again later')
-export const TooManyLongPolls = define(429, 'too_many_long_polls', 'too many requests from your network are waiting')
+export const TooManyLongPolls = define(
+  429,
+  'too_many_long_polls',
+  'too many requests from your network are waiting'
+)
 export const HeadersTooLarge = define(431, 'headers_too_large', 'request headers are too large')
 export const ClientGone = define(499, 'client_gone', 'the client did not wait for the answer')
 export const InternalError = define(500, 'internal_error', 'something went wrong on our side')
@@ -77,14 +98,26 @@ export const tokenFailures = [AuthorizationMissing, AuthorizationMalformed]
 export const sessionFailures = [...tokenFailures, SessionNotFound, UserNotFound]
 export const outages = [DatabaseUnavailable, RedisUnavailable, Busy]
 
-/** Declares the errors that a route can answer, beside those of any route: for each status the schema, with its errors as examples. */
-export function failures<Status extends number> (...known: (new () => ClientError & { statusCode: Status })[]) {
+/**
+ * Declares the errors that a route can answer, beside those of any route: for each status the schema, with
+ * its errors as examples.
+ */
+export function failures<Status extends number>(
+  ...known: (new () => ClientError & { statusCode: Status })[]
+) {
   const answers: Record<number, typeof ErrorAnswer> = {}
   for (const Failure of [...always, ...known]) {
     const { statusCode, code, message } = new Failure()
-    const examples = { ...answers[statusCode]?.['x-examples'], [code]: { value: { error: message, code, requestId: '2b51b0d4-6a9c-4a6e-9a53-0f4f3b0e7a31' } } }
-    answers[statusCode] = { ...ErrorAnswer, 'x-response-description': `${STATUS_CODES[statusCode]}: ${Object.keys(examples).join(', ')}.`, 'x-examples': examples }
+    const examples = {
+      ...answers[statusCode]?.['x-examples'],
+      [code]: { value: { error: message, code, requestId: '2b51b0d4-6a9c-4a6e-9a53-0f4f3b0e7a31' } }
+    }
+    answers[statusCode] = {
+      ...ErrorAnswer,
+      'x-response-description': `${STATUS_CODES[statusCode]}: ${Object.keys(examples).join(', ')}.`,
+      'x-examples': examples
+    }
   }
   // The loop has made one for each of them.
-  return answers as Record<Status | InstanceType<typeof always[number]>['statusCode'], typeof ErrorAnswer>
+  return answers as Record<Status | InstanceType<(typeof always)[number]>['statusCode'], typeof ErrorAnswer>
 }

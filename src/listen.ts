@@ -9,11 +9,12 @@ const LOOPBACK = ['127.0.0.1', '::1']
 const ANY = ['::', '0.0.0.0']
 
 /**
- * Chooses the addresses to listen on: `HTTP_HOST`; without it all of IPv4 and IPv6, or with both engines embedded those of
- * loopback, as for `localhost`. It looks whether that is possible, so that a port in use is known before anything is made.
+ * Chooses the addresses to listen on: `HTTP_HOST`; without it all of IPv4 and IPv6, or with both engines
+ * embedded those of loopback, as for `localhost`. It looks whether that is possible, so that a port in use is
+ * known before anything is made.
  * @throws {StartError} with one sentence
  */
-export async function findHosts (config: Config, probe = tryToListen): Promise<string[]> {
+export async function findHosts(config: Config, probe = tryToListen): Promise<string[]> {
   const { HTTP_HOST: host, HTTP_PORT: port } = config
   const isEmbedded = !isExternal('postgres', config) && !isExternal('redis', config)
   if (host === 'localhost' || (host === undefined && isEmbedded)) return available(LOOPBACK, port, probe)
@@ -21,8 +22,11 @@ export async function findHosts (config: Config, probe = tryToListen): Promise<s
   return (await available(candidates, port, probe)).slice(0, 1)
 }
 
-/** Leaves out the addresses that this machine does not have. @throws {StartError} when it has none, or the port is in use */
-async function available (hosts: string[], port: number, probe: typeof tryToListen): Promise<string[]> {
+/**
+ * Leaves out the addresses that this machine does not have. @throws {StartError} when it has none, or the
+ * port is in use
+ */
+async function available(hosts: string[], port: number, probe: typeof tryToListen): Promise<string[]> {
   const found: string[] = []
   let missing: StartError | undefined
   for (const host of hosts) {
@@ -39,7 +43,7 @@ async function available (hosts: string[], port: number, probe: typeof tryToList
   return found
 }
 
-async function tryToListen (host: string, port: number): Promise<void> {
+async function tryToListen(host: string, port: number): Promise<void> {
   const probe = createServer().listen({ host, port })
   await once(probe, 'listening')
   probe.close()
@@ -47,7 +51,7 @@ async function tryToListen (host: string, port: number): Promise<void> {
 }
 
 /** Says why nothing can listen there, and what to do. */
-export function cannotListen (host: string, port: number, error: NodeJS.ErrnoException): StartError {
+export function cannotListen(host: string, port: number, error: NodeJS.ErrnoException): StartError {
   const sentences: Record<string, string> = {
     EADDRINUSE: `HTTP_PORT ${port} is in use: end the program that listens there, or set HTTP_PORT to another port`,
     EACCES: `HTTP_PORT ${port} may only be used by root: set HTTP_PORT to 1024 or above`,
@@ -56,5 +60,8 @@ export function cannotListen (host: string, port: number, error: NodeJS.ErrnoExc
     ENOTFOUND: `HTTP_HOST ${host} is not a known host name`,
     EAI_AGAIN: `HTTP_HOST ${host} is not a known host name`
   }
-  return new StartError(sentences[error.code ?? ''] ?? `HTTP_HOST or HTTP_PORT cannot be used: ${error.message}`, { cause: error })
+  return new StartError(
+    sentences[error.code ?? ''] ?? `HTTP_HOST or HTTP_PORT cannot be used: ${error.message}`,
+    { cause: error }
+  )
 }

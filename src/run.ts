@@ -11,9 +11,13 @@ import { migrateWhenReady } from './plugins/postgres.ts'
 import { ending, endingAtOnce } from './signals.ts'
 import { StartError, unlessAborted } from './start.ts'
 
-// On a terminal the log is for a person, where the package that does that is installed; everywhere else it is JSON.
+// On a terminal the log is for a person, where the package that does that is installed; everywhere else it is
+// JSON.
 const pretty = process.stdout.isTTY ? await import('pino-pretty').catch(() => undefined) : undefined
-const log = pino({ timestamp: pino.stdTimeFunctions.isoTime }, pretty?.default({ sync: true, ignore: 'pid,hostname' }) ?? pino.destination({ sync: true }))
+const log = pino(
+  { timestamp: pino.stdTimeFunctions.isoTime },
+  pretty?.default({ sync: true, ignore: 'pid,hostname' }) ?? pino.destination({ sync: true })
+)
 
 const SHUTDOWN_TIMEOUT_MS = 25_000
 
@@ -21,8 +25,10 @@ let app: FastifyInstance | undefined
 let engines: Engines | undefined
 let isEnding = false
 
-async function migrateOnly (config: Config): Promise<never> {
-  if (!isExternal('postgres', config)) throw new StartError(`${engineVariables.postgres.join(' or ')} must be set where MIGRATE is only`)
+async function migrateOnly(config: Config): Promise<never> {
+  if (!isExternal('postgres', config)) {
+    throw new StartError(`${engineVariables.postgres.join(' or ')} must be set where MIGRATE is only`)
+  }
   await migrateWhenReady(config, log, ending).catch((error) => {
     if (!ending.aborted) throw error
     log.info(ending.reason.message)
@@ -31,35 +37,45 @@ async function migrateOnly (config: Config): Promise<never> {
   process.exit(0)
 }
 
-/** Starts everything, and resolves when the service listens. @throws {Signalled} when the process is told to end meanwhile */
-async function start (config: Config): Promise<FastifyInstance> {
+/**
+ * Starts everything, and resolves when the service listens. @throws {Signalled} when the process is told to
+ * end meanwhile
+ */
+async function start(config: Config): Promise<FastifyInstance> {
   const hosts = await findHosts(config)
   engines = await startEngines(config, log, ending)
   app = buildApp({ ...config, ...engines.settings }, log, ending)
   await unlessAborted(ending, app.ready())
-  const port = await unlessAborted(ending, app.listenOn(hosts, config.HTTP_PORT)).catch((error: NodeJS.ErrnoException) => {
-    const isAddress = error.syscall === 'listen' || error.syscall === 'getaddrinfo'
-    throw isAddress ? cannotListen(hosts.join(), config.HTTP_PORT, error) : error
-  })
+  const port = await unlessAborted(ending, app.listenOn(hosts, config.HTTP_PORT)).catch(
+    (error: NodeJS.ErrnoException) => {
+      const isAddress = error.syscall === 'listen' || error.syscall === 'getaddrinfo'
+      throw isAddress ? cannotListen(hosts.join(), config.HTTP_PORT, error) : error
+    }
+  )
   const [host = ''] = hosts
   const url = `http://${formatAddress({ host: host === '::' || host === '0.0.0.0' ? '127.0.0.1' : host, port })}`
-  log.info(`the chat is ready at ${url}; ${config.WEB_CLIENT === 'on' ? 'open it in a browser, or ' : ''}join it by: curl -H 'content-type: application/json' ` +
-    `-d '{"nickname":"alice","password":"correct horse"}' ${url}/api/register`)
+  log.info(
+    `the chat is ready at ${url}; ${config.WEB_CLIENT === 'on' ? 'open it in a browser, or ' : ''}join it by: curl -H 'content-type: application/json' ` +
+      `-d '{"nickname":"alice","password":"correct horse"}' ${url}/api/register`
+  )
   return app
 }
 
-const limitShutdown = () => setTimeout(() => {
-  log.error(`graceful shutdown took longer than ${SHUTDOWN_TIMEOUT_MS / 1000} s: ending at once`)
-  process.exit(1)
-}, SHUTDOWN_TIMEOUT_MS)
+const limitShutdown = () =>
+  setTimeout(() => {
+    log.error(`graceful shutdown took longer than ${SHUTDOWN_TIMEOUT_MS / 1000} s: ending at once`)
+    process.exit(1)
+  }, SHUTDOWN_TIMEOUT_MS)
 
 /** Ends everything that was started, in order, and then the process. */
-async function end (code: number): Promise<never> {
+async function end(code: number): Promise<never> {
   isEnding = true
   if (!ending.aborted) limitShutdown()
   const hasServed = app?.server.listening === true
   // Closing an app that could not start fails for the reason that is known already.
-  await app?.close().catch((err) => { if (hasServed) log.error({ err }, 'graceful shutdown failed') })
+  await app?.close().catch((err) => {
+    if (hasServed) log.error({ err }, 'graceful shutdown failed')
+  })
   await engines?.stop()
   if (!hasServed) engines?.undo()
   process.exit(code)

@@ -1,13 +1,16 @@
 /** The first signal to end, as the reason of `ending`. */
 export class Signalled extends Error {
   readonly signal: NodeJS.Signals
-  constructor (signal: NodeJS.Signals) {
+  constructor(signal: NodeJS.Signals) {
     super(`shutting down after ${signal}`)
     this.signal = signal
   }
 }
 
-/** npm passes on the SIGINT that its child has had from the terminal already, so a signal that follows within this time is the same one. */
+/**
+ * npm passes on the SIGINT that its child has had from the terminal already, so a signal that follows within
+ * this time is the same one.
+ */
 const SAME_SIGNAL_MS = 500
 
 const first = new AbortController()
@@ -15,7 +18,9 @@ const second = new AbortController()
 
 /** Aborted by the first signal that asks the process to end, with a `Signalled` as the reason. */
 export const ending = first.signal
-/** Aborted when a signal comes again later: whoever sends it does not want to wait for a graceful shutdown. */
+/**
+ * Aborted when a signal comes again later: whoever sends it does not want to wait for a graceful shutdown.
+ */
 export const endingAtOnce = second.signal
 
 let firstAt = 0

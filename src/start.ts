@@ -9,11 +9,18 @@ export class StartError extends Error {}
 /**
  * Tries `attempt` until it resolves, with a log line for each failure.
  * @param options.pauseMs between two tries
- * @param options.signal gives up at once, and rejects with the signal's reason; an attempt under way is not waited for
- * @throws {StartError} after that many seconds, with the last reason; or at once, where the attempt throws one
+ * @param options.signal gives up at once, and rejects with the signal's reason; an attempt under way is not
+ * waited for
+ * @throws {StartError} after that many seconds, with the last reason; or at once, where the attempt throws
+ * one
  */
-export async function waitFor<Result> (engine: string, seconds: number, log: Pick<Log, 'warn'>, attempt: () => Promise<Result>,
-  { pauseMs = 500, signal }: { pauseMs?: number, signal?: AbortSignal | undefined } = {}): Promise<Result> {
+export async function waitFor<Result>(
+  engine: string,
+  seconds: number,
+  log: Pick<Log, 'warn'>,
+  attempt: () => Promise<Result>,
+  { pauseMs = 500, signal }: { pauseMs?: number; signal?: AbortSignal | undefined } = {}
+): Promise<Result> {
   const deadline = Date.now() + seconds * 1000
   for (let tries = 1; ; tries++) {
     signal?.throwIfAborted()
@@ -22,8 +29,13 @@ export async function waitFor<Result> (engine: string, seconds: number, log: Pic
     } catch (error) {
       signal?.throwIfAborted()
       if (error instanceof StartError) throw error
-      const reason = error instanceof Error ? error.message || String((error as NodeJS.ErrnoException).code) : String(error)
-      if (Date.now() >= deadline) throw new StartError(`${engine} is not usable after ${seconds} s: ${reason}`)
+      const reason =
+        error instanceof Error
+          ? error.message || String((error as NodeJS.ErrnoException).code)
+          : String(error)
+      if (Date.now() >= deadline) {
+        throw new StartError(`${engine} is not usable after ${seconds} s: ${reason}`)
+      }
       log.warn({ tries, reason }, `waiting for ${engine}`)
       await unlessAborted(signal, sleep(pauseMs))
     }
@@ -31,7 +43,10 @@ export async function waitFor<Result> (engine: string, seconds: number, log: Pic
 }
 
 /** Waits for `work` until the signal is aborted, and then rejects with its reason. */
-export async function unlessAborted<Result> (signal: AbortSignal | undefined, work: PromiseLike<Result>): Promise<Result> {
+export async function unlessAborted<Result>(
+  signal: AbortSignal | undefined,
+  work: PromiseLike<Result>
+): Promise<Result> {
   if (signal === undefined) return work
   let abort = () => {}
   const aborted = new Promise<never>((_resolve, reject) => {

@@ -3,7 +3,12 @@ import { tracingChannel } from 'node:diagnostics_channel'
 import type { IncomingMessage } from 'node:http'
 import { ROOT_CONTEXT, type Span, SpanKind, SpanStatusCode, trace } from '@opentelemetry/api'
 import { OTLPTraceExporter } from '@opentelemetry/exporter-trace-otlp-http'
-import { defaultResource, detectResources, envDetector, resourceFromAttributes } from '@opentelemetry/resources'
+import {
+  defaultResource,
+  detectResources,
+  envDetector,
+  resourceFromAttributes
+} from '@opentelemetry/resources'
 import { BasicTracerProvider, BatchSpanProcessor } from '@opentelemetry/sdk-trace-base'
 import type { FastifyInstance } from 'fastify'
 import { within } from './deadline.ts'
@@ -18,15 +23,17 @@ class Exporter extends OTLPTraceExporter {
   #log: Log
   #isAway = false
 
-  constructor (url: string, log: Log) {
+  constructor(url: string, log: Log) {
     super({ url })
     this.#log = log
   }
 
-  override export (...[spans, done]: Parameters<OTLPTraceExporter['export']>): void {
+  override export(...[spans, done]: Parameters<OTLPTraceExporter['export']>): void {
     super.export(spans, (result) => {
       const isAway = result.error !== undefined
-      if (isAway && !this.#isAway) this.#log.warn(`the collector of traces does not take them: ${result.error?.message}`)
+      if (isAway && !this.#isAway) {
+        this.#log.warn(`the collector of traces does not take them: ${result.error?.message}`)
+      }
       if (!isAway && this.#isAway) this.#log.info('the collector of traces takes them again')
       this.#isAway = isAway
       done(result)
@@ -35,13 +42,15 @@ class Exporter extends OTLPTraceExporter {
 }
 
 /**
- * Makes a span of each request, with spans of its SQL statements and Redis commands below it, and of each batch of messages, with links to those
- * who wait for it, and sends them by OTLP over HTTP. Its other settings are the SDK's own variables (`OTEL_…`). What a client
- * sent is in no span: neither an address, which the pattern of its route stands for, nor a value of a statement, nor a key in Redis, which may
- * hold a token. No more than the class of an error is either, because its words may quote them.
+ * Makes a span of each request, with spans of its SQL statements and Redis commands below it, and of each
+ * batch of messages, with links to those who wait for it, and sends them by OTLP over HTTP. Its other
+ * settings are the SDK's own variables (`OTEL_…`). What a client sent is in no span: neither an address,
+ * which the pattern of its route stands for, nor a value of a statement, nor a key in Redis, which may hold a
+ * token. No more than the class of an error is either, because its words may quote them.
  */
-export function startTelemetry (app: FastifyInstance, endpoint: string): void {
-  const resource = defaultResource().merge(resourceFromAttributes({ 'service.name': 'chat-backend', 'service.version': version }))
+export function startTelemetry(app: FastifyInstance, endpoint: string): void {
+  const resource = defaultResource()
+    .merge(resourceFromAttributes({ 'service.name': 'chat-backend', 'service.version': version }))
     .merge(detectResources({ detectors: [envDetector] }))
   const exporter = new Exporter(`${endpoint.replace(/\/$/, '')}/v1/traces`, app.log)
   const provider = new BasicTracerProvider({ resource, spanProcessors: [new BatchSpanProcessor(exporter)] })
@@ -50,15 +59,23 @@ export function startTelemetry (app: FastifyInstance, endpoint: string): void {
   const spans = new WeakMap<object, Span>()
 
   app.decorate('beginSpan', (request: IncomingMessage): TraceIds => {
-    const { method = '', headers: { traceparent } } = request
+    const {
+      method = '',
+      headers: { traceparent }
+    } = request
     const parent = typeof traceparent === 'string' ? readTraceparent(traceparent) : undefined
     const context = parent ? trace.setSpanContext(ROOT_CONTEXT, { ...parent, isRemote: true }) : ROOT_CONTEXT
-    const span = tracer.startSpan(method, { kind: SpanKind.SERVER, attributes: { 'http.request.method': method } }, context)
+    const span = tracer.startSpan(
+      method,
+      { kind: SpanKind.SERVER, attributes: { 'http.request.method': method } },
+      context
+    )
     spans.set(request, span)
     return span.spanContext()
   })
   app.addHook('onRequest', (request, _reply, done) => active.run(spans.get(request.raw), done))
-  app.addHook('preValidation', (request, _reply, done) => active.run(spans.get(request.raw), done)) // the parts of a body come from elsewhere
+  // The parts of a body come from elsewhere.
+  app.addHook('preValidation', (request, _reply, done) => active.run(spans.get(request.raw), done))
   app.addHook('onResponse', (request, reply, done) => {
     const route = request.routeOptions.url
     const span = spans.get(request.raw)?.setAttribute('http.response.status_code', reply.statusCode)
@@ -70,31 +87,55 @@ export function startTelemetry (app: FastifyInstance, endpoint: string): void {
 
   const nothing = () => {} // The types want all five.
   const ends = {
-    start: nothing, end: nothing, asyncStart: nothing,
+    start: nothing,
+    end: nothing,
+    asyncStart: nothing,
     error: (message: object & { error: unknown }) => {
-      spans.get(message)?.setStatus({ code: SpanStatusCode.ERROR }).setAttribute('error.type', message.error instanceof Error ? message.error.constructor.name : 'unknown')
+      spans
+        .get(message)
+        ?.setStatus({ code: SpanStatusCode.ERROR })
+        .setAttribute(
+          'error.type',
+          message.error instanceof Error ? message.error.constructor.name : 'unknown'
+        )
     },
-    asyncEnd: (message: object) => { spans.get(message)?.end() }
+    asyncEnd: (message: object) => {
+      spans.get(message)?.end()
+    }
   }
 
   /** Makes a span of what a channel tells, below the active one. */
-  function below<Message extends object> (describe: (message: Message) => { name: string, attributes: Record<string, string> }) {
+  function below<Message extends object>(
+    describe: (message: Message) => { name: string; attributes: Record<string, string> }
+  ) {
     return {
       ...ends,
       start: (message: Message) => {
         const parent = active.getStore()
         if (!parent) return
         const { name, attributes } = describe(message)
-        spans.set(message, tracer.startSpan(name, { kind: SpanKind.CLIENT, attributes }, trace.setSpan(ROOT_CONTEXT, parent)))
+        spans.set(
+          message,
+          tracer.startSpan(name, { kind: SpanKind.CLIENT, attributes }, trace.setSpan(ROOT_CONTEXT, parent))
+        )
       }
     }
   }
   const sql = below(({ text }: { text: string }) => {
     const operation = /\w+/.exec(text)?.[0].toUpperCase() ?? 'SQL'
-    return { name: operation, attributes: { 'db.system.name': 'postgresql', 'db.operation.name': operation, 'db.query.text': text.trim() } }
+    return {
+      name: operation,
+      attributes: {
+        'db.system.name': 'postgresql',
+        'db.operation.name': operation,
+        'db.query.text': text.trim()
+      }
+    }
   })
-  const redis = below(({ command }: { command: string }) =>
-    ({ name: command.toUpperCase(), attributes: { 'db.system.name': 'redis', 'db.operation.name': command.toUpperCase() } }))
+  const redis = below(({ command }: { command: string }) => ({
+    name: command.toUpperCase(),
+    attributes: { 'db.system.name': 'redis', 'db.operation.name': command.toUpperCase() }
+  }))
   const redisChannel = tracingChannel<unknown, { command: string }>('ioredis:command')
 
   const note = (post: unknown) => {
@@ -102,9 +143,15 @@ export function startTelemetry (app: FastifyInstance, endpoint: string): void {
     if (span) spans.set(post as object, span)
   }
   const startBatch = (message: { posts: object[] }) => {
-    const links = message.posts.flatMap((post) => spans.get(post) ?? []).map((span) => ({ context: span.spanContext() }))
+    const links = message.posts
+      .flatMap((post) => spans.get(post) ?? [])
+      .map((span) => ({ context: span.spanContext() }))
     if (links.length === 0) return undefined
-    const span = tracer.startSpan('write messages', { links, attributes: { 'chat.batch.messages': message.posts.length } }, ROOT_CONTEXT)
+    const span = tracer.startSpan(
+      'write messages',
+      { links, attributes: { 'chat.batch.messages': message.posts.length } },
+      ROOT_CONTEXT
+    )
     spans.set(message, span)
     return span
   }
@@ -120,6 +167,7 @@ export function startTelemetry (app: FastifyInstance, endpoint: string): void {
     channels.waiting.unsubscribe(note)
     channels.batch.start.unbindStore(active)
     channels.batch.unsubscribe(ends)
-    await within(FLUSH_MS, provider.shutdown()).catch(() => {}) // Nobody waits longer for a collector that is away.
+    // Nobody waits longer for a collector that is away.
+    await within(FLUSH_MS, provider.shutdown()).catch(() => {})
   })
 }

@@ -3,26 +3,49 @@ import type { IncomingMessage } from 'node:http'
 import type { FastifyBaseLogger, FastifyInstance } from 'fastify'
 
 declare module 'fastify' {
-  interface FastifyInstance { beginSpan?: (request: IncomingMessage) => TraceIds }
+  interface FastifyInstance {
+    beginSpan?: (request: IncomingMessage) => TraceIds
+  }
 }
 
 /** A span, and the trace that it belongs to. */
-export interface TraceIds { traceId: string, spanId: string, traceFlags: number }
+export interface TraceIds {
+  traceId: string
+  spanId: string
+  traceFlags: number
+}
 
-/** Reads a header `traceparent` (https://www.w3.org/TR/trace-context/#traceparent-header). @returns undefined when it is not valid */
-export function readTraceparent (header: string): TraceIds | undefined {
-  const [, version, traceId = '', spanId = '', flags = '', more] = /^([\da-f]{2})-([\da-f]{32})-([\da-f]{16})-([\da-f]{2})(-.*)?$/.exec(header) ?? []
-  const isValid = version !== undefined && version !== 'ff' && !(version === '00' && more) && !/^0+$/.test(traceId) && !/^0+$/.test(spanId)
+/**
+ * Reads a header `traceparent` (https://www.w3.org/TR/trace-context/#traceparent-header). @returns undefined
+ * when it is not valid
+ */
+export function readTraceparent(header: string): TraceIds | undefined {
+  const [, version, traceId = '', spanId = '', flags = '', more] =
+    /^([\da-f]{2})-([\da-f]{32})-([\da-f]{16})-([\da-f]{2})(-.*)?$/.exec(header) ?? []
+  const isValid =
+    version !== undefined &&
+    version !== 'ff' &&
+    !(version === '00' && more) &&
+    !/^0+$/.test(traceId) &&
+    !/^0+$/.test(spanId)
   return isValid ? { traceId, spanId, traceFlags: parseInt(flags, 16) } : undefined
 }
 
 /**
- * The logger of a request: with the ids of its span where spans are made, else with those that its caller sent. Without either it is
- * the logger of all, because one of its own would cost more than all hooks together; whoever logs of a request names it.
+ * The logger of a request: with the ids of its span where spans are made, else with those that its caller
+ * sent. Without either it is the logger of all, because one of its own would cost more than all hooks
+ * together; whoever logs of a request names it.
  */
-export function requestLogger (this: FastifyInstance, logger: FastifyBaseLogger, _bindings: object, _options: object, request: IncomingMessage): FastifyBaseLogger {
+export function requestLogger(
+  this: FastifyInstance,
+  logger: FastifyBaseLogger,
+  _bindings: object,
+  _options: object,
+  request: IncomingMessage
+): FastifyBaseLogger {
   const { traceparent } = request.headers
-  const trace = this.beginSpan?.(request) ?? (typeof traceparent === 'string' ? readTraceparent(traceparent) : undefined)
+  const trace =
+    this.beginSpan?.(request) ?? (typeof traceparent === 'string' ? readTraceparent(traceparent) : undefined)
   return trace ? logger.child({ trace_id: trace.traceId, span_id: trace.spanId }) : logger
 }
 
@@ -37,5 +60,8 @@ export const channels = {
 }
 
 /** Does the work, and lets a channel know. */
-export const traced = <Message extends object, Result>(channel: TracingChannel<unknown, Message>, message: Message, work: () => Promise<Result>): Promise<Result> =>
-  channel.hasSubscribers ? channel.tracePromise(work, message) : work()
+export const traced = <Message extends object, Result>(
+  channel: TracingChannel<unknown, Message>,
+  message: Message,
+  work: () => Promise<Result>
+): Promise<Result> => (channel.hasSubscribers ? channel.tracePromise(work, message) : work())

@@ -6,14 +6,14 @@ import { type Address, formatAddress, postgresAddress, redisAddresses } from './
 import { engineVariables, isExternal, loadConfig } from './config.ts'
 import { StartError, waitFor } from './start.ts'
 
-// `node dist/src/wait.js postgres` (or redis) waits, as long as it takes, until something answers where the service itself would
-// connect: for init containers, which have its image and its environment.
+// `node dist/src/wait.js postgres` (or redis) waits, as long as it takes, until something answers where the
+// service itself would connect: for init containers, which have its image and its environment.
 
 const log = pino({ timestamp: pino.stdTimeFunctions.isoTime }, pino.destination({ sync: true }))
 const TIMEOUT_MS = 2000
 const PAUSE_MS = 1000
 
-async function answers (address: Address): Promise<void> {
+async function answers(address: Address): Promise<void> {
   const socket = connect({ ...address, timeout: TIMEOUT_MS })
   socket.on('timeout', () => socket.destroy(new Error(`no answer in ${TIMEOUT_MS / 1000} s`)))
   await once(socket, 'connect')
@@ -22,13 +22,23 @@ async function answers (address: Address): Promise<void> {
 
 try {
   const [, , engine = ''] = process.argv
-  if (engine !== 'postgres' && engine !== 'redis') throw new StartError(`wait.js waits for postgres or redis, not for ${engine}`)
+  if (engine !== 'postgres' && engine !== 'redis') {
+    throw new StartError(`wait.js waits for postgres or redis, not for ${engine}`)
+  }
   const config = loadConfig(process.env)
   if (!isExternal(engine, config)) throw new StartError(`${engineVariables[engine].join(' or ')} must be set`)
   const addresses = engine === 'postgres' ? [postgresAddress(config)] : redisAddresses(config)
   const what = `${engine === 'postgres' ? 'PostgreSQL' : 'Redis'} at ${addresses.map(formatAddress).join(' or ')}`
-  await waitFor(what, Infinity, log, () => Promise.any(addresses.map(answers)).catch((error: AggregateError) => { throw error.errors[0] }),
-    { pauseMs: PAUSE_MS, signal: ending })
+  await waitFor(
+    what,
+    Infinity,
+    log,
+    () =>
+      Promise.any(addresses.map(answers)).catch((error: AggregateError) => {
+        throw error.errors[0]
+      }),
+    { pauseMs: PAUSE_MS, signal: ending }
+  )
   log.info(`${what} answers`)
   process.exit(0)
 } catch (error) {

@@ -12,11 +12,17 @@ import { waitUntil } from './helpers/raw.ts'
 import { ask, checkout, externalEngines, folder, startServer } from './helpers/server.ts'
 
 /** Passes everything on to an engine, from another kind of address. @returns the port, if it has one */
-async function relay (t: Test, from: ListenOptions, port: number): Promise<number | undefined> {
+async function relay(t: Test, from: ListenOptions, port: number): Promise<number | undefined> {
   const server = createServer((client) => {
     const engine = connect(port, '127.0.0.1')
-    client.on('error', () => {}).on('close', () => engine.destroy()).pipe(engine)
-    engine.on('error', () => {}).on('close', () => client.destroy()).pipe(client)
+    client
+      .on('error', () => {})
+      .on('close', () => engine.destroy())
+      .pipe(engine)
+    engine
+      .on('error', () => {})
+      .on('close', () => client.destroy())
+      .pipe(client)
   }).listen(from)
   t.teardown(() => server.close())
   await once(server, 'listening')
@@ -25,38 +31,91 @@ async function relay (t: Test, from: ListenOptions, port: number): Promise<numbe
 }
 
 /** The init container of the chart, with that environment. */
-function wait (t: Test, engine: string, env: Record<string, string>) {
-  const child = spawn('/usr/bin/env', ['-u', 'NODE_OPTIONS', process.execPath, join(checkout, 'dist/src/wait.js'), engine], {
-    env: { PATH: process.env['PATH'], ...env }, stdio: ['ignore', 'pipe', 'inherit'], cwd: '/'
-  })
+function wait(t: Test, engine: string, env: Record<string, string>) {
+  const child = spawn(
+    '/usr/bin/env',
+    ['-u', 'NODE_OPTIONS', process.execPath, join(checkout, 'dist/src/wait.js'), engine],
+    {
+      env: { PATH: process.env['PATH'], ...env },
+      stdio: ['ignore', 'pipe', 'inherit'],
+      cwd: '/'
+    }
+  )
   t.teardown(() => child.kill())
   let printed = ''
-  child.stdout.setEncoding('utf8').on('data', (text) => { printed += text })
-  return { child, printed: () => printed, exited: once(child, 'exit').then(([code, signal]) => code ?? signal) }
+  child.stdout.setEncoding('utf8').on('data', (text) => {
+    printed += text
+  })
+  return {
+    child,
+    printed: () => printed,
+    exited: once(child, 'exit').then(([code, signal]) => code ?? signal)
+  }
 }
 
 t.test('where PostgreSQL is', async (t) => {
   for (const [env, at, as] of [
     [{ POSTGRES_HOST: 'db' }, 'db:5432', 'chat chat chat'],
-    [{ POSTGRES_HOST: 'db', POSTGRES_PORT: '6432', POSTGRES_USER: 'u', POSTGRES_PASSWORD: 'p', POSTGRES_DB: 'd' }, 'db:6432', 'u p d'],
+    [
+      {
+        POSTGRES_HOST: 'db',
+        POSTGRES_PORT: '6432',
+        POSTGRES_USER: 'u',
+        POSTGRES_PASSWORD: 'p',
+        POSTGRES_DB: 'd'
+      },
+      'db:6432',
+      'u p d'
+    ],
     [{ POSTGRES_HOST: 'fd00::1' }, '[fd00::1]:5432', 'chat chat chat'],
     [{ POSTGRES_HOST: '[fd00::1]', POSTGRES_PORT: '6432' }, '[fd00::1]:6432', 'chat chat chat'],
     [{ POSTGRES_HOST: '/var/run/postgresql' }, '/var/run/postgresql/.s.PGSQL.5432', 'chat chat chat'],
-    [{ POSTGRES_HOST: '/var/run/postgresql', POSTGRES_PORT: '5433' }, '/var/run/postgresql/.s.PGSQL.5433', 'chat chat chat'],
+    [
+      { POSTGRES_HOST: '/var/run/postgresql', POSTGRES_PORT: '5433' },
+      '/var/run/postgresql/.s.PGSQL.5433',
+      'chat chat chat'
+    ],
     [{ POSTGRES_URL: 'postgres://u:p@db/d' }, 'db:5432', 'u p d'],
     [{ POSTGRES_URL: 'postgresql://u:p@db:6432/d?sslmode=disable&connect_timeout=3' }, 'db:6432', 'u p d'],
     [{ POSTGRES_URL: 'postgres://u:p@db:/d' }, 'db:5432', 'u p d'],
     [{ POSTGRES_URL: 'postgres://u:p@[fd00::1]/d' }, '[fd00::1]:5432', 'u p d'],
     [{ POSTGRES_URL: 'postgres://u:p@[::1]:5433/d?application_name=x' }, '[::1]:5433', 'u p d'],
     [{ POSTGRES_URL: 'postgres://u:p@10.0.0.1:5433/d' }, '10.0.0.1:5433', 'u p d'],
-    [{ POSTGRES_URL: 'postgres:///d?host=/var/run/postgresql' }, '/var/run/postgresql/.s.PGSQL.5432', 'chat chat d'],
-    [{ POSTGRES_URL: 'postgres:///d?host=/var/run/postgresql&port=5433&user=u&password=p%26' }, '/var/run/postgresql/.s.PGSQL.5433', 'u p& d'],
-    [{ POSTGRES_URL: 'postgres://u:p@/d?host=/var/run/postgresql' }, '/var/run/postgresql/.s.PGSQL.5432', 'u p d'],
-    [{ POSTGRES_URL: 'postgres://u@%2Fvar%2Frun%2Fpostgresql:5433/d' }, '/var/run/postgresql/.s.PGSQL.5433', 'u chat d'],
+    [
+      { POSTGRES_URL: 'postgres:///d?host=/var/run/postgresql' },
+      '/var/run/postgresql/.s.PGSQL.5432',
+      'chat chat d'
+    ],
+    [
+      { POSTGRES_URL: 'postgres:///d?host=/var/run/postgresql&port=5433&user=u&password=p%26' },
+      '/var/run/postgresql/.s.PGSQL.5433',
+      'u p& d'
+    ],
+    [
+      { POSTGRES_URL: 'postgres://u:p@/d?host=/var/run/postgresql' },
+      '/var/run/postgresql/.s.PGSQL.5432',
+      'u p d'
+    ],
+    [
+      { POSTGRES_URL: 'postgres://u@%2Fvar%2Frun%2Fpostgresql:5433/d' },
+      '/var/run/postgresql/.s.PGSQL.5433',
+      'u chat d'
+    ],
     [{ POSTGRES_URL: 'postgres:///?host=%2Frun%2Fpg' }, '/run/pg/.s.PGSQL.5432', 'chat chat chat'],
     [{ POSTGRES_URL: 'postgres:///d?host=fd00::1' }, '[fd00::1]:5432', 'chat chat d'],
     [{ POSTGRES_URL: 'postgres://u%40x:p%3A%2F%3F%23%5B%40%25@db/a%20b' }, 'db:5432', 'u@x p:/?#[@% a b'],
-    [{ POSTGRES_URL: 'postgres://db', POSTGRES_USER: 'u', POSTGRES_PASSWORD: 'p', POSTGRES_DB: 'd', POSTGRES_HOST: 'other', POSTGRES_PORT: '1' }, 'db:5432', 'u p d']
+    [
+      {
+        POSTGRES_URL: 'postgres://db',
+        POSTGRES_USER: 'u',
+        POSTGRES_PASSWORD: 'p',
+        POSTGRES_DB: 'd',
+        POSTGRES_HOST: 'other',
+        POSTGRES_PORT: '1'
+      },
+      'db:5432',
+      'u p d'
+    ]
   ] as [Record<string, string>, string, string][]) {
     const config = loadConfig(env)
     t.equal(formatAddress(postgresAddress(config)), at, JSON.stringify(env))
@@ -85,15 +144,43 @@ t.test('where Redis is', async (t) => {
 
 t.test('a URL that leads nowhere ends the start with one line, and without its password', async (t) => {
   for (const [name, url] of [
-    ...['postgres://', 'postgres:///chat', 'postgres://chat:secret@/chat', 'postgres://chat:secret@db:0/chat', 'postgres://chat:secret@db:70000/chat', 'postgres:///chat?host=&password=secret',
-      'postgres:///chat?host=db&port=secret', 'postgres://chat:secret@[::1/chat', 'mysql://chat:secret@db/chat', '/var/run/postgresql chat'].map((url) => ['POSTGRES_URL', url]),
-    ...['redis://', 'redis:///1', 'redis://:secret@redis:0', 'redis://:secret@redis/one', 'redis://:secret@redis/-1', 'redis://:secret%zz@redis', 'redis://:secret@[::1', 'http://:secret@redis'].map((url) => ['REDIS_URL', url])
+    ...[
+      'postgres://',
+      'postgres:///chat',
+      'postgres://chat:secret@/chat',
+      'postgres://chat:secret@db:0/chat',
+      'postgres://chat:secret@db:70000/chat',
+      'postgres:///chat?host=&password=secret',
+      'postgres:///chat?host=db&port=secret',
+      'postgres://chat:secret@[::1/chat',
+      'mysql://chat:secret@db/chat',
+      '/var/run/postgresql chat'
+    ].map((url) => ['POSTGRES_URL', url]),
+    ...[
+      'redis://',
+      'redis:///1',
+      'redis://:secret@redis:0',
+      'redis://:secret@redis/one',
+      'redis://:secret@redis/-1',
+      'redis://:secret%zz@redis',
+      'redis://:secret@[::1',
+      'http://:secret@redis'
+    ].map((url) => ['REDIS_URL', url])
   ] as [string, string][]) {
-    const message = name === 'POSTGRES_URL' ? 'postgres://user:password@host:port/database' : 'redis://user:password@host:port/db (rediss:// for TLS)'
+    const message =
+      name === 'POSTGRES_URL'
+        ? 'postgres://user:password@host:port/database'
+        : 'redis://user:password@host:port/db (rediss:// for TLS)'
     t.throws(() => loadConfig({ [name]: url }), { message: `${name} must be ${message}, and is not` }, url)
   }
-  t.throws(() => loadConfig({ POSTGRES_URL: 'postgres://u:secret@db/d?sslmode=verify-full&sslrootcert=/no/such/file' }),
-    { message: "POSTGRES_URL names a file that cannot be read: ENOENT: no such file or directory, open '/no/such/file'" })
+  t.throws(
+    () =>
+      loadConfig({ POSTGRES_URL: 'postgres://u:secret@db/d?sslmode=verify-full&sslrootcert=/no/such/file' }),
+    {
+      message:
+        "POSTGRES_URL names a file that cannot be read: ENOENT: no such file or directory, open '/no/such/file'"
+    }
+  )
 })
 
 t.test('the service and its init containers reach the engines at the same addresses', async (t) => {
@@ -109,10 +196,24 @@ t.test('the service and its init containers reach the engines at the same addres
   const account = { POSTGRES_USER: user, POSTGRES_PASSWORD: password, POSTGRES_DB: database }
   const redisAuth = REDIS_PASSWORD === '' ? '' : `:${encodeURIComponent(REDIS_PASSWORD)}@`
   for (const env of [
-    { POSTGRES_URL: `postgres://${user}:${password}@[::1]:${pg6}/${database}`, REDIS_URL: `redis://${redisAuth}[::1]:${redis6}/0` },
-    { POSTGRES_URL: `postgres:///${database}?host=${dir}&user=${user}&password=${password}`, REDIS_HOST: join(dir, 'redis.sock'), REDIS_PASSWORD },
+    {
+      POSTGRES_URL: `postgres://${user}:${password}@[::1]:${pg6}/${database}`,
+      REDIS_URL: `redis://${redisAuth}[::1]:${redis6}/0`
+    },
+    {
+      POSTGRES_URL: `postgres:///${database}?host=${dir}&user=${user}&password=${password}`,
+      REDIS_HOST: join(dir, 'redis.sock'),
+      REDIS_PASSWORD
+    },
     { POSTGRES_HOST: dir, ...account, REDIS_HOST: '[::1]', REDIS_PORT: `${redis6}`, REDIS_PASSWORD },
-    { POSTGRES_HOST: '::1', POSTGRES_PORT: `${pg6}`, ...account, REDIS_HOST: '::1', REDIS_PORT: `${redis6}`, REDIS_PASSWORD }
+    {
+      POSTGRES_HOST: '::1',
+      POSTGRES_PORT: `${pg6}`,
+      ...account,
+      REDIS_HOST: '::1',
+      REDIS_PORT: `${redis6}`,
+      REDIS_PASSWORD
+    }
   ] as Record<string, string>[]) {
     for (const engine of ['postgres', 'redis']) {
       const { exited, printed } = wait(t, engine, env)
@@ -144,7 +245,11 @@ t.test('an init container waits until the engine is there, and can be ended', as
   for (const [engine, env, line] of [
     ['postgres', {}, 'POSTGRES_HOST or POSTGRES_URL must be set'],
     ['redis', {}, 'REDIS_HOST or REDIS_URL or REDIS_SENTINELS or REDIS_CLUSTER_NODES must be set'],
-    ['postgres', { POSTGRES_URL: 'nonsense' }, 'POSTGRES_URL must be postgres://user:password@host:port/database, and is not'],
+    [
+      'postgres',
+      { POSTGRES_URL: 'nonsense' },
+      'POSTGRES_URL must be postgres://user:password@host:port/database, and is not'
+    ],
     ['mysql', {}, 'wait.js waits for postgres or redis, not for mysql']
   ] as const) {
     const { exited, printed } = wait(t, engine, env)

@@ -7,10 +7,14 @@ import { connect } from './helpers/database.ts'
 import { openStream } from './helpers/stream.ts'
 
 /** Sends bytes as they are and resolves to everything that comes back until the other side ends. */
-async function speak (url: string, bytes: string): Promise<string> {
+async function speak(url: string, bytes: string): Promise<string> {
   const socket = dial(Number(new URL(url).port), '127.0.0.1')
   let answer = ''
-  socket.on('data', (data) => { answer += data }).on('error', () => {})
+  socket
+    .on('data', (data) => {
+      answer += data
+    })
+    .on('error', () => {})
   socket.write(bytes)
   await once(socket, 'close')
   return answer
@@ -18,11 +22,29 @@ async function speak (url: string, bytes: string): Promise<string> {
 
 t.test('an unknown address is 404, in the shape of every error', async (t) => {
   const { call } = await startService(t)
-  for (const path of ['/web', '/web/index.html', '/web/tsconfig.json', '/api', '/api/', '/api/messages%2F', '/api/messages/x', '/api/messages//x/', '/api/messages/-1', '/api/Messages', '/api/register/x', '/health', '/..%2f..%2fetc/passwd']) {
+  for (const path of [
+    '/web',
+    '/web/index.html',
+    '/web/tsconfig.json',
+    '/api',
+    '/api/',
+    '/api/messages%2F',
+    '/api/messages/x',
+    '/api/messages//x/',
+    '/api/messages/-1',
+    '/api/Messages',
+    '/api/register/x',
+    '/health',
+    '/..%2f..%2fetc/passwd'
+  ]) {
     const { status, headers, body } = await call('GET', path)
     t.equal(status, 404, path)
     t.equal(headers.get('content-type'), 'application/json; charset=utf-8')
-    t.strictSame(body, { error: 'there is nothing at this address', code: 'not_found', requestId: headers.get('x-request-id') })
+    t.strictSame(body, {
+      error: 'there is nothing at this address',
+      code: 'not_found',
+      requestId: headers.get('x-request-id')
+    })
   }
 })
 
@@ -41,7 +63,9 @@ t.test('a known address with another method is 405 and says what is allowed', as
     ['/health/livez', 'GET, HEAD'],
     ['/health/readyz', 'GET, HEAD']
   ] as const) {
-    for (const method of ['GET', 'POST', 'PUT', 'DELETE', 'PATCH', 'OPTIONS', 'PROPFIND'].filter((method) => !allow.split(', ').includes(method))) {
+    for (const method of ['GET', 'POST', 'PUT', 'DELETE', 'PATCH', 'OPTIONS', 'PROPFIND'].filter(
+      (method) => !allow.split(', ').includes(method)
+    )) {
       const { status, headers, body } = await call(method, path)
       t.equal(status, 405, `${method} ${path}`)
       t.equal(headers.get('allow')?.split(', ').sort().join(', '), allow)
@@ -49,10 +73,17 @@ t.test('a known address with another method is 405 and says what is allowed', as
     }
   }
   for (const raw of ['{', 'x'.repeat(70_000)]) {
-    t.match(await call('PUT', '/api/login', { raw, headers: { 'content-type': 'text/plain' } }), { status: 405 }, 'whatever the body is')
+    t.match(
+      await call('PUT', '/api/login', { raw, headers: { 'content-type': 'text/plain' } }),
+      { status: 405 },
+      'whatever the body is'
+    )
     t.match(await call('POST', '/nowhere', { raw }), { status: 404 }, 'and so is 404')
   }
-  t.match(await speak(url, 'TRACE /api/messages HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n'), /^HTTP\/1\.1 405 /)
+  t.match(
+    await speak(url, 'TRACE /api/messages HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n'),
+    /^HTTP\/1\.1 405 /
+  )
 })
 
 t.test('duplicate and trailing slashes in a path are ignored, and none in a query', async (t) => {
@@ -61,11 +92,32 @@ t.test('duplicate and trailing slashes in a path are ignored, and none in a quer
   const { id } = await post(token, 'hello')
   // Not by `call`, whose URL parser may tidy the path before it is sent.
   const send = async (method: 'GET' | 'HEAD' | 'PATCH' | 'DELETE' | 'PUT', url: string, payload?: object) => {
-    const { statusCode, headers, body } = await app.inject({ method, url, headers: { authorization: `Bearer ${token}` }, ...(payload && { payload }) })
+    const { statusCode, headers, body } = await app.inject({
+      method,
+      url,
+      headers: { authorization: `Bearer ${token}` },
+      ...(payload && { payload })
+    })
     return { statusCode, headers, body }
   }
-  for (const path of ['/api/messages', '/health/livez', '/health/readyz', '/api/events', '/api/sessions', '/metrics', '/', '/web/main.js', '/api/openapi.json']) {
-    const spellings = [`${path}/`, `${path}//`, `/${path}`, path.replaceAll('/', '//'), `${path.replaceAll('/', '///')}/`]
+  for (const path of [
+    '/api/messages',
+    '/health/livez',
+    '/health/readyz',
+    '/api/events',
+    '/api/sessions',
+    '/metrics',
+    '/',
+    '/web/main.js',
+    '/api/openapi.json'
+  ]) {
+    const spellings = [
+      `${path}/`,
+      `${path}//`,
+      `/${path}`,
+      path.replaceAll('/', '//'),
+      `${path.replaceAll('/', '///')}/`
+    ]
     for (const url of spellings) t.equal((await send('GET', url)).statusCode, 200, url)
   }
   for (const url of ['//api///messages/?limit=1', '/api/messages//?limit=1']) {
@@ -73,10 +125,18 @@ t.test('duplicate and trailing slashes in a path are ignored, and none in a quer
     t.match(await send('HEAD', url), { statusCode: 200, body: '' }, url)
   }
   t.match(await send('GET', '//api//messages//?limit=//1'), { statusCode: 400 }, 'a query stays as it is')
-  t.match(await send('PATCH', `/api//messages/${id}/`, { text: 'http://x//' }), { statusCode: 200, body: /http:\/\/x\/\// })
-  t.match(await send('PUT', `//api/messages/${id}//`), { statusCode: 405, headers: { allow: 'PATCH, DELETE' } })
+  t.match(await send('PATCH', `/api//messages/${id}/`, { text: 'http://x//' }), {
+    statusCode: 200,
+    body: /http:\/\/x\/\//
+  })
+  t.match(await send('PUT', `//api/messages/${id}//`), {
+    statusCode: 405,
+    headers: { allow: 'PATCH, DELETE' }
+  })
   t.match(await send('HEAD', '/api//login/'), { statusCode: 405, headers: { allow: 'POST' } })
-  for (const url of ['//nowhere/', '/api//', '/api/messages//x/', '/web/']) t.match(await send('GET', url), { statusCode: 404 }, url)
+  for (const url of ['//nowhere/', '/api//', '/api/messages//x/', '/web/']) {
+    t.match(await send('GET', url), { statusCode: 404 }, url)
+  }
   t.match(await send('DELETE', `//api/messages//${id}//`), { statusCode: 200, body: /"deleted"/ })
   t.match(await call('GET', '//api///messages/'), { status: 200, body: [] }, 'and over the wire')
 })
@@ -84,7 +144,8 @@ t.test('duplicate and trailing slashes in a path are ignored, and none in a quer
 t.test('a body that is no JSON object', async (t) => {
   const { call, register } = await startService(t)
   const { token } = await register()
-  const post = (raw: string, type = 'application/json') => call('POST', '/api/messages', { token, raw, headers: { 'content-type': type } })
+  const post = (raw: string, type = 'application/json') =>
+    call('POST', '/api/messages', { token, raw, headers: { 'content-type': type } })
 
   for (const [raw, error, code] of [
     ['{"text":', 'invalid JSON payload', 'invalid_json'],
@@ -118,54 +179,133 @@ t.test('a body that is no JSON object', async (t) => {
   }
   t.equal(({} as { admin?: boolean }).admin, undefined, 'nothing was polluted')
 
-  for (const type of ['text/plain', 'application/x-www-form-urlencoded', 'multipart/form-data; boundary=x', 'application/xml', 'nonsense', 'application/jsonx']) {
-    t.match(await post('{"text":"x"}', type), { status: 415, body: { error: 'request body must be sent as application/json', code: 'not_json' } }, type)
+  for (const type of [
+    'text/plain',
+    'application/x-www-form-urlencoded',
+    'multipart/form-data; boundary=x',
+    'application/xml',
+    'nonsense',
+    'application/jsonx'
+  ]) {
+    t.match(
+      await post('{"text":"x"}', type),
+      { status: 415, body: { error: 'request body must be sent as application/json', code: 'not_json' } },
+      type
+    )
   }
   t.equal((await post('{"text":"x"}', 'application/json; charset=utf-8')).status, 201)
   for (const raw of ['{"text":"x"}', '\x1f\x8b\x08']) {
-    const { status, headers, body } = await call('POST', '/api/messages', { token, raw, headers: { 'content-encoding': 'gzip' } })
-    t.match({ status, body }, { status: 415, body: { error: 'request body must be sent without Content-Encoding', code: 'encoded_body' } })
+    const { status, headers, body } = await call('POST', '/api/messages', {
+      token,
+      raw,
+      headers: { 'content-encoding': 'gzip' }
+    })
+    t.match(
+      { status, body },
+      {
+        status: 415,
+        body: { error: 'request body must be sent without Content-Encoding', code: 'encoded_body' }
+      }
+    )
     t.equal(headers.get('accept-encoding'), 'identity')
   }
-  t.equal((await call('POST', '/api/messages', { token, raw: '{"text":"x"}', headers: { 'content-encoding': 'identity' } })).status, 201)
+  t.equal(
+    (
+      await call('POST', '/api/messages', {
+        token,
+        raw: '{"text":"x"}',
+        headers: { 'content-encoding': 'identity' }
+      })
+    ).status,
+    201
+  )
 
   const padded = (bytes: number) => `{"text":"x","pad":"${'x'.repeat(bytes - 21)}"}`
   t.equal((await post(padded(64 * 1024))).status, 201, '64 KiB')
-  t.match(await post(padded(64 * 1024 + 1)), { status: 413, body: { error: 'request body is larger than 64 KiB', code: 'body_too_large' } })
+  t.match(await post(padded(64 * 1024 + 1)), {
+    status: 413,
+    body: { error: 'request body is larger than 64 KiB', code: 'body_too_large' }
+  })
 })
 
 t.test('a request without a body is taken as one, whatever type it names', async (t) => {
   const { url, register, post } = await startService(t)
   const ask = async (request: string, token: string, headers: string, body = '') => {
-    const answer = await speak(url, `${request} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer ${token}\r\nconnection: close\r\n${headers}\r\n${body}`)
+    const answer = await speak(
+      url,
+      `${request} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer ${token}\r\nconnection: close\r\n${headers}\r\n${body}`
+    )
     const [head = '', json = ''] = answer.split('\r\n\r\n')
     return { status: Number(head.split(' ')[1]), body: json === '' ? undefined : JSON.parse(json) }
   }
   const types = [
-    '', 'content-type:\r\n', ...['application/json', 'application/x-www-form-urlencoded', 'text/plain;charset=utf-8', 'multipart/form-data', 'nonsense', 'a/b/c']
-      .map((type) => `content-type: ${type}\r\n`)
+    '',
+    'content-type:\r\n',
+    ...[
+      'application/json',
+      'application/x-www-form-urlencoded',
+      'text/plain;charset=utf-8',
+      'multipart/form-data',
+      'nonsense',
+      'a/b/c'
+    ].map((type) => `content-type: ${type}\r\n`)
   ]
-  const framings = [['', ''], ['content-length: 0\r\n', ''], ['transfer-encoding: chunked\r\n', '0\r\n\r\n']] as const
+  const framings = [
+    ['', ''],
+    ['content-length: 0\r\n', ''],
+    ['transfer-encoding: chunked\r\n', '0\r\n\r\n']
+  ] as const
   for (const type of types) {
     for (const [framing, body] of framings) {
       const what = `${type}${framing}`.replaceAll('\r\n', ', ')
       const { token } = await register()
       const { id } = await post(token, 'hello')
-      t.match(await ask(`DELETE /api/messages/${id}`, token, type + framing, body), { status: 200, body: { id } }, `DELETE a message with ${what}`)
-      t.match(await ask('DELETE /api/sessions', token, type + framing, body), { status: 204 }, `end other sessions with ${what}`)
-      t.match(await ask('DELETE /api/sessions/none', token, type + framing, body), { status: 404, body: { code: 'session_unknown' } }, `end a session with ${what}`)
+      t.match(
+        await ask(`DELETE /api/messages/${id}`, token, type + framing, body),
+        { status: 200, body: { id } },
+        `DELETE a message with ${what}`
+      )
+      t.match(
+        await ask('DELETE /api/sessions', token, type + framing, body),
+        { status: 204 },
+        `end other sessions with ${what}`
+      )
+      t.match(
+        await ask('DELETE /api/sessions/none', token, type + framing, body),
+        { status: 404, body: { code: 'session_unknown' } },
+        `end a session with ${what}`
+      )
       const missing = await ask('POST /api/messages', token, type + framing, body)
-      t.match(missing, { status: 400, body: { error: (await ask('POST /api/messages', token, '')).body.error } }, `POST a message with ${what}`)
-      t.match(await ask('POST /api/logout', token, type + framing, body), { status: 204 }, `log out with ${what}`)
-      t.match(await ask('POST /api/messages', token, type + framing, body), { status: 401, body: { code: 'session_not_found' } }, 'and the session is over')
+      t.match(
+        missing,
+        { status: 400, body: { error: (await ask('POST /api/messages', token, '')).body.error } },
+        `POST a message with ${what}`
+      )
+      t.match(
+        await ask('POST /api/logout', token, type + framing, body),
+        { status: 204 },
+        `log out with ${what}`
+      )
+      t.match(
+        await ask('POST /api/messages', token, type + framing, body),
+        { status: 401, body: { code: 'session_not_found' } },
+        'and the session is over'
+      )
     }
   }
 
   const { token } = await register()
   for (const type of types.filter((type) => !type.includes('json'))) {
-    for (const [framing, body] of [['content-length: 1\r\n', 'x'], ['transfer-encoding: chunked\r\n', '1\r\nx\r\n0\r\n\r\n']] as const) {
+    for (const [framing, body] of [
+      ['content-length: 1\r\n', 'x'],
+      ['transfer-encoding: chunked\r\n', '1\r\nx\r\n0\r\n\r\n']
+    ] as const) {
       const answer = await ask('POST /api/logout', token, type + framing, body)
-      t.match(answer, { status: 415, body: { code: 'not_json' } }, `but a body is refused with ${`${type}${framing}`.replaceAll('\r\n', ', ')}`)
+      t.match(
+        answer,
+        { status: 415, body: { code: 'not_json' } },
+        `but a body is refused with ${`${type}${framing}`.replaceAll('\r\n', ', ')}`
+      )
     }
   }
 })
@@ -183,38 +323,73 @@ t.test('every answer has a request id: the sane one that was sent, else a new on
     }
     t.equal(ids.size, 5, 'each its own')
   }
-  t.match(await call('GET', '/api/messages/%zz', { headers: { 'x-request-id': 'abc' } }),
-    { status: 400, body: { error: 'request URL is not valid', code: 'invalid_url', requestId: 'abc' } })
+  t.match(await call('GET', '/api/messages/%zz', { headers: { 'x-request-id': 'abc' } }), {
+    status: 400,
+    body: { error: 'request URL is not valid', code: 'invalid_url', requestId: 'abc' }
+  })
 })
 
 t.test('every answer tells a browser that it is data, and no page', async (t) => {
   const { call } = await startService(t)
-  for (const path of ['/health/livez', '/nowhere', '/api/messages?limit=x', '/api/messages/%zz', '/api/messages']) {
+  for (const path of [
+    '/health/livez',
+    '/nowhere',
+    '/api/messages?limit=x',
+    '/api/messages/%zz',
+    '/api/messages'
+  ]) {
     const { headers } = await call('GET', path)
-    for (const [name, value] of Object.entries(HEADERS)) t.equal(headers.get(name), value, `${name} of ${path}`)
+    for (const [name, value] of Object.entries(HEADERS)) {
+      t.equal(headers.get(name), value, `${name} of ${path}`)
+    }
     t.notOk(headers.has('access-control-allow-origin'), 'no other origin may read it')
     t.notOk(headers.has('server') || headers.has('x-powered-by'))
   }
 })
 
-t.test('pages of other origins may use the service where CORS_ORIGIN lists them, and only those', async (t) => {
-  const { call, url } = await startService(t, { CORS_ORIGIN: 'https://chat.example, http://localhost:3000' })
-  const preflight = { 'access-control-request-method': 'POST', 'access-control-request-headers': 'authorization,content-type,idempotency-key' }
-  for (const origin of ['https://chat.example', 'http://localhost:3000']) {
-    const asked = await call('OPTIONS', '/api/messages', { headers: { origin, ...preflight } })
-    t.match({ status: asked.status, allowed: asked.headers.get('access-control-allow-headers') }, { status: 204, allowed: /authorization.*idempotency-key/ })
-    for (const path of ['/api/messages', '/nowhere', '/api/messages?limit=x']) {
-      const { headers } = await call('GET', path, { headers: { origin } })
-      t.equal(headers.get('access-control-allow-origin'), origin, path)
-      t.match(headers.get('access-control-expose-headers'), /x-event-cursor/)
+t.test(
+  'pages of other origins may use the service where CORS_ORIGIN lists them, and only those',
+  async (t) => {
+    const { call, url } = await startService(t, {
+      CORS_ORIGIN: 'https://chat.example, http://localhost:3000'
+    })
+    const preflight = {
+      'access-control-request-method': 'POST',
+      'access-control-request-headers': 'authorization,content-type,idempotency-key'
     }
-    t.equal((await openStream(t, url, '', { origin })).response.headers['access-control-allow-origin'], origin, 'and the events')
+    for (const origin of ['https://chat.example', 'http://localhost:3000']) {
+      const asked = await call('OPTIONS', '/api/messages', { headers: { origin, ...preflight } })
+      t.match(
+        { status: asked.status, allowed: asked.headers.get('access-control-allow-headers') },
+        { status: 204, allowed: /authorization.*idempotency-key/ }
+      )
+      for (const path of ['/api/messages', '/nowhere', '/api/messages?limit=x']) {
+        const { headers } = await call('GET', path, { headers: { origin } })
+        t.equal(headers.get('access-control-allow-origin'), origin, path)
+        t.match(headers.get('access-control-expose-headers'), /x-event-cursor/)
+      }
+      t.equal(
+        (await openStream(t, url, '', { origin })).response.headers['access-control-allow-origin'],
+        origin,
+        'and the events'
+      )
+    }
+    for (const origin of ['https://evil.example', 'https://chat.example.evil.example', 'null']) {
+      t.notOk(
+        (await call('GET', '/api/messages', { headers: { origin } })).headers.has(
+          'access-control-allow-origin'
+        ),
+        origin
+      )
+      t.notOk(
+        (await call('OPTIONS', '/api/messages', { headers: { origin, ...preflight } })).headers.has(
+          'access-control-allow-origin'
+        ),
+        origin
+      )
+    }
   }
-  for (const origin of ['https://evil.example', 'https://chat.example.evil.example', 'null']) {
-    t.notOk((await call('GET', '/api/messages', { headers: { origin } })).headers.has('access-control-allow-origin'), origin)
-    t.notOk((await call('OPTIONS', '/api/messages', { headers: { origin, ...preflight } })).headers.has('access-control-allow-origin'), origin)
-  }
-})
+)
 
 t.test('bytes that are no request are answered in the shape of every error', async (t) => {
   const { url } = await startService(t)
@@ -222,7 +397,11 @@ t.test('bytes that are no request are answered in the shape of every error', asy
     ['NONSENSE\r\n\r\n', 400, 'invalid_http'],
     ['GET / HTTP/1.1\r\nhost: x\r\nbad header\r\n\r\n', 400, 'invalid_http'],
     ['GET /health/livez HTTP/1.1\r\nconnection: close\r\n\r\n', 400, 'invalid_http'],
-    ['GET /health/livez HTTP/1.1\r\nhost: x\r\nexpect: miracles\r\nconnection: close\r\n\r\n', 417, 'expectation_failed'],
+    [
+      'GET /health/livez HTTP/1.1\r\nhost: x\r\nexpect: miracles\r\nconnection: close\r\n\r\n',
+      417,
+      'expectation_failed'
+    ],
     [`GET / HTTP/1.1\r\nhost: x\r\nbig: ${'x'.repeat(40_000)}\r\n\r\n`, 431, 'headers_too_large']
   ] as const) {
     const answer = await speak(url, bytes)
@@ -231,8 +410,17 @@ t.test('bytes that are no request are answered in the shape of every error', asy
     t.match(head, /content-type: application\/json; charset=utf-8/)
     t.match(JSON.parse(body), { error: String, code, requestId: /^[0-9a-f-]{36}$/ })
   }
-  for (const head of ['HTTP/1.0', 'HTTP/1.0\r\nexpect: miracles', 'HTTP/1.1\r\nhost:\r\nconnection: close', 'HTTP/1.1\r\nhost: x\r\nexpect: 100-Continue\r\nconnection: close']) {
-    t.match(await speak(url, `GET /health/livez ${head}\r\n\r\n`), /HTTP\/1\.1 200 OK/, `but ${head} is a request`)
+  for (const head of [
+    'HTTP/1.0',
+    'HTTP/1.0\r\nexpect: miracles',
+    'HTTP/1.1\r\nhost:\r\nconnection: close',
+    'HTTP/1.1\r\nhost: x\r\nexpect: 100-Continue\r\nconnection: close'
+  ]) {
+    t.match(
+      await speak(url, `GET /health/livez ${head}\r\n\r\n`),
+      /HTTP\/1\.1 200 OK/,
+      `but ${head} is a request`
+    )
   }
 })
 
@@ -251,9 +439,22 @@ t.test('a request that does not arrive in 10 s is ended', async (t) => {
 t.test('a fault of ours is 500 and tells nothing about the inside', async (t) => {
   const { call, database, logs } = await startService(t)
   await (await connect(t, database)).query('alter table chat_user rename column nickname to secret_column')
-  const { status, body, headers } = await call('POST', '/api/login', { body: { nickname: 'alice', password: 'correct horse' } })
+  const { status, body, headers } = await call('POST', '/api/login', {
+    body: { nickname: 'alice', password: 'correct horse' }
+  })
   t.equal(status, 500)
-  t.strictSame(body, { error: 'something went wrong on our side', code: 'internal_error', requestId: headers.get('x-request-id') })
+  t.strictSame(body, {
+    error: 'something went wrong on our side',
+    code: 'internal_error',
+    requestId: headers.get('x-request-id')
+  })
   const line = logs.find(({ level }) => level === 50)
-  t.match(line, { requestId: body.requestId, error: { type: 'error', message: /column "nickname" does not exist/, stack: String } }, 'the log tells it')
+  t.match(
+    line,
+    {
+      requestId: body.requestId,
+      error: { type: 'error', message: /column "nickname" does not exist/, stack: String }
+    },
+    'the log tells it'
+  )
 })

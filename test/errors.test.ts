@@ -6,10 +6,14 @@ import { buildApp } from '../src/app.ts'
 import * as errors from '../src/errors.ts'
 import { config, createDatabase } from './helpers/database.ts'
 
-interface InputSchema { route: string, part: 'body' | 'querystring' | 'headers' | 'params', schema: TSchema }
+interface InputSchema {
+  route: string
+  part: 'body' | 'querystring' | 'headers' | 'params'
+  schema: TSchema
+}
 
 /** The schemas of all routes for what comes in. */
-async function inputSchemas (t: Test): Promise<InputSchema[]> {
+async function inputSchemas(t: Test): Promise<InputSchema[]> {
   const app = buildApp({ ...config, POSTGRES_DB: await createDatabase(t) }, pino({ level: 'silent' }))
   t.teardown(() => app.close())
   const schemas: InputSchema[] = []
@@ -24,9 +28,12 @@ async function inputSchemas (t: Test): Promise<InputSchema[]> {
 }
 
 const isErrorClass = (value: unknown): value is new () => errors.ClientError =>
-  typeof value === 'function' && value.prototype instanceof errors.ClientError && value !== errors.ValidationFailed
+  typeof value === 'function' &&
+  value.prototype instanceof errors.ClientError &&
+  value !== errors.ValidationFailed
 
-const row = ({ statusCode, code, message }: errors.ClientError) => `| ${statusCode} | \`${code}\` | ${message} |`
+const row = ({ statusCode, code, message }: errors.ClientError) =>
+  `| ${statusCode} | \`${code}\` | ${message} |`
 
 t.test('docs/api.md lists every error with its status, code and sentence, and no other', async (t) => {
   const schemas = await inputSchemas(t)
@@ -46,7 +53,14 @@ t.test('docs/api.md lists every error with its status, code and sentence, and no
 
 // Keywords that describe, or that refuse nothing; `required` is looked for where the property is.
 const HARMLESS = new Set([
-  'title', 'description', 'examples', 'default', 'normalize', 'errorMessages', 'properties', 'required'
+  'title',
+  'description',
+  'examples',
+  'default',
+  'normalize',
+  'errorMessages',
+  'properties',
+  'required'
 ])
 
 t.test('whatever a schema refuses has a code and a sentence of its own', async (t) => {
@@ -55,8 +69,9 @@ t.test('whatever a schema refuses has a code and a sentence of its own', async (
     for (const [name, value] of [['', schema] as const, ...Object.entries<TSchema>(schema.properties)]) {
       // Only a body has values of other types than text. In a query, text that is no integer stays text.
       const hasTypes = part === 'body' || (part === 'querystring' && name !== '')
-      const keywords = Object.keys(value)
-        .filter((keyword) => !HARMLESS.has(keyword) && (keyword !== 'type' || hasTypes))
+      const keywords = Object.keys(value).filter(
+        (keyword) => !HARMLESS.has(keyword) && (keyword !== 'type' || hasTypes)
+      )
       if (part === 'body' && schema.required?.includes(name)) keywords.push('required')
       for (const keyword of keywords) {
         if (keyword === 'minLength' && value.minLength === 1) continue // The empty string counts as missing.

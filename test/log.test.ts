@@ -18,20 +18,32 @@ t.test('one line for each completed request: method, route, status, duration, re
     const { headers } = await call(method, path)
     while (completed().length === before) await new Promise(setImmediate)
     t.equal(completed().length, before + 1, `${method} ${path}`)
-    t.match(completed().at(-1), { level: 30, method, route, status, durationMs: Number, requestId: headers.get('x-request-id') })
+    t.match(completed().at(-1), {
+      level: 30,
+      method,
+      route,
+      status,
+      durationMs: Number,
+      requestId: headers.get('x-request-id')
+    })
   }
 })
 
 t.test('no line holds a password, a token or an authorization header', async (t) => {
   const { call, logs, database } = await startService(t)
   const password = 'a-password-to-look-for'
-  const { body: { token } } = await call('POST', '/api/register', { body: { nickname: 'alice', password } })
+  const {
+    body: { token }
+  } = await call('POST', '/api/register', { body: { nickname: 'alice', password } })
   await call('POST', '/api/login', { body: { nickname: 'alice', password } })
   await call('POST', '/api/login', { body: { nickname: 'alice', password: `${password}-wrong` } })
   await call('POST', '/api/login', { raw: `{"nickname":"alice","password":"${password}"` })
   await call('POST', '/api/register', { body: { nickname: 'bob', password: password.repeat(5) } })
   await call('POST', '/api/messages', { token, body: { text: 'fine' } })
-  await call('POST', '/api/messages', { headers: { authorization: `Basic ${token}` }, body: { text: 'refused' } })
+  await call('POST', '/api/messages', {
+    headers: { authorization: `Basic ${token}` },
+    body: { text: 'refused' }
+  })
 
   // A row that breaks a constraint: PostgreSQL quotes it whole in the detail of its error, hash included.
   const client = await connect(t, database)
@@ -43,5 +55,7 @@ t.test('no line holds a password, a token or an authorization header', async (t)
 
   const everything = JSON.stringify(logs)
   t.match(everything, 'nobody_else', 'the fault is in the log')
-  for (const secret of [password, token, '$2b$', 'Bearer', 'Basic']) t.notOk(everything.includes(secret), `no ${secret}`)
+  for (const secret of [password, token, '$2b$', 'Bearer', 'Basic']) {
+    t.notOk(everything.includes(secret), `no ${secret}`)
+  }
 })

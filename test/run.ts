@@ -7,18 +7,40 @@ import { pino } from 'pino'
 import { loadConfig } from '../src/config.ts'
 import { startEngines } from '../src/embedded/engines.ts'
 
-// `npm test [-- arguments for tap]`: one PostgreSQL and one Redis for the whole run, those of POSTGRES_HOST and REDIS_HOST
-// where they are set, else the embedded ones. Each test makes a database of its own.
+// `npm test [-- arguments for tap]`: one PostgreSQL and one Redis for the whole run, those of POSTGRES_HOST
+// and REDIS_HOST where they are set, else the embedded ones. Each test makes a database of its own.
 const dataDir = mkdtempSync(join(tmpdir(), 'chat-test-'))
 const config = loadConfig({ ...process.env, DATA_DIR: dataDir })
 const engines = await startEngines(config, pino({ base: null, timestamp: false }))
-const { POSTGRES_HOST, POSTGRES_PORT, POSTGRES_DB, POSTGRES_USER, POSTGRES_PASSWORD, REDIS_HOST, REDIS_PORT, REDIS_PASSWORD, REDIS_DB } =
-  { ...config, ...engines.settings }
-const settings = { POSTGRES_HOST, POSTGRES_PORT, POSTGRES_DB, POSTGRES_USER, POSTGRES_PASSWORD, REDIS_HOST, REDIS_PORT, REDIS_PASSWORD, REDIS_DB }
+const {
+  POSTGRES_HOST,
+  POSTGRES_PORT,
+  POSTGRES_DB,
+  POSTGRES_USER,
+  POSTGRES_PASSWORD,
+  REDIS_HOST,
+  REDIS_PORT,
+  REDIS_PASSWORD,
+  REDIS_DB
+} = { ...config, ...engines.settings }
+const settings = {
+  POSTGRES_HOST,
+  POSTGRES_PORT,
+  POSTGRES_DB,
+  POSTGRES_USER,
+  POSTGRES_PASSWORD,
+  REDIS_HOST,
+  REDIS_PORT,
+  REDIS_PASSWORD,
+  REDIS_DB
+}
 
 const tap = spawn('tap', process.argv.slice(2), {
   stdio: 'inherit',
-  env: { ...process.env, ...Object.fromEntries(Object.entries(settings).map(([name, value]) => [name, `${value ?? ''}`])) }
+  env: {
+    ...process.env,
+    ...Object.fromEntries(Object.entries(settings).map(([name, value]) => [name, `${value ?? ''}`]))
+  }
 })
 process.on('SIGINT', () => {}) // Ctrl-C reaches tap as well, and this process ends after it.
 const [code] = await once(tap, 'exit')

@@ -3,7 +3,16 @@ import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
 import { createDatabase } from './helpers/database.ts'
-import { alice, ask, chat, externalEngines as external, folder, pathWith, startServer, withoutRedis } from './helpers/server.ts'
+import {
+  alice,
+  ask,
+  chat,
+  externalEngines as external,
+  folder,
+  pathWith,
+  startServer,
+  withoutRedis
+} from './helpers/server.ts'
 
 t.test('with engines of its own it embeds none, and either may be embedded alone', async (t) => {
   const POSTGRES_DB = await createDatabase(t)
@@ -13,7 +22,13 @@ t.test('with engines of its own it embeds none, and either may be embedded alone
   t.strictSame(none.enginePorts(), [])
   t.notOk(existsSync(DATA_DIR), 'and writes nothing')
 
-  const onlyStore = startServer(t, { ...external(), REDIS_HOST: '', POSTGRES_DB, DATA_DIR, PATH: pathWith(t, withoutRedis) })
+  const onlyStore = startServer(t, {
+    ...external(),
+    REDIS_HOST: '',
+    POSTGRES_DB,
+    DATA_DIR,
+    PATH: pathWith(t, withoutRedis)
+  })
   t.equal((await ask(await onlyStore.ready, '/api/login', undefined, alice)).status, 200)
   t.equal(onlyStore.enginePorts().length, 1)
   t.match(onlyStore.log.join('\n'), 're-implementation of Redis')
@@ -28,18 +43,41 @@ t.test('a start that cannot be ends with one clear line and code 1', async (t) =
   const taken = new URL(await running.ready).port
   for (const [env, line] of [
     [{ HTTP_PORT: 'http' }, /^HTTP_PORT must be a whole number from 0 to 65535, not "http"$/],
-    [{ HTTP_PORT: taken }, /^HTTP_PORT \d+ is in use: end the program that listens there, or set HTTP_PORT to another port$/],
+    [
+      { HTTP_PORT: taken },
+      /^HTTP_PORT \d+ is in use: end the program that listens there, or set HTTP_PORT to another port$/
+    ],
     [{ HTTP_HOST: '203.0.113.1' }, /^HTTP_HOST 203\.0\.113\.1 is not an address of this machine$/],
-    [{ REDIS_HOST: '', DATA_DIR: '/dev/null/data' }, /^DATA_DIR cannot be used, because \/dev\/null\/data is not a folder: set it to another one$/],
-    [{ POSTGRES_PORT: '9', BOOT_TIMEOUT: '1' }, /^PostgreSQL at 127\.0\.0\.1:9 is not usable after 1 s: connect ECONNREFUSED/],
-    [{ POSTGRES_PASSWORD: 'wrong', BOOT_TIMEOUT: '1' }, /^PostgreSQL at .* is not usable after 1 s: password authentication failed/],
-    [{ REDIS_DB: '999', BOOT_TIMEOUT: '1' }, /^Redis at .* is not usable after 1 s: ERR .*index is out of range/],
-    [{ REDIS_PORT: '9', BOOT_TIMEOUT: '1' }, /^Redis at 127\.0\.0\.1:9 is not usable after 1 s: connect ECONNREFUSED/]
+    [
+      { REDIS_HOST: '', DATA_DIR: '/dev/null/data' },
+      /^DATA_DIR cannot be used, because \/dev\/null\/data is not a folder: set it to another one$/
+    ],
+    [
+      { POSTGRES_PORT: '9', BOOT_TIMEOUT: '1' },
+      /^PostgreSQL at 127\.0\.0\.1:9 is not usable after 1 s: connect ECONNREFUSED/
+    ],
+    [
+      { POSTGRES_PASSWORD: 'wrong', BOOT_TIMEOUT: '1' },
+      /^PostgreSQL at .* is not usable after 1 s: password authentication failed/
+    ],
+    [
+      { REDIS_DB: '999', BOOT_TIMEOUT: '1' },
+      /^Redis at .* is not usable after 1 s: ERR .*index is out of range/
+    ],
+    [
+      { REDIS_PORT: '9', BOOT_TIMEOUT: '1' },
+      /^Redis at 127\.0\.0\.1:9 is not usable after 1 s: connect ECONNREFUSED/
+    ]
   ] as [Record<string, string>, RegExp][]) {
     const server = startServer(t, { ...external(), POSTGRES_DB: await createDatabase(t), ...env })
     t.equal(await server.exited, 1, JSON.stringify(env))
     t.match(server.log.at(-1), line)
-    if (env['BOOT_TIMEOUT']) t.ok(server.log.some((msg) => /^waiting for (PostgreSQL|Redis) at /.test(msg)), 'with a line for each try')
+    if (env['BOOT_TIMEOUT']) {
+      t.ok(
+        server.log.some((msg) => /^waiting for (PostgreSQL|Redis) at /.test(msg)),
+        'with a line for each try'
+      )
+    }
   }
 })
 
@@ -53,16 +91,24 @@ t.test('a service that is stopped while it waits for an engine ends at once', as
 
 t.test('npm run migrate makes the tables and nothing else', async (t) => {
   const POSTGRES_DB = await createDatabase(t)
-  const migrate = (env: Record<string, string>) => spawnSync('npm', ['run', '--silent', 'migrate'], {
-    env: { ...process.env, ...external(), REDIS_HOST: '', POSTGRES_DB, ...env }, encoding: 'utf8'
-  })
+  const migrate = (env: Record<string, string>) =>
+    spawnSync('npm', ['run', '--silent', 'migrate'], {
+      env: { ...process.env, ...external(), REDIS_HOST: '', POSTGRES_DB, ...env },
+      encoding: 'utf8'
+    })
   t.match(migrate({}), { status: 0, stdout: /the database was migrated: 001_[^]*the database is up to date/ })
   const again = migrate({})
   t.match(again, { status: 0, stdout: /the database is up to date/ })
   t.notMatch(again.stdout, /was migrated/)
-  t.match(migrate({ POSTGRES_PORT: '9', BOOT_TIMEOUT: '1' }), { status: 1, stdout: /PostgreSQL at 127\.0\.0\.1:9 is not usable after 1 s/ })
+  t.match(migrate({ POSTGRES_PORT: '9', BOOT_TIMEOUT: '1' }), {
+    status: 1,
+    stdout: /PostgreSQL at 127\.0\.0\.1:9 is not usable after 1 s/
+  })
 
-  t.match(migrate({ POSTGRES_HOST: '' }), { status: 1, stdout: /POSTGRES_HOST or POSTGRES_URL must be set where MIGRATE is only/ })
+  t.match(migrate({ POSTGRES_HOST: '' }), {
+    status: 1,
+    stdout: /POSTGRES_HOST or POSTGRES_URL must be set where MIGRATE is only/
+  })
 
   const server = startServer(t, { ...external(), POSTGRES_DB, MIGRATE: 'off' })
   t.equal((await ask(await server.ready, '/health/readyz')).status, 200)

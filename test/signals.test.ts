@@ -7,12 +7,23 @@ import t from 'tap'
 import { migrations } from '../src/database/migrations.ts'
 import { connect, createDatabase } from './helpers/database.ts'
 import { waitUntil } from './helpers/raw.ts'
-import { checkout, endsPromptly, externalEngines, folder, processesWith, startServer } from './helpers/server.ts'
+import {
+  checkout,
+  endsPromptly,
+  externalEngines,
+  folder,
+  processesWith,
+  startServer
+} from './helpers/server.ts'
 
 t.test('a second signal within half a second is the same one', async (t) => {
   const POSTGRES_DB = await createDatabase(t)
   for (const [first, second, pause] of [
-    ['SIGINT', 'SIGINT', 0], ['SIGINT', 'SIGINT', 5], ['SIGINT', 'SIGTERM', 100], ['SIGTERM', 'SIGTERM', 300], ['SIGHUP', 'SIGINT', 50]
+    ['SIGINT', 'SIGINT', 0],
+    ['SIGINT', 'SIGINT', 5],
+    ['SIGINT', 'SIGTERM', 100],
+    ['SIGTERM', 'SIGTERM', 300],
+    ['SIGHUP', 'SIGINT', 50]
   ] as const) {
     const server = startServer(t, { ...externalEngines(), POSTGRES_DB, SHUTDOWN_DELAY: '1' })
     await server.ready
@@ -37,27 +48,46 @@ t.test('a second signal later on ends the service at once', async (t) => {
   t.equal(server.log.at(-1), 'SIGINT came again: ending at once')
 })
 
-t.test('Ctrl-C in a terminal on `npm start` is one graceful shutdown, although npm passes it on', async (t) => {
-  const DATA_DIR = join(folder(t), 'data')
-  for (let i = 0; i < 6; i++) {
-    // `script` is the terminal: what it reads is typed, and what is shown it prints.
-    const terminal = spawn('script', ['--quiet', '--return', '--command', 'exec env -u NODE_OPTIONS npm start', '/dev/null'], {
-      cwd: checkout,
-      env: { PATH: process.env['PATH'], HOME: process.env['HOME'], HTTP_PORT: '0', BCRYPT_COST: '4', DATA_DIR },
-      stdio: ['pipe', 'pipe', 'inherit']
-    })
-    let shown = ''
-    terminal.stdout.setEncoding('utf8').on('data', (text) => { shown += text })
-    const exited = once(terminal, 'exit')
-    await waitUntil('it is ready', () => shown.includes('the chat is ready at') || terminal.exitCode !== null, 60_000)
-    terminal.stdin.write('\x03')
-    const [code] = await exited
-    t.equal(code, 0, shown)
-    t.match(shown, /shutting down after SIGINT/)
-    t.notMatch(shown, /again|second/)
-    t.strictSame(processesWith(DATA_DIR), [], 'no process is left')
+t.test(
+  'Ctrl-C in a terminal on `npm start` is one graceful shutdown, although npm passes it on',
+  async (t) => {
+    const DATA_DIR = join(folder(t), 'data')
+    for (let i = 0; i < 6; i++) {
+      // `script` is the terminal: what it reads is typed, and what is shown it prints.
+      const terminal = spawn(
+        'script',
+        ['--quiet', '--return', '--command', 'exec env -u NODE_OPTIONS npm start', '/dev/null'],
+        {
+          cwd: checkout,
+          env: {
+            PATH: process.env['PATH'],
+            HOME: process.env['HOME'],
+            HTTP_PORT: '0',
+            BCRYPT_COST: '4',
+            DATA_DIR
+          },
+          stdio: ['pipe', 'pipe', 'inherit']
+        }
+      )
+      let shown = ''
+      terminal.stdout.setEncoding('utf8').on('data', (text) => {
+        shown += text
+      })
+      const exited = once(terminal, 'exit')
+      await waitUntil(
+        'it is ready',
+        () => shown.includes('the chat is ready at') || terminal.exitCode !== null,
+        60_000
+      )
+      terminal.stdin.write('\x03')
+      const [code] = await exited
+      t.equal(code, 0, shown)
+      t.match(shown, /shutting down after SIGINT/)
+      t.notMatch(shown, /again|second/)
+      t.strictSame(processesWith(DATA_DIR), [], 'no process is left')
+    }
   }
-})
+)
 
 t.test('a service that is told to end while it waits for an engine does so at once', async (t) => {
   const silent = createServer(() => {}).listen(0, '127.0.0.1')
@@ -78,22 +108,29 @@ t.test('a service that is told to end while it waits for an engine does so at on
   }
 })
 
-t.test('a service that is told to end while it migrates does so at once, and the next one starts', async (t) => {
-  const POSTGRES_DB = await createDatabase(t)
-  const env = { ...externalEngines(), POSTGRES_DB }
-  const others = await connect(t, POSTGRES_DB)
-  for (const { sql, shared } of migrations) {
-    if (shared) await others.query(sql)
+t.test(
+  'a service that is told to end while it migrates does so at once, and the next one starts',
+  async (t) => {
+    const POSTGRES_DB = await createDatabase(t)
+    const env = { ...externalEngines(), POSTGRES_DB }
+    const others = await connect(t, POSTGRES_DB)
+    for (const { sql, shared } of migrations) {
+      if (shared) await others.query(sql)
+    }
+    await others.query('begin; lock table chat_user')
+    const waiting = async () =>
+      (await others.query("select from pg_locks where not granted and relation = 'chat_user'::regclass"))
+        .rowCount
+    for (const [MIGRATE, code] of [
+      ['on', 0],
+      ['only', 1]
+    ] as const) {
+      const server = startServer(t, { ...env, MIGRATE })
+      await waitUntil('it waits for the table', async () => (await waiting()) === 1)
+      await endsPromptly(t, server, 'SIGTERM', code)
+      await waitUntil('nobody waits for the table any more', async () => (await waiting()) === 0)
+    }
+    await others.query('rollback')
+    t.equal((await fetch(`${await startServer(t, env).ready}/health/readyz`)).status, 200)
   }
-  await others.query('begin; lock table chat_user')
-  const waiting = async () =>
-    (await others.query("select from pg_locks where not granted and relation = 'chat_user'::regclass")).rowCount
-  for (const [MIGRATE, code] of [['on', 0], ['only', 1]] as const) {
-    const server = startServer(t, { ...env, MIGRATE })
-    await waitUntil('it waits for the table', async () => await waiting() === 1)
-    await endsPromptly(t, server, 'SIGTERM', code)
-    await waitUntil('nobody waits for the table any more', async () => await waiting() === 0)
-  }
-  await others.query('rollback')
-  t.equal((await fetch(`${await startServer(t, env).ready}/health/readyz`)).status, 200)
-})
+)

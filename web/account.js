@@ -5,7 +5,7 @@ import { attempt, part, tell } from './page.js'
  * The forms by which one logs in and looks after an account.
  * @param {import('./session.js').Session} session
  */
-export function manageAccount (session) {
+export function manageAccount(session) {
   const entry = part('entry', HTMLFormElement)
   const settings = part('settings', HTMLDialogElement)
   const change = part('change', HTMLFormElement)
@@ -15,21 +15,25 @@ export function manageAccount (session) {
     event.preventDefault()
     const data = new FormData(entry, event.submitter)
     const way = data.get('way') === 'register' ? 'register' : 'login'
-    attempt('notice', async () => {
-      await session.begin(way, `${data.get('nickname')}`, `${data.get('password')}`)
-      entry.reset()
-    }, entry)
+    attempt(
+      'notice',
+      async () => {
+        await session.begin(way, `${data.get('nickname')}`, `${data.get('password')}`)
+        entry.reset()
+      },
+      entry
+    )
   })
   part('logout', HTMLButtonElement).onclick = () => attempt('notice', () => session.end())
 
-  async function showSessions () {
+  async function showSessions() {
     /** @type {import('../schemas/accounts.ts').ActiveSession[]} */
     const sessions = await session.call('GET', 'sessions')
     list.replaceChildren(...sessions.map(makeItem))
   }
 
   /** @param {import('../schemas/accounts.ts').ActiveSession} session */
-  function makeItem ({ id, createdAt, lastSeenAt, current }) {
+  function makeItem({ id, createdAt, lastSeenAt, current }) {
     const since = `${say('since')} ${sayDate(new Date(createdAt), 'moment')}`
     const lastSeen = `${say('lastSeen')} ${sayDate(new Date(lastSeenAt), 'moment')}`
     const item = document.createElement('li')
@@ -37,10 +41,11 @@ export function manageAccount (session) {
     if (current) item.append(makeElement('b', say('thisOne')))
     else {
       const end = makeElement('button', say('end'))
-      end.onclick = () => attempt('settings-notice', async () => {
-        await session.call('DELETE', `sessions/${id}`)
-        await showSessions()
-      })
+      end.onclick = () =>
+        attempt('settings-notice', async () => {
+          await session.call('DELETE', `sessions/${id}`)
+          await showSessions()
+        })
       item.append(end)
     }
     return item
@@ -53,20 +58,25 @@ export function manageAccount (session) {
     settings.showModal()
     attempt('settings-notice', showSessions)
   }
-  part('end-others', HTMLButtonElement).onclick = () => attempt('settings-notice', async () => {
-    await session.call('DELETE', 'sessions')
-    await showSessions()
-  })
+  part('end-others', HTMLButtonElement).onclick = () =>
+    attempt('settings-notice', async () => {
+      await session.call('DELETE', 'sessions')
+      await showSessions()
+    })
   change.onsubmit = (event) => {
     event.preventDefault()
     const data = new FormData(change)
-    attempt('settings-notice', async () => {
-      const body = { currentPassword: data.get('current'), newPassword: data.get('next') }
-      await session.call('PUT', 'password', { body, patienceMs: 20_000 })
-      change.reset()
-      await showSessions()
-      tell(part('settings-notice', HTMLElement), say('passwordChanged'))
-    }, change)
+    attempt(
+      'settings-notice',
+      async () => {
+        const body = { currentPassword: data.get('current'), newPassword: data.get('next') }
+        await session.call('PUT', 'password', { body, patienceMs: 20_000 })
+        change.reset()
+        await showSessions()
+        tell(part('settings-notice', HTMLElement), say('passwordChanged'))
+      },
+      change
+    )
   }
   session.addEventListener('change', () => {
     if (!session.account) settings.close()
@@ -74,7 +84,7 @@ export function manageAccount (session) {
 }
 
 /** @param {string} tag @param {string} text */
-function makeElement (tag, text) {
+function makeElement(tag, text) {
   const element = document.createElement(tag)
   element.textContent = text
   return element

@@ -19,7 +19,7 @@ export class Failure extends Error {
    * @param {string} [code]
    * @param {number} [retryMs] 0: the service did not say when to try again
    */
-  constructor (sentence, status = 0, code = '', retryMs = 0) {
+  constructor(sentence, status = 0, code = '', retryMs = 0) {
     super(sentence)
     this.status = status
     this.retryMs = retryMs
@@ -29,12 +29,12 @@ export class Failure extends Error {
     this.isSessionOver = status === 401 && code !== 'invalid_credentials'
   }
 
-  static unreachable () {
+  static unreachable() {
     return new Failure(say(navigator.onLine ? 'unreachable' : 'offline'))
   }
 
   /** Something else than the service answered. @param {number} [status] */
-  static unexpected (status) {
+  static unexpected(status) {
     return new Failure(status ? `${say('unexpected')} (${status})` : say('unexpected'), status)
   }
 }
@@ -44,7 +44,7 @@ export class Failure extends Error {
  * @param {string} method @param {string} path
  * @param {Omit<Options, 'patienceMs'>} [options] @throws {Failure}
  */
-export async function ask (method, path, { token, body, key, signal } = {}) {
+export async function ask(method, path, { token, body, key, signal } = {}) {
   const request = fetch(`api/${path}`, {
     method,
     headers: {
@@ -68,7 +68,7 @@ export async function ask (method, path, { token, body, key, signal } = {}) {
  * @param {Response} response
  * @returns {number} milliseconds, an hour at most (a timer cannot wait for 25 days); 0: unknown
  */
-function retryAfter (response) {
+function retryAfter(response) {
   const seconds = Number(response.headers.get('retry-after')) || 0
   return Math.min(Math.max(seconds, 0), 3600) * 1000
 }
@@ -78,7 +78,7 @@ function retryAfter (response) {
  * @param {string} method @param {string} path @param {Options} [options]
  * @returns {Promise<{ headers: Headers, body: any }>} @throws {Failure}
  */
-async function askAndRead (method, path, { signal, patienceMs = 10_000, ...options } = {}) {
+async function askAndRead(method, path, { signal, patienceMs = 10_000, ...options } = {}) {
   const silence = new AbortController()
   const giveUp = () => silence.abort()
   let timer = setTimeout(giveUp, patienceMs)
@@ -106,7 +106,7 @@ async function askAndRead (method, path, { signal, patienceMs = 10_000, ...optio
  * The text of a response, part by part. (Not every browser can iterate over a stream.)
  * @param {Response} response
  */
-export async function * textOf ({ body }) {
+export async function* textOf({ body }) {
   if (!body) return
   /** @type {ReadableStreamDefaultReader<string>} */
   const reader = body.pipeThrough(/** @type {*} */ (new TextDecoderStream())).getReader()
@@ -131,7 +131,7 @@ export const call = async (method, path, options) => (await askAndRead(method, p
  * @param {string} query such as `before_id=5` @param {Options} [options]
  * @returns {Promise<{ messages: Message[], cursor: number }>} @throws {Failure}
  */
-export async function readPage (query, options) {
+export async function readPage(query, options) {
   const { headers, body } = await askAndRead('GET', `messages?${query}`, options)
   if (!Array.isArray(body)) throw Failure.unexpected()
   return { messages: body, cursor: Number(headers.get('x-event-cursor')) }

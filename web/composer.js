@@ -24,14 +24,14 @@ const count = (text) => text.length - (text.match(/[\ud800-\udbff][\udc00-\udfff
  * @param {(message: Message, text: string) => Promise<unknown>} save
  * @param {() => Message | undefined} last the message that one probably wants to change
  */
-export function writeMessages (send, save, last) {
+export function writeMessages(send, save, last) {
   const form = part('composer', HTMLFormElement)
   const input = part('text', HTMLTextAreaElement)
   /** @type {Message | undefined} */
   let edited
 
   /** Shows how many characters are left, if they are few. */
-  function check () {
+  function check() {
     if (!edited) tab.save(DRAFT, input.value)
     const left = MAX - count(input.value.trim())
     tell(part('count', HTMLOutputElement), left < WARN_BELOW ? `${left}` : '')
@@ -40,7 +40,7 @@ export function writeMessages (send, save, last) {
   }
 
   /** @param {string} text */
-  function fill (text) {
+  function fill(text) {
     part('editing', HTMLElement).hidden = !edited
     part('send', HTMLButtonElement).textContent = say(edited ? 'save' : 'send')
     input.value = text
@@ -49,7 +49,7 @@ export function writeMessages (send, save, last) {
   }
 
   /** @param {Message} [message] none: a new one */
-  function edit (message) {
+  function edit(message) {
     edited = message
     fill(message?.text ?? tab.load(DRAFT) ?? '')
   }
@@ -78,10 +78,14 @@ export function writeMessages (send, save, last) {
       send(text)
       return fill('')
     }
-    attempt('notice', async () => {
-      await save(message, text)
-      if (edited === message) edit()
-    }, form)
+    attempt(
+      'notice',
+      async () => {
+        await save(message, text)
+        if (edited === message) edit()
+      },
+      form
+    )
   })
   return { edit, focus: () => input.focus() }
 }

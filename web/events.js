@@ -20,7 +20,7 @@ export class EventParser {
    * @returns {(Change | { type: 'reset' })[]} the events that are complete with it
    * @throws {SyntaxError} if one of them is not JSON
    */
-  push (part) {
+  push(part) {
     const lines = part.split('\n')
     lines[0] = this.#rest + lines[0]
     this.#rest = lines.pop() ?? ''
@@ -28,7 +28,7 @@ export class EventParser {
   }
 
   /** @param {string} line */
-  #read (line) {
+  #read(line) {
     const [, field = '', value = ''] = /^(\w*): ?(.*)$/s.exec(line) ?? []
     if (field === 'retry') this.retryMs = Number(value) || 0
     else if (line !== '') this.isOpen = true

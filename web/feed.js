@@ -34,7 +34,7 @@ const isRefusal = (failure) => failure instanceof Failure && failure.isTemporary
  * @param {import('./room.js').Room} room
  * @param {(state: 'connecting' | 'live' | Failure) => void} report is told of each change
  */
-export async function follow (room, report) {
+export async function follow(room, report) {
   let pollUntil = 0
   /** Until then a poll does not wait for news, because the service refused to let one wait. */
   let dontWaitUntil = 0
@@ -44,13 +44,14 @@ export async function follow (room, report) {
   let endPause = () => {}
   const isUnseen = () => hiddenAt > 0 && Date.now() - hiddenAt >= HIDDEN_MS
 
-  const pause = (/** @type {number} */ ms) => new Promise((resolve) => {
-    endPause = () => resolve(undefined)
-    setTimeout(resolve, ms)
-  })
+  const pause = (/** @type {number} */ ms) =>
+    new Promise((resolve) => {
+      endPause = () => resolve(undefined)
+      setTimeout(resolve, ms)
+    })
 
   /** Ends the pause, so that work goes on at once. @param {boolean} isCut ends open requests as well */
-  function goOn (isCut) {
+  function goOn(isCut) {
     endPause()
     if (isCut) interrupt.abort()
   }
@@ -72,8 +73,8 @@ export async function follow (room, report) {
    * Reads the events until the stream ends, one way or the other.
    * @returns {Promise<boolean>} whether it was of any use, or the reason is known why not
    */
-  async function stream () {
-    const { signal } = interrupt = new AbortController()
+  async function stream() {
+    const { signal } = (interrupt = new AbortController())
     const giveUp = () => interrupt.abort(new DOMException('nothing came', 'TimeoutError'))
     let timer = setTimeout(giveUp, FIRST_BYTES_MS)
     const events = new EventParser()
@@ -128,8 +129,8 @@ export async function follow (room, report) {
    * @param {number} seconds to wait for it
    * @returns {Promise<boolean>} whether there was something new @throws {Failure}
    */
-  async function poll (seconds) {
-    const { signal } = interrupt = new AbortController()
+  async function poll(seconds) {
+    const { signal } = (interrupt = new AbortController())
     let count = 0
     for (let round = 0; round < MAX_ROUNDS; round++) {
       const wait = round === 0 ? seconds : 0
@@ -156,7 +157,7 @@ export async function follow (room, report) {
   }
 
   /** Polls in a way that the service allows. @throws {Failure} */
-  async function pollPatiently () {
+  async function pollPatiently() {
     if (Date.now() >= dontWaitUntil) {
       const askedAt = Date.now()
       try {

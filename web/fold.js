@@ -27,7 +27,7 @@ export class Texts {
    * @param {(element: HTMLElement, change: () => void) => void} keepInPlace makes a change while the
    *   element stays where it is
    */
-  constructor (keepInPlace) {
+  constructor(keepInPlace) {
     this.#keepInPlace = keepInPlace
   }
 
@@ -35,15 +35,17 @@ export class Texts {
    * @param {HTMLElement} element of a message @param {number | string} name of the message
    * @param {string} text
    */
-  write (element, name, text) {
+  write(element, name, text) {
     this.#written.set(element, { name, text })
     const shown = shownOf(text, this.#unfolded.get(name))
     const pieces = splitAtLinks(shown, shown.length < text.length)
     const place = within(element, '.text')
     place.id = `message-${name}`
-    place.replaceChildren(...pieces.map((piece, i) => {
-      return i % 2 === 1 && URL.canParse(piece) ? makeLink(piece) : piece
-    }))
+    place.replaceChildren(
+      ...pieces.map((piece, i) => {
+        return i % 2 === 1 && URL.canParse(piece) ? makeLink(piece) : piece
+      })
+    )
     place.classList.toggle('emoji', /^\p{RGI_Emoji}{1,3}$/v.test(text))
 
     const toggle = within(element, '.toggle')
@@ -57,7 +59,7 @@ export class Texts {
    * part of the page, and when they may have got another width.
    * @param {HTMLElement[]} elements of messages that are written
    */
-  fold (elements) {
+  fold(elements) {
     const limit = FOLD_ABOVE_REM * parseFloat(getComputedStyle(document.documentElement).fontSize)
     // First everything is measured, then everything is changed: so it is laid out but once.
     const heights = elements.map((element) => within(element, '.text').offsetHeight)
@@ -66,7 +68,7 @@ export class Texts {
   }
 
   /** @param {HTMLElement} element @param {boolean} isHigh */
-  #setFold (element, isHigh) {
+  #setFold(element, isHigh) {
     const { name = '', text = '' } = this.#written.get(element) ?? {}
     const characters = this.#unfolded.get(name)
     const isFoldable = isHigh || shownOf(text).length < text.length
@@ -86,7 +88,7 @@ export class Texts {
   }
 
   /** @param {HTMLElement} element @param {HTMLElement} toggle */
-  #toggle (element, toggle) {
+  #toggle(element, toggle) {
     const { name = '', text = '' } = this.#written.get(element) ?? {}
     const isUnfolded = this.#unfolded.delete(name)
     if (!isUnfolded) this.#unfolded.set(name, nextStep())
@@ -99,7 +101,7 @@ export class Texts {
   }
 
   /** @param {HTMLElement} element */
-  #showFurther (element) {
+  #showFurther(element) {
     const { name = '', text = '' } = this.#written.get(element) ?? {}
     this.#unfolded.set(name, nextStep(this.#unfolded.get(name)))
     this.#keepInPlace(element, () => {
@@ -111,7 +113,7 @@ export class Texts {
 }
 
 /** @param {string} address */
-function makeLink (address) {
+function makeLink(address) {
   const link = document.createElement('a')
   link.href = address
   link.textContent = address
@@ -121,7 +123,7 @@ function makeLink (address) {
 }
 
 /** The keyboard passes over links that cannot be seen, below the fold. @param {HTMLElement} element */
-function skipHiddenLinks (element) {
+function skipHiddenLinks(element) {
   const body = within(element, '.body')
   const { bottom } = within(element, '.clip').getBoundingClientRect()
   for (const link of body.querySelectorAll('a')) {

@@ -77,12 +77,12 @@ export let language = preferred.find((tag) => tag === 'en' || tag === 'ru') ?? '
 export const say = (key) => texts[key][language === 'ru' ? 1 : 0] ?? key
 
 /** @param {number} count of new messages */
-export function sayNew (count) {
+export function sayNew(count) {
   const category = /** @type {Key} */ (new Intl.PluralRules(language).select(count))
   return `${count} ${say(category)}`
 }
 
-function makeFormatters () {
+function makeFormatters() {
   // In the reader's own variety of the language, because an hour is written in many ways.
   const locale = navigator.languages.find((tag) => tag.startsWith(language)) ?? language
   return {
@@ -94,12 +94,12 @@ function makeFormatters () {
 let formatters = makeFormatters()
 
 /** @param {Date} date @param {keyof typeof formatters} [as] @returns {string} empty for what is no date */
-export function sayDate (date, as = 'time') {
+export function sayDate(date, as = 'time') {
   return Number.isNaN(date.getTime()) ? '' : formatters[as].format(date)
 }
 
 /** @param {Date} date */
-export function sayDay (date) {
+export function sayDay(date) {
   const isDay = (/** @type {number} */ ago) => {
     return date.toDateString() === new Date(Date.now() - ago * 86_400_000).toDateString()
   }
@@ -108,7 +108,7 @@ export function sayDay (date) {
 }
 
 /** Writes the page in the language. @param {'en' | 'ru'} [chosen] */
-export function speak (chosen) {
+export function speak(chosen) {
   if (chosen) {
     language = chosen
     shared.save('language', chosen)

@@ -30,7 +30,7 @@ const HIDDEN_DRAW_MS = 1000
  * @param {import('./session.js').Session} session
  * @param {{ edit: (message: Message) => void, delete: (message: Message) => void }} actions
  */
-export function showList (room, outbox, session, actions) {
+export function showList(room, outbox, session, actions) {
   const top = part('top', HTMLElement)
   const list = part('messages', HTMLOListElement)
   const pending = part('pending', HTMLOListElement)
@@ -54,11 +54,11 @@ export function showList (room, outbox, session, actions) {
 
   const texts = new Texts((element, change) => view.keepInPlace(element, change))
   const view = new View(part('scroller', HTMLElement), list, room, {
-    moved () {
+    moved() {
       drawNews()
       loadNear()
     },
-    resized () {
+    resized() {
       texts.fold([...drawn.values()].map(({ element }) => element))
       texts.fold([...waiting.values()])
     }
@@ -70,18 +70,18 @@ export function showList (room, outbox, session, actions) {
   })
 
   /** Draws what has changed, soon. */
-  function draw () {
+  function draw() {
     frame ||= document.hidden ? window.setTimeout(drawNow, HIDDEN_DRAW_MS) : requestAnimationFrame(drawNow)
   }
 
   /** Draws everything anew, in another language or for another reader. */
-  function redraw () {
+  function redraw() {
     for (const known of drawn.values()) delete known.message
     draw()
   }
 
   /** Goes to the newest message, wherever the view is. */
-  async function toNewest () {
+  async function toNewest() {
     if (room.more.newer) await room.loadNewest().catch(() => {}) // The feed says why.
     if (room.more.newer) return
     drawNow()
@@ -89,7 +89,7 @@ export function showList (room, outbox, session, actions) {
     drawNews()
   }
 
-  function drawNow () {
+  function drawNow() {
     frame = 0
     drawMessages()
     drawWaiting()
@@ -100,7 +100,7 @@ export function showList (room, outbox, session, actions) {
     loadNear()
   }
 
-  function drawMessages () {
+  function drawMessages() {
     const elements = room.messages.map((message, i) => {
       const element = elementOf(message)
       group(element, message, room.messages[i - 1])
@@ -117,14 +117,14 @@ export function showList (room, outbox, session, actions) {
   }
 
   /** @param {Message} message */
-  function elementOf (message) {
+  function elementOf(message) {
     const known = drawn.get(message.id)
     if (known?.message === message) return known.element
     const element = known?.element ?? make('message')
     const isOwn = message.userId === session.account?.userId
     element.classList.toggle('own', isOwn)
     within(element, '.avatar').textContent = [...message.nickname][0]?.toUpperCase() ?? ''
-    within(element, '.avatar').style.setProperty('--hue', `${message.userId * 137 % 360}`)
+    within(element, '.avatar').style.setProperty('--hue', `${(message.userId * 137) % 360}`)
     within(element, '.author').textContent = message.nickname
     within(element, 'time').setAttribute('datetime', message.createdAt)
     within(element, 'time').textContent = sayDate(new Date(message.createdAt))
@@ -137,7 +137,7 @@ export function showList (room, outbox, session, actions) {
     return element
   }
 
-  function drawWaiting () {
+  function drawWaiting() {
     const entries = room.more.newer ? [] : outbox.visible
     const elements = entries.map(({ key, text, failure }) => {
       const known = waiting.get(key)
@@ -162,38 +162,41 @@ export function showList (room, outbox, session, actions) {
   }
 
   /** Says what is new, and where. */
-  function drawNews () {
+  function drawNews() {
     const news = room.arrived.splice(0).filter(({ userId }) => userId !== session.account?.userId)
     unread = room.isFollowing && !document.hidden ? 0 : unread + news.length
     const isAway = !room.isFollowing && room.cursor !== undefined
-    tell(newest, isAway ? unread ? sayNew(unread) : say('newest') : '')
+    tell(newest, isAway ? (unread ? sayNew(unread) : say('newest')) : '')
     document.title = (unread ? `(${unread}) ` : '') + say('title')
     unannounced.push(...news)
     if (unannounced.length > 0) announcing ||= window.setTimeout(announce, ANNOUNCE_MS)
   }
 
-  function announce () {
+  function announce() {
     announcing = 0
     const news = unannounced.splice(0)
-    const lines = news.length > ANNOUNCE_EACH
-      ? [sayNew(news.length)]
-      : news.map(({ nickname, text }) => `${nickname}: ${beginningOf(text, ANNOUNCE_CHARACTERS)}`)
-    part('log', HTMLElement).replaceChildren(...lines.map((line) => {
-      const paragraph = document.createElement('p')
-      paragraph.textContent = line
-      return paragraph
-    }))
+    const lines =
+      news.length > ANNOUNCE_EACH
+        ? [sayNew(news.length)]
+        : news.map(({ nickname, text }) => `${nickname}: ${beginningOf(text, ANNOUNCE_CHARACTERS)}`)
+    part('log', HTMLElement).replaceChildren(
+      ...lines.map((line) => {
+        const paragraph = document.createElement('p')
+        paragraph.textContent = line
+        return paragraph
+      })
+    )
   }
 
   /** Loads more at an end that is near. */
-  function loadNear () {
+  function loadNear() {
     if (Date.now() < loadAgainAt) return
     if (view.above < NEAR_PX && room.more.older) room.loadMore('older').catch(failed)
     else if (view.below < NEAR_PX && room.more.newer) room.loadMore('newer').catch(failed)
   }
 
   /** @param {unknown} failure */
-  function failed (failure) {
+  function failed(failure) {
     if (!(failure instanceof Failure)) throw failure
     const pauseMs = failure.retryMs || LOAD_AGAIN_MS
     loadAgainAt = Date.now() + pauseMs
@@ -210,7 +213,7 @@ export function showList (room, outbox, session, actions) {
  * untouched, so that none loses the focus.
  * @param {HTMLElement} list @param {HTMLElement[]} elements
  */
-function arrange (list, elements) {
+function arrange(list, elements) {
   const wanted = new Set(/** @type {Element[]} */ (elements))
   for (const child of [...list.children]) {
     if (wanted.has(child)) continue
@@ -230,7 +233,7 @@ function arrange (list, elements) {
  * @param {boolean} isAllowed
  * @param {() => void} act
  */
-function showButton (element, name, isAllowed, act) {
+function showButton(element, name, isAllowed, act) {
   const button = within(element, `.${name}`)
   button.hidden = !isAllowed
   button.onclick = act
@@ -240,7 +243,7 @@ function showButton (element, name, isAllowed, act) {
  * Shows what follows from the message before: whether another person speaks, and whether another day begins.
  * @param {HTMLElement} element @param {Message} message @param {Message} [previous]
  */
-function group (element, message, previous) {
+function group(element, message, previous) {
   const date = new Date(message.createdAt)
   const last = new Date(previous?.createdAt ?? 0)
   const isNewDay = date.toDateString() !== last.toDateString()

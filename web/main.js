@@ -18,30 +18,33 @@ const GOOD_NEWS_MS = 4000
 const [DELETION_CHARACTERS, DELETION_LINES] = [1000, 20]
 
 const session = new Session()
-const room = new Room((query) => readPage(query), () => list.draw())
+const room = new Room(
+  (query) => readPage(query),
+  () => list.draw()
+)
 const outbox = new Outbox(session, room, () => list.draw())
 const list = showList(room, outbox, session, { edit: (message) => composer.edit(message), delete: remove })
 const composer = writeMessages(send, change, lastOfMine)
 
 /** @param {string} text */
-function send (text) {
+function send(text) {
   outbox.add(text)
   list.toNewest()
 }
 
 /** @param {Message} message @param {string} text @throws {import('./api.js').Failure} */
-async function change ({ id }, text) {
+async function change({ id }, text) {
   const message = await session.callPatiently('PATCH', `messages/${id}`, { body: { text } })
   room.apply([{ type: 'message_updated', message }])
 }
 
-function lastOfMine () {
+function lastOfMine() {
   const message = room.messages.findLast(({ userId }) => userId === session.account?.userId)
   return message && isEditable(message) ? message : undefined
 }
 
 /** Deletes a message, after asking. @param {Message} message */
-function remove ({ id, text }) {
+function remove({ id, text }) {
   const dialog = part('deletion', HTMLDialogElement)
   part('deleted', HTMLElement).textContent = beginningOf(text, DELETION_CHARACTERS, DELETION_LINES)
   dialog.returnValue = ''
@@ -57,7 +60,7 @@ function remove ({ id, text }) {
 }
 
 /** Shows the page as it is for whoever is logged in, or for nobody. */
-function enter () {
+function enter() {
   const { account, ended } = session
   for (const id of ['composer', 'account', 'logout']) part(id, HTMLElement).hidden = !account
   part('entry', HTMLElement).hidden = Boolean(account)
@@ -68,7 +71,7 @@ function enter () {
 
 let wasLost = false
 /** Says how the connection is. @param {'connecting' | 'live' | import('./api.js').Failure} state */
-function report (state) {
+function report(state) {
   const status = part('status', HTMLElement)
   if (state === 'live') {
     if (wasLost) {

@@ -37,7 +37,7 @@ export class Outbox {
    * @param {import('./session.js').Session} session @param {import('./room.js').Room} room
    * @param {() => void} changed called after each change
    */
-  constructor (session, room, changed) {
+  constructor(session, room, changed) {
     this.session = session
     this.room = room
     this.changed = changed
@@ -51,30 +51,31 @@ export class Outbox {
   }
 
   /** What whoever is logged in has written, the oldest first. */
-  get entries () {
+  get entries() {
     const { account } = this.session
     const own = [...this.#all.values()].filter(({ userId }) => userId === account?.userId)
     return own.sort((a, b) => a.at - b.at)
   }
 
   /** Whether a reload would lose a message. One that is sent at this moment does not count. */
-  get wouldLose () {
+  get wouldLose() {
     const { account } = this.session
     return [...this.#all.values()].some(({ isSaved, failure, userId, at }) => {
-      const isWaiting = failure !== undefined || userId !== account?.userId || Date.now() - at >= WARN_AFTER_MS
+      const isWaiting =
+        failure !== undefined || userId !== account?.userId || Date.now() - at >= WARN_AFTER_MS
       return isWaiting && !isSaved
     })
   }
 
   /** Begins with what an earlier page has left, or another account. */
-  load () {
+  load() {
     this.#read()
     this.#endPause()
     this.send()
   }
 
   /** @param {string} text */
-  add (text) {
+  add(text) {
     const bytes = crypto.getRandomValues(new Uint8Array(16))
     const key = Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join('')
     const userId = this.session.account?.userId ?? 0
@@ -87,7 +88,7 @@ export class Outbox {
   }
 
   /** @param {string} key */
-  discard (key) {
+  discard(key) {
     shared.save(PREFIX + key, DONE)
     shared.remove(PREFIX + key)
     this.#all.delete(key)
@@ -96,7 +97,7 @@ export class Outbox {
   }
 
   /** @param {string} key */
-  retry (key) {
+  retry(key) {
     const entry = this.#all.get(key)
     if (entry) delete entry.failure
     this.#endPause()
@@ -107,7 +108,7 @@ export class Outbox {
    * What the reader should see: not what the room shows already, which happens when a message comes back
    * before its confirmation.
    */
-  get visible () {
+  get visible() {
     const { messages } = this.room
     return this.entries.filter(({ isTried, failure, userId, text, after }) => {
       if (!isTried || failure?.isTemporary === false) return true
@@ -119,13 +120,13 @@ export class Outbox {
   }
 
   /** Sends what waits, now, unless the service said when to try again. */
-  send () {
+  send() {
     this.changed()
     if (!this.#mustWait) this.#endPause()
     this.#start()
   }
 
-  async #start () {
+  async #start() {
     if (this.#isSending) return
     this.#isSending = true
     try {
@@ -135,7 +136,7 @@ export class Outbox {
     }
   }
 
-  async #sendAll () {
+  async #sendAll() {
     let failures = 0
     for (;;) {
       const entry = this.entries.find(({ failure }) => failure?.isTemporary !== false)
@@ -157,7 +158,7 @@ export class Outbox {
   }
 
   /** @param {Entry} entry @throws {Failure} */
-  async #sendOne (entry) {
+  async #sendOne(entry) {
     entry.isTried = true
     const { text, key } = entry
     const message = await this.session.call('POST', 'messages', { body: { text }, key })
@@ -169,7 +170,7 @@ export class Outbox {
   }
 
   /** Adds what another tab or an earlier page has stored. */
-  #read () {
+  #read() {
     for (const name of shared.names(PREFIX)) {
       const entry = readEntry(name)
       if (entry && !this.#all.has(entry.key)) this.#all.set(entry.key, { ...entry, isSaved: true })
@@ -181,7 +182,7 @@ export class Outbox {
    * Stores what is not stored: because it is new, because there was no space, or because somebody cleared
    * it away.
    */
-  #save () {
+  #save() {
     for (const entry of this.#all.values()) {
       const { key, userId, text, at, after } = entry
       if (entry.isSaved && readEntry(PREFIX + key)) continue
@@ -190,7 +191,7 @@ export class Outbox {
   }
 
   /** @param {number} ms */
-  #pause (ms) {
+  #pause(ms) {
     return new Promise((resolve) => {
       this.#endPause = () => resolve(undefined)
       setTimeout(resolve, ms)
@@ -202,7 +203,7 @@ export class Outbox {
  * Anything may have been written into the storage.
  * @param {string} name @returns {Entry | undefined} undefined if there is no message that could be sent
  */
-function readEntry (name) {
+function readEntry(name) {
   const { key, userId, text, at, after } = Object(shared.loadJson(name))
   const isMessage = name === PREFIX + key && /^[\x21-\x7e]{1,64}$/.test(key) && Number.isSafeInteger(userId)
   if (!isMessage || typeof text !== 'string' || !text) return undefined

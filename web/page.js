@@ -6,14 +6,14 @@ import { Failure } from './api.js'
  * @param {string} id @param {new () => Kind} kind
  * @returns {Kind}
  */
-export function part (id, kind) {
+export function part(id, kind) {
   const element = document.getElementById(id)
   if (!(element instanceof kind)) throw new Error(`#${id} is missing`)
   return element
 }
 
 /** A new element from a template. @param {string} id @returns {HTMLElement} */
-export function make (id) {
+export function make(id) {
   const { content } = part(id, HTMLTemplateElement)
   return /** @type {HTMLElement} */ (content.firstElementChild?.cloneNode(true))
 }
@@ -24,7 +24,7 @@ export function make (id) {
  * @param {string} selector
  * @returns {HTMLElement}
  */
-export function within (element, selector) {
+export function within(element, selector) {
   return /** @type {HTMLElement} */ (element.querySelector(selector))
 }
 
@@ -33,7 +33,7 @@ export function within (element, selector) {
  * @param {HTMLElement} place
  * @param {string} [text]
  */
-export function tell (place, text = '') {
+export function tell(place, text = '') {
   if (place.textContent !== text) place.textContent = text
   place.hidden = !text
 }
@@ -44,7 +44,7 @@ export function tell (place, text = '') {
  * @param {() => Promise<unknown>} work
  * @param {HTMLElement} [form] is marked as busy meanwhile, and does nothing else
  */
-export async function attempt (place, work, form) {
+export async function attempt(place, work, form) {
   if (form?.ariaBusy) return
   tell(part(place, HTMLElement))
   if (form) form.ariaBusy = 'true'

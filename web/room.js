@@ -38,13 +38,13 @@ export class Room {
   #loads = 0
 
   /** @param {(query: string) => Promise<Page>} read @param {() => void} changed called after each change */
-  constructor (read, changed) {
+  constructor(read, changed) {
     this.read = read
     this.changed = changed
   }
 
   /** Begins anew, with the newest messages. */
-  loadNewest () {
+  loadNewest() {
     return this.#load(`limit=${PAGE}`, ({ messages, cursor }) => {
       this.messages = messages
       this.more = { older: messages.length > 0, newer: false }
@@ -58,7 +58,7 @@ export class Room {
    * there have been deleted, it begins anew.
    * @param {End} end
    */
-  async loadMore (end) {
+  async loadMore(end) {
     if (this.#meanwhile || !this.more[end]) return
     const edge = () => this.messages.at(end === 'older' ? 0 : -1)?.id
     const id = edge()
@@ -73,7 +73,7 @@ export class Room {
   }
 
   /** Reads again what is there, for whoever hears of new messages only. */
-  async refresh () {
+  async refresh() {
     const first = this.messages[0]?.id
     if (first === undefined) return this.loadNewest()
     let isComplete = false
@@ -95,13 +95,13 @@ export class Room {
   }
 
   /** Whether messages are known that come after this page. @param {Message[]} page */
-  #isShortOfNewest (page) {
+  #isShortOfNewest(page) {
     const last = page.at(-1)
     return last !== undefined && last.id < this.newest
   }
 
   /** @param {Change[]} changes in their order */
-  apply (changes) {
+  apply(changes) {
     for (const change of changes) {
       this.#meanwhile?.push(change)
       this.#put(change)
@@ -116,10 +116,10 @@ export class Room {
    * @param {string} query @param {(page: Page) => void} place
    * @returns {Promise<'placed' | 'void'>}
    */
-  async #load (query, place) {
+  async #load(query, place) {
     const load = ++this.#loads
     /** @type {Change[]} */
-    const meanwhile = this.#meanwhile = []
+    const meanwhile = (this.#meanwhile = [])
     try {
       const page = await this.read(query)
       if (load !== this.#loads) return 'void'
@@ -136,7 +136,7 @@ export class Room {
   }
 
   /** @param {Change} change the same one again changes nothing */
-  #put (change) {
+  #put(change) {
     const { messages } = this
     const id = change.type === 'message_deleted' ? change.id : change.message.id
     const at = messages.findLastIndex((message) => message.id <= id)
@@ -148,7 +148,7 @@ export class Room {
   }
 
   /** @param {Message} message @param {number} at the index of what comes before @param {boolean} isThere */
-  #create (message, at, isThere) {
+  #create(message, at, isThere) {
     const { messages } = this
     if (message.id > this.newest) this.arrived.push(message)
     this.newest = Math.max(this.newest, message.id)
@@ -159,7 +159,7 @@ export class Room {
   }
 
   /** @param {End} end the one that may go */
-  #trim (end) {
+  #trim(end) {
     const excess = this.messages.length - WINDOW
     if (excess <= 0) return
     this.messages.splice(end === 'older' ? 0 : WINDOW, excess)

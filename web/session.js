@@ -15,7 +15,7 @@ export class Session extends EventTarget {
   /** Why the session ended, unless somebody logged out. @type {Failure | undefined} */
   ended
 
-  constructor () {
+  constructor() {
     super()
     onOtherTab(NAME, () => {
       const account = readAccount(shared.loadJson(NAME))
@@ -27,21 +27,21 @@ export class Session extends EventTarget {
   }
 
   /** @param {Account | undefined} account @param {Failure} [ended] */
-  #become (account, ended) {
+  #become(account, ended) {
     this.account = account
     this.ended = ended
     this.dispatchEvent(new Event('change'))
   }
 
   /** @param {Account | undefined} account @param {Failure} [ended] */
-  #set (account, ended) {
+  #set(account, ended) {
     if (account) shared.save(NAME, JSON.stringify(account))
     else shared.remove(NAME)
     this.#become(account, ended)
   }
 
   /** @param {'login' | 'register'} way @param {string} nickname @param {string} password @throws {Failure} */
-  async begin (way, nickname, password) {
+  async begin(way, nickname, password) {
     const account = readAccount(await call('POST', way, { body: { nickname, password }, patienceMs: 20_000 }))
     if (!account) throw Failure.unexpected()
     this.#set(account)
@@ -51,7 +51,7 @@ export class Session extends EventTarget {
    * Logs out, on this page at once.
    * @throws {Failure} if the service did not hear of it: the token then expires by itself
    */
-  async end () {
+  async end() {
     const token = this.account?.token
     this.#set(undefined)
     await call('POST', 'logout', { token })
@@ -62,7 +62,7 @@ export class Session extends EventTarget {
    * @param {string} method @param {string} path
    * @param {Omit<import('./api.js').Options, 'token'>} [options] @throws {Failure}
    */
-  async call (method, path, options) {
+  async call(method, path, options) {
     const token = this.account?.token
     try {
       return await call(method, path, { ...options, token })
@@ -79,7 +79,7 @@ export class Session extends EventTarget {
    * @param {string} method @param {string} path
    * @param {Omit<import('./api.js').Options, 'token'>} [options] @throws {Failure}
    */
-  async callPatiently (method, path, options) {
+  async callPatiently(method, path, options) {
     const token = this.account?.token
     for (let tries = 1; ; tries++) {
       try {
@@ -98,7 +98,7 @@ export class Session extends EventTarget {
  * Anything may have been written into the storage.
  * @param {unknown} value @returns {Account | undefined} undefined if it is not an account
  */
-function readAccount (value) {
+function readAccount(value) {
   const { token, userId, nickname } = Object(value)
   const isToken = typeof token === 'string' && /^[\x21-\x7e]+$/.test(token) // fit for a header
   if (!isToken || !Number.isSafeInteger(userId) || typeof nickname !== 'string') return undefined

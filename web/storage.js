@@ -12,7 +12,7 @@ class Store {
   #open
 
   /** @param {() => Storage} open is called for each access, because the access itself can throw */
-  constructor (open) {
+  constructor(open) {
     this.#open = open
   }
 
@@ -21,7 +21,7 @@ class Store {
    * @param {(storage: Storage) => Result} access
    * @returns {Result | undefined} undefined where the browser refuses
    */
-  #try (access) {
+  #try(access) {
     try {
       return access(this.#open())
     } catch {
@@ -30,7 +30,7 @@ class Store {
   }
 
   /** @param {string} name */
-  load (name) {
+  load(name) {
     return this.#memory.get(name) ?? this.#try((storage) => storage.getItem(PREFIX + name)) ?? undefined
   }
 
@@ -38,7 +38,7 @@ class Store {
    * @param {string} name
    * @returns {unknown} what the JSON there means; undefined without any, or with broken JSON
    */
-  loadJson (name) {
+  loadJson(name) {
     try {
       return JSON.parse(this.load(name) ?? '')
     } catch {
@@ -47,18 +47,19 @@ class Store {
   }
 
   /** @param {string} start @returns {string[]} the names that begin so */
-  names (start) {
+  names(start) {
     const stored = this.#try((storage) => Object.keys(storage)) ?? []
     const ours = stored.filter((key) => key.startsWith(PREFIX)).map((key) => key.slice(PREFIX.length))
     return [...new Set([...ours, ...this.#memory.keys()])].filter((name) => name.startsWith(start))
   }
 
   /** @param {string} name @param {string} value @returns {boolean} whether it will survive a reload */
-  save (name, value) {
-    const isStored = this.#try((storage) => {
-      storage.setItem(PREFIX + name, value)
-      return true
-    }) ?? false
+  save(name, value) {
+    const isStored =
+      this.#try((storage) => {
+        storage.setItem(PREFIX + name, value)
+        return true
+      }) ?? false
     this.forget(name)
     if (!isStored) {
       // The old value must not come back with the next page.
@@ -69,13 +70,13 @@ class Store {
   }
 
   /** @param {string} name */
-  remove (name) {
+  remove(name) {
     this.#memory.delete(name)
     this.#try((storage) => storage.removeItem(PREFIX + name))
   }
 
   /** Drops what is in memory, because there is something newer. @param {string} name */
-  forget (name) {
+  forget(name) {
     this.#memory.delete(name)
   }
 }
@@ -91,7 +92,7 @@ export const tab = new Store(() => sessionStorage)
  * @param {(name: string | undefined, value: string | undefined) => void} changed gets the new value,
  *   undefined if it was removed; and no name if everything was
  */
-export function onOtherTab (start, changed) {
+export function onOtherTab(start, changed) {
   addEventListener('storage', ({ key, newValue }) => {
     if (key === null) return changed(undefined, undefined)
     if (!key.startsWith(PREFIX + start)) return

@@ -1,6 +1,6 @@
 /**
- * How much of a message is on the page before somebody asks for more: any text that the service accepts, unless
- * it has very many lines.
+ * How much of a message is on the page before somebody asks for more: any text that the service accepts,
+ * unless it has very many lines.
  */
 const FOLDED = { characters: 4000, lines: 60 }
 /** How many characters come with the first "Show more"; each further one doubles them. */
@@ -10,7 +10,7 @@ const FIRST_STEP = 20_000
  * The beginning of a text, which is not cut within a code point.
  * @param {string} text @param {number} characters at most @param {number} [lines] at most
  */
-export function beginningOf (text, characters, lines) {
+export function beginningOf(text, characters, lines) {
   let end = Math.min(text.length, characters)
   let line = 0
   for (let at = text.indexOf('\n'); at >= 0 && at < end; at = text.indexOf('\n', at + 1)) {
@@ -26,25 +26,25 @@ export function beginningOf (text, characters, lines) {
  * @param {string} text
  * @param {number} [characters] how many were asked for; none: folded
  */
-export function shownOf (text, characters) {
+export function shownOf(text, characters) {
   return characters ? beginningOf(text, characters) : beginningOf(text, FOLDED.characters, FOLDED.lines)
 }
 
 /** How many characters come next. @param {number} [characters] how many were asked for until now */
-export const nextStep = (characters) => characters ? characters * 2 : FIRST_STEP
+export const nextStep = (characters) => (characters ? characters * 2 : FIRST_STEP)
 
 /**
  * Splits a text so that every second piece is an address of the web.
  * @param {string} text @param {boolean} isCut the last word may go on, so that it is no address
  */
-export function splitAtLinks (text, isCut) {
+export function splitAtLinks(text, isCut) {
   const end = isCut ? startOfLastWord(text) : text.length
   const pieces = text.slice(0, end).split(/(https?:\/\/[^\s<>"]*[^\s<>"'.,:;!?)\]])/i)
   return [...pieces.slice(0, -1), `${pieces.at(-1)}${text.slice(end)}`]
 }
 
 /** @param {string} text */
-function startOfLastWord (text) {
+function startOfLastWord(text) {
   let at = text.length
   while (at > 0 && !/[\s<>"]/.test(text.charAt(at - 1))) at--
   return at

@@ -32,15 +32,19 @@ export class View {
    * @param {{ moved: () => void, resized: () => void }} on `moved` is called when the view was scrolled,
    *   and `resized` when it has another size, before the view is settled
    */
-  constructor (scroller, list, room, { moved, resized }) {
+  constructor(scroller, list, room, { moved, resized }) {
     this.#scroller = scroller
     this.#list = list
     this.#room = room
-    scroller.addEventListener('scroll', () => {
-      this.#noticeMove()
-      this.#rememberAnchors()
-      moved()
-    }, { passive: true })
+    scroller.addEventListener(
+      'scroll',
+      () => {
+        this.#noticeMove()
+        this.#rememberAnchors()
+        moved()
+      },
+      { passive: true }
+    )
     const observer = new ResizeObserver(() => {
       resized()
       this.settle()
@@ -49,18 +53,18 @@ export class View {
   }
 
   /** Pixels of the list above the view. */
-  get above () {
+  get above() {
     return this.#scroller.scrollTop
   }
 
   /** Pixels of the list below the view. */
-  get below () {
+  get below() {
     const { scrollHeight, scrollTop, clientHeight } = this.#scroller
     return scrollHeight - scrollTop - clientHeight
   }
 
   /** To be called after anything in the list has changed. */
-  settle () {
+  settle() {
     const scrolled = this.#noticeMove()
     if (this.#room.isFollowing) this.#follow()
     else this.#stay(scrolled)
@@ -68,7 +72,7 @@ export class View {
   }
 
   /** Goes to the newest message, and follows from there. */
-  toEnd () {
+  toEnd() {
     this.#room.isFollowing = true
     this.#followedTo = undefined
     this.settle()
@@ -79,7 +83,7 @@ export class View {
    * @param {Element} element
    * @param {() => void} change
    */
-  keepInPlace (element, change) {
+  keepInPlace(element, change) {
     const before = element.getBoundingClientRect().top
     change()
     this.#scroller.scrollTop += element.getBoundingClientRect().top - before
@@ -90,7 +94,7 @@ export class View {
     this.#rememberAnchors()
   }
 
-  #follow () {
+  #follow() {
     // Only after the height has changed: setting it again would stop a scrolling that has just begun.
     if (this.#followedTo === this.#end) return
     this.#scroller.scrollTop = this.#scroller.scrollHeight
@@ -102,7 +106,7 @@ export class View {
    * @param {number} scrolled by how many pixels the reader has scrolled down since the anchors were
    *   remembered
    */
-  #stay (scrolled) {
+  #stay(scrolled) {
     this.#followedTo = undefined
     const anchor = this.#anchors.find(({ element }) => element.isConnected)
     if (anchor) {
@@ -114,7 +118,7 @@ export class View {
     if (this.below < 1) this.#beginToFollow()
   }
 
-  #look () {
+  #look() {
     const { scrollTop, scrollHeight, clientHeight, clientWidth } = this.#scroller
     this.#top = scrollTop
     this.#end = scrollHeight - clientHeight
@@ -126,7 +130,7 @@ export class View {
    * begins it.
    * @returns {number} by how many pixels down
    */
-  #noticeMove () {
+  #noticeMove() {
     const { scrollTop, clientWidth } = this.#scroller
     const [lastTop, lastEnd, lastWidth] = [this.#top, this.#end, this.#width]
     this.#look()
@@ -148,14 +152,14 @@ export class View {
   }
 
   /** There is nothing to scroll to before something is new. */
-  #beginToFollow () {
+  #beginToFollow() {
     if (this.#room.more.newer) return
     this.#room.isFollowing = true
     this.#followedTo = this.#end
   }
 
   /** Messages that can be seen as a whole come first: another one may change where it cannot be seen. */
-  #rememberAnchors () {
+  #rememberAnchors() {
     const view = this.#scroller.getBoundingClientRect()
     const whole = []
     const cut = []

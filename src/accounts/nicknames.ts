@@ -8,8 +8,10 @@ import { BLANK, normalText } from '../text.ts'
 // a third of a millisecond.
 const MAX_UNITS = MAX_NICKNAME * 4 * 2
 
-/** A nickname as this service stores it: trimmed, well-formed, in form NFC. What is too long stays too long. */
-export function normalNickname (nickname: string): string {
+/**
+ * A nickname as this service stores it: trimmed, well-formed, in form NFC. What is too long stays too long.
+ */
+export function normalNickname(nickname: string): string {
   const text = normalText(nickname)
   return text.length > MAX_UNITS ? text : text.normalize('NFC')
 }
@@ -34,7 +36,7 @@ export interface NicknameLookup {
 }
 
 /** Tells what the database is asked for when somebody logs in. PostgreSQL's text cannot hold NUL. */
-export function lookupNickname (nickname: string): NicknameLookup {
+export function lookupNickname(nickname: string): NicknameLookup {
   const typed = nickname.toWellFormed().replaceAll('\0', '\ufffd')
   return { typed, normal: normalNickname(typed) }
 }

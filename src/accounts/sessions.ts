@@ -4,23 +4,27 @@ import { Cluster, type Redis } from 'ioredis'
 import type { ActiveSession } from '../../schemas/accounts.ts'
 import { RedisUnavailable } from '../errors.ts'
 
-// Sessions are shared with the Go service: `session:<token>` holds the user's id as a decimal string, for 24 hours.
+// Sessions are shared with the Go service: `session:<token>` holds the user's id as a decimal string, for 24
+// hours.
 const PREFIX = 'session:'
 const TTL_SECONDS = 24 * 60 * 60
 const TTL_MS = TTL_SECONDS * 1000
 const key = (token: string) => `${PREFIX}${token}`
-// What the Go service does not know. These only describe sessions: whether one lives, its own key alone decides.
-// Both are sorted sets of a user's tokens.
-const expirationsKey = (userId: number) => `chat-backend:user-sessions:${userId}` // with the milliseconds when each expires
-const usesKey = (userId: number) => `chat-backend:session-uses:${userId}` // with those when each was last used
+// What the Go service does not know. These only describe sessions: whether one lives, its own key alone
+// decides. Both are sorted sets of a user's tokens.
+// With the milliseconds when each expires.
+const expirationsKey = (userId: number) => `chat-backend:user-sessions:${userId}`
+// With those when each was last used.
+const usesKey = (userId: number) => `chat-backend:session-uses:${userId}`
 
 /** The most sessions that a user can have. */
 export const MAX_SESSIONS = 100
 // Of commands that have a length: none of them may keep Redis or this process from everything else for long.
 const BATCH = 500
 
-// Deletes, of one page of all keys, the sessions of some users, each but one. SCAN sees every key that is there from the
-// beginning of a pass to its end (https://redis.io/docs/latest/commands/scan/#scan-guarantees).
+// Deletes, of one page of all keys, the sessions of some users, each but one. SCAN sees every key that is
+// there from the beginning of a pass to its end
+// (https://redis.io/docs/latest/commands/scan/#scan-guarantees).
 const END_PAGE = `
   local page = redis.call('SCAN', ARGV[1], 'MATCH', ARGV[2] .. '*', 'COUNT', ARGV[3])
   local kept = {}
@@ -38,10 +42,12 @@ const END_PAGE = `
 /** A session as its user may see it, and its token, which must not go out. */
 type KnownSession = ActiveSession & { token: string }
 
-const throwNamed = (cause: unknown): never => { throw new RedisUnavailable({ cause }) }
+const throwNamed = (cause: unknown): never => {
+  throw new RedisUnavailable({ cause })
+}
 const isCluster = (redis: Redis | Cluster): redis is Cluster => redis instanceof Cluster
 
-function * batches<Item> (items: Item[]): Generator<Item[]> {
+function* batches<Item>(items: Item[]): Generator<Item[]> {
   for (let from = 0; from < items.length; from += BATCH) yield items.slice(from, from + BATCH)
 }
 
@@ -56,12 +62,12 @@ export class Sessions {
   #nextPass: Promise<void> | undefined
   #pass: Promise<void> = Promise.resolve()
 
-  constructor (redis: Redis | Cluster) {
+  constructor(redis: Redis | Cluster) {
     this.#redis = redis
   }
 
   /** Starts a session, and ends those that are too many. @returns its token */
-  async start (userId: number): Promise<string> {
+  async start(userId: number): Promise<string> {
     const token = randomBytes(32).toString('hex')
     try {
       // Before it is described, because what has no key of its own is taken for one that has ended.
@@ -74,18 +80,20 @@ export class Sessions {
   }
 
   /**
-   * Resolves to the id of the user whose session a token is, or to undefined when there is none. All that are asked for in
-   * one turn of the event loop are one command, which costs little more than one of them.
+   * Resolves to the id of the user whose session a token is, or to undefined when there is none. All that are
+   * asked for in one turn of the event loop are one command, which costs little more than one of them.
    */
-  async find (token: string): Promise<number | undefined> {
+  async find(token: string): Promise<number | undefined> {
     const index = this.#wanted.push(token) - 1
     this.#found ??= this.#readWanted().catch(throwNamed)
     const userId = (await this.#found)[index]
     return userId && /^\d+$/.test(userId) ? Number(userId) : undefined
   }
 
-  /** Notes that a session is in use; the first time is when a session of the Go service becomes known here. */
-  async noteUse (token: string, userId: number): Promise<void> {
+  /**
+   * Notes that a session is in use; the first time is when a session of the Go service becomes known here.
+   */
+  async noteUse(token: string, userId: number): Promise<void> {
     try {
       const left = await this.#redis.pttl(key(token))
       if (left > 0) await this.#describe(token, userId, Date.now() + left)
@@ -95,7 +103,7 @@ export class Sessions {
   }
 
   /** Lists the sessions of a user, the last used first. */
-  async list (userId: number, current: string): Promise<KnownSession[]> {
+  async list(userId: number, current: string): Promise<KnownSession[]> {
     await this.noteUse(current, userId) // its first use may be this one
     const sessions = await this.#tidy(userId).catch(throwNamed)
     return sessions.map(({ token, expiresAt, usedAt }) => ({
@@ -108,37 +116,42 @@ export class Sessions {
   }
 
   /** Ends a session. @returns whether it was there */
-  async end (token: string): Promise<boolean> {
-    return await this.#redis.del(key(token)).catch(throwNamed) === 1
+  async end(token: string): Promise<boolean> {
+    return (await this.#redis.del(key(token)).catch(throwNamed)) === 1
   }
 
   /**
-   * Ends every session of a user but one. It looks at all sessions of all users: what this service knows of them may be
-   * incomplete, because the Go service starts some too, and whoever ends them all wants a thief's to be among them. One pass
-   * serves everybody who asked for it before it began; only one at a time is under way.
+   * Ends every session of a user but one. It looks at all sessions of all users: what this service knows of
+   * them may be incomplete, because the Go service starts some too, and whoever ends them all wants a thief's
+   * to be among them. One pass serves everybody who asked for it before it began; only one at a time is under
+   * way.
    */
-  async endOthers (userId: number, current: string): Promise<void> {
+  async endOthers(userId: number, current: string): Promise<void> {
     this.#ending.push([userId, key(current)])
-    this.#nextPass ??= this.#pass.catch(() => {}).then(() => {
-      const users = this.#ending
-      this.#ending = []
-      this.#nextPass = undefined
-      this.#pass = this.#endAll(users)
-      return this.#pass
-    })
+    this.#nextPass ??= this.#pass
+      .catch(() => {})
+      .then(() => {
+        const users = this.#ending
+        this.#ending = []
+        this.#nextPass = undefined
+        this.#pass = this.#endAll(users)
+        return this.#pass
+      })
     await this.#nextPass.catch(throwNamed)
   }
 
-  async #endAll (users: [userId: number, kept: string][]): Promise<void> {
+  async #endAll(users: [userId: number, kept: string][]): Promise<void> {
     const servers = isCluster(this.#redis) ? this.#redis.nodes('master') : [this.#redis]
-    await Promise.all(servers.map(async (server) => {
-      let cursor = '0'
-      do cursor = String(await server.eval(END_PAGE, 0, cursor, PREFIX, BATCH, ...users.flat()))
-      while (cursor !== '0')
-    }))
+    await Promise.all(
+      servers.map(async (server) => {
+        let cursor = '0'
+        do cursor = String(await server.eval(END_PAGE, 0, cursor, PREFIX, BATCH, ...users.flat()))
+        while (cursor !== '0')
+      })
+    )
   }
 
-  async #readWanted (): Promise<(string | null)[]> {
+  async #readWanted(): Promise<(string | null)[]> {
     await immediate()
     const keys = this.#wanted.map(key)
     this.#wanted = []
@@ -146,13 +159,15 @@ export class Sessions {
     return this.#get(keys)
   }
 
-  async #get (keys: string[]): Promise<(string | null)[]> {
+  async #get(keys: string[]): Promise<(string | null)[]> {
     // In a cluster, keys of one command must be on one server.
-    return isCluster(this.#redis) ? Promise.all(keys.map((key) => this.#redis.get(key))) : this.#redis.mget(keys)
+    return isCluster(this.#redis)
+      ? Promise.all(keys.map((key) => this.#redis.get(key)))
+      : this.#redis.mget(keys)
   }
 
   /** Notes what is known of a session that is in use, and ends those that are too many by it. */
-  async #describe (token: string, userId: number, expiresAt: number): Promise<void> {
+  async #describe(token: string, userId: number, expiresAt: number): Promise<void> {
     const now = Date.now()
     const [expirations, uses] = [expirationsKey(userId), usesKey(userId)]
     const [, , count] = await Promise.all([
@@ -168,12 +183,16 @@ export class Sessions {
   }
 
   /**
-   * Forgets the sessions of a user that have ended, and ends those that are too many, which are the ones used longest ago.
-   * Whoever starts one looks after that, so however many start at once, the last to look sees all of them.
+   * Forgets the sessions of a user that have ended, and ends those that are too many, which are the ones used
+   * longest ago. Whoever starts one looks after that, so however many start at once, the last to look sees
+   * all of them.
    * @returns those that are left, the last used first
    */
-  async #tidy (userId: number): Promise<{ token: string, expiresAt: number, usedAt: number }[]> {
-    const [expirations, uses] = await Promise.all([this.#readSet(expirationsKey(userId)), this.#readSet(usesKey(userId))])
+  async #tidy(userId: number): Promise<{ token: string; expiresAt: number; usedAt: number }[]> {
+    const [expirations, uses] = await Promise.all([
+      this.#readSet(expirationsKey(userId)),
+      this.#readSet(usesKey(userId))
+    ])
     const all = [...expirations]
       .map(([token, expiresAt]) => ({ token, expiresAt, usedAt: uses.get(token) ?? expiresAt - TTL_MS }))
       .sort((one, other) => other.usedAt - one.usedAt || (one.token < other.token ? -1 : 1))
@@ -192,18 +211,21 @@ export class Sessions {
       gone.push(...surplus)
     }
     for (const batch of batches(gone)) {
-      await Promise.all([this.#redis.zrem(expirationsKey(userId), batch), this.#redis.zrem(usesKey(userId), batch)])
+      await Promise.all([
+        this.#redis.zrem(expirationsKey(userId), batch),
+        this.#redis.zrem(usesKey(userId), batch)
+      ])
     }
     return left
   }
 
-  async #delete (tokens: string[]): Promise<void> {
+  async #delete(tokens: string[]): Promise<void> {
     if (tokens.length === 0) return
     if (isCluster(this.#redis)) await Promise.all(tokens.map((token) => this.#redis.del(key(token))))
     else await this.#redis.del(tokens.map(key))
   }
 
-  async #readSet (name: string): Promise<Map<string, number>> {
+  async #readSet(name: string): Promise<Map<string, number>> {
     const scores = new Map<string, number>()
     for (let from = 0; ; from += BATCH) {
       const page = await this.#redis.zrange(name, `${from}`, `${from + BATCH - 1}`, 'WITHSCORES')

@@ -11,7 +11,11 @@ const READ_CHANGES = `
   select changed.seq, changed.user_id, chat_user.nickname
   from (select seq, user_id from chat_user_skeleton_queue order by seq limit ${BATCH}) changed
   left join chat_user on chat_user.id = changed.user_id`
-interface Change { seq: number, user_id: number, nickname: string | null }
+interface Change {
+  seq: number
+  user_id: number
+  nickname: string | null
+}
 
 /**
  * Keeps `chat_user_skeleton` up to date with the nicknames of `chat_user`, of which others write as well.
@@ -27,18 +31,18 @@ export class SkeletonIndex {
   #isStopped = false
   #isFarBehind = false
 
-  constructor (query: Query, log: Log) {
+  constructor(query: Query, log: Log) {
     this.#query = query
     this.#log = log
   }
 
   /** Whether more waits than a registration can wait for: the background is at it. */
-  get isFarBehind (): boolean {
+  get isFarBehind(): boolean {
     return this.#isFarBehind
   }
 
   /** Works off the queue, now and every minute, in the background: there may be a million users in it. */
-  start (): void {
+  start(): void {
     const run = () => {
       this.#background ??= this.#workOff()
         .catch(({ message }: Error) => this.#log.warn(`the nicknames could not be indexed: ${message}`))
@@ -52,7 +56,7 @@ export class SkeletonIndex {
   }
 
   /** Resolves when nothing is under way any more. */
-  async stop (): Promise<void> {
+  async stop(): Promise<void> {
     this.#isStopped = true
     clearInterval(this.#timer)
     await this.#background
@@ -63,12 +67,14 @@ export class SkeletonIndex {
    * @returns the number of changes, 0 when there were none
    * @throws {DatabaseUnavailable}
    */
-  async workOffSome (): Promise<number> {
-    this.#batch ??= this.#workOffBatch().finally(() => { this.#batch = undefined })
+  async workOffSome(): Promise<number> {
+    this.#batch ??= this.#workOffBatch().finally(() => {
+      this.#batch = undefined
+    })
     return this.#batch
   }
 
-  async #workOff (): Promise<void> {
+  async #workOff(): Promise<void> {
     const started = performance.now()
     let total = 0
     let count = 0
@@ -84,12 +90,13 @@ export class SkeletonIndex {
     if (total >= BATCH) this.#log.info(`indexed ${total} nicknames in ${tookMs} ms`)
   }
 
-  async #workOffBatch (): Promise<number> {
+  async #workOffBatch(): Promise<number> {
     const changes = await this.#query<Change>(READ_CHANGES, [])
     if (changes.length === 0) return 0
     const nicknames = new Map(changes.map(({ user_id: id, nickname }) => [id, nickname]))
     const skeletons = [...nicknames].flatMap(([id, nickname]) =>
-      nickname === null ? [] : skeletonDigests(nickname).map((digest) => ({ id, digest })))
+      nickname === null ? [] : skeletonDigests(nickname).map((digest) => ({ id, digest }))
+    )
     await this.#query('select chat_user_index($1, $2, $3, $4, $5)', [
       changes.map(({ seq }) => seq),
       [...nicknames.keys()],

@@ -6,7 +6,7 @@ let prototypes: Map<string, string> | undefined
 
 const toText = (points: string) => String.fromCodePoint(...points.split('+').map((hex) => parseInt(hex, 16)))
 
-function readPrototypes (): Map<string, string> {
+function readPrototypes(): Map<string, string> {
   const found = new Map<string, string>()
   for (const line of CONFUSABLES.replaceAll('\n ', ' ').trim().split('\n')) {
     const [prototype = '', sources = ''] = line.split(': ')
@@ -15,7 +15,7 @@ function readPrototypes (): Map<string, string> {
   return found
 }
 
-function prototypeOf (point: string): string {
+function prototypeOf(point: string): string {
   prototypes ??= readPrototypes()
   return prototypes.get(point) ?? point
 }
@@ -25,7 +25,7 @@ function prototypeOf (point: string): string {
  * which leaves aside that characters swap places where text runs from right to left.
  * https://www.unicode.org/reports/tr39/#Confusable_Detection
  */
-export function skeleton (text: string): string {
+export function skeleton(text: string): string {
   const visible = text.normalize('NFD').replace(/\p{Default_Ignorable_Code_Point}/gu, '')
   return Array.from(visible, prototypeOf).join('').normalize('NFD')
 }
@@ -36,7 +36,7 @@ const foldCase = (text: string) => text.toLowerCase().toUpperCase().toLowerCase(
 const isCapital = (point: string) => point !== point.toLowerCase()
 
 /** Replaces capitals by those that they look like. The prototype of I is l, which is no capital. */
-function prototypesOfCapitals (text: string): string {
+function prototypesOfCapitals(text: string): string {
   return Array.from(text, (point) => {
     if (!isCapital(point)) return point
     const prototype = prototypeOf(point)
@@ -56,7 +56,7 @@ function prototypesOfCapitals (text: string): string {
  *    letters (which UTS 39 maps only in part) ordinary ones: `АDМІN` with the Cyrillic А, М and І looks like
  *    `ADMIN`, though not in lower case.
  */
-export function skeletonDigests (nickname: string): Buffer[] {
+export function skeletonDigests(nickname: string): Buffer[] {
   const skeletons = [
     skeleton(foldCase(nickname)),
     skeleton(foldCase(skeleton(nickname))),

@@ -8,9 +8,14 @@ import { skeletonDigests } from './skeletons.ts'
 // A registration may take a second longer because of others.
 const CATCH_UP_MS = 1000
 
-interface Row { id: number, nickname: string, password_hash: string }
+interface Row {
+  id: number
+  nickname: string
+  password_hash: string
+}
 
-const toUser = (row: Row | undefined) => row && { id: row.id, nickname: row.nickname, passwordHash: row.password_hash }
+const toUser = (row: Row | undefined) =>
+  row && { id: row.id, nickname: row.nickname, passwordHash: row.password_hash }
 
 /**
  * Adds a user, unless the nickname is that of another, or looks like it. The database decides, so of several
@@ -18,14 +23,19 @@ const toUser = (row: Row | undefined) => row && { id: row.id, nickname: row.nick
  * @returns the new id, or what is wrong with the nickname
  * @throws {Busy} while nicknames that were written by others are still to be compared, and are many
  */
-export async function insertUser (
-  query: Query, index: SkeletonIndex, nickname: string, passwordHash: string
+export async function insertUser(
+  query: Query,
+  index: SkeletonIndex,
+  nickname: string,
+  passwordHash: string
 ): Promise<number | 'taken' | 'similar'> {
   const digests = skeletonDigests(nickname)
   const started = performance.now()
   for (;;) {
-    const [row] = await query<{ new_id: number, refusal: 'taken' | 'similar' | 'behind' | null }>(
-      'select * from chat_user_register($1, $2, $3)', [nickname, passwordHash, digests])
+    const [row] = await query<{ new_id: number; refusal: 'taken' | 'similar' | 'behind' | null }>(
+      'select * from chat_user_register($1, $2, $3)',
+      [nickname, passwordHash, digests]
+    )
     if (row === undefined) throw new Error('a function of PostgreSQL returned no row')
     if (row.refusal !== 'behind') return row.refusal ?? row.new_id
     if (performance.now() - started > CATCH_UP_MS) throw new Busy()
@@ -37,22 +47,33 @@ export async function insertUser (
 export const deleteUser = (query: Query, id: number) => query('delete from chat_user where id = $1', [id])
 
 /** Finds a user by nickname, as typed or as this service stores it. */
-export async function findUser (query: Query, nickname: string) {
+export async function findUser(query: Query, nickname: string) {
   const { typed, normal } = lookupNickname(nickname)
   // What is longer than the column cannot be found, so it is not sent.
   const spellings = [typed, normal].filter((spelling) => spelling.length <= MAX_NICKNAME * 2)
-  const [row] = await query<Row>(`select id, nickname, password_hash from chat_user
-    where nickname = any($1) order by array_position($1::text[], nickname::text) limit 1`, [spellings])
+  const [row] = await query<Row>(
+    `select id, nickname, password_hash from chat_user
+    where nickname = any($1) order by array_position($1::text[], nickname::text) limit 1`,
+    [spellings]
+  )
   return toUser(row)
 }
 
-export async function findUserById (query: Query, id: number) {
+export async function findUserById(query: Query, id: number) {
   const [row] = await query<Row>('select id, nickname, password_hash from chat_user where id = $1', [id])
   return toUser(row)
 }
 
 /** Replaces a password hash. @returns whether it was still the one to be replaced */
-export async function replacePassword (query: Query, id: number, oldHash: string, newHash: string): Promise<boolean> {
-  const rows = await query('update chat_user set password_hash = $3 where id = $1 and password_hash = $2 returning id', [id, oldHash, newHash])
+export async function replacePassword(
+  query: Query,
+  id: number,
+  oldHash: string,
+  newHash: string
+): Promise<boolean> {
+  const rows = await query(
+    'update chat_user set password_hash = $3 where id = $1 and password_hash = $2 returning id',
+    [id, oldHash, newHash]
+  )
   return rows.length > 0
 }

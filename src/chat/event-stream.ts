@@ -13,7 +13,7 @@ export interface Broadcast {
   chunk: Buffer
 }
 
-export function toBroadcast (parts: Buffer[]): Broadcast {
+export function toBroadcast(parts: Buffer[]): Broadcast {
   const length = parts.reduce((sum, part) => sum + part.length, 0)
   const head = Buffer.from(`${length.toString(16)}\r\n`)
   const chunk = Buffer.concat([head, ...parts, Buffer.from('\r\n')])
@@ -21,8 +21,9 @@ export function toBroadcast (parts: Buffer[]): Broadcast {
 }
 
 /**
- * One open event stream. Bytes go straight to its connection, past the response that owns it, because a response corks the connection
- * and writes in the next tick: that halves what is delivered in a second of CPU.
+ * One open event stream. Bytes go straight to its connection, past the response that owns it, because a
+ * response corks the connection and writes in the next tick: that halves what is delivered in a second of
+ * CPU.
  */
 export class EventStream {
   #response: ServerResponse
@@ -30,25 +31,25 @@ export class EventStream {
   #isChunked: boolean
 
   /** @param response with its head written, and nothing else */
-  constructor (response: ServerResponse) {
+  constructor(response: ServerResponse) {
     this.#response = response
     // Its connection is its own until it ends: src/http/connections.ts
     this.#socket = response.req.socket
     this.#isChunked = response.chunkedEncoding
   }
 
-  get isOpen (): boolean {
+  get isOpen(): boolean {
     return !this.#socket.destroyed
   }
 
   /** @returns whether the client keeps up, so that more may be written now */
-  write ({ plain, chunk }: Broadcast): boolean {
+  write({ plain, chunk }: Broadcast): boolean {
     this.#socket.write(this.#isChunked ? chunk : plain)
     return this.#socket.writableLength < MAX_UNREAD_BYTES
   }
 
   /** Writes at the pace of the client. Resolves when all of it was written, or when the stream is closed. */
-  async send (frames: Buffer[]): Promise<void> {
+  async send(frames: Buffer[]): Promise<void> {
     const [first] = frames
     if (frames.length === 1 && first && first.length > SLICE_BYTES) {
       for (let from = 0; from < first.length && this.isOpen; from += SLICE_BYTES) {
@@ -62,7 +63,7 @@ export class EventStream {
   }
 
   /** Resolves when the client has read what was written, or when the stream is closed. */
-  async drained (): Promise<void> {
+  async drained(): Promise<void> {
     if (!this.isOpen || this.#socket.writableLength === 0) return
     await new Promise<void>((resolve) => {
       const done = () => {
@@ -73,7 +74,7 @@ export class EventStream {
     })
   }
 
-  end (lastWords = ''): void {
+  end(lastWords = ''): void {
     this.#response.end(lastWords)
   }
 }

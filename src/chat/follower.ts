@@ -17,7 +17,10 @@ const RECONNECT_MS = 100
 const READ_ONLY_CHECK_MS = 900
 const READ_ONLY = 'the server is read-only'
 
-/** Follows the log on a connection of its own, and keeps the Timeline at its end, for as long as the process lives. */
+/**
+ * Follows the log on a connection of its own, and keeps the Timeline at its end, for as long as the process
+ * lives.
+ */
 export class Follower {
   #timeline: Timeline
   #options: pg.ClientConfig
@@ -38,7 +41,7 @@ export class Follower {
   #ended: Promise<void> | undefined
 
   /** @param isInForce whether every change of a message reaches the log, so that its end is all there is */
-  constructor (timeline: Timeline, options: pg.ClientConfig, log: Log, isInForce: () => boolean = () => true) {
+  constructor(timeline: Timeline, options: pg.ClientConfig, log: Log, isInForce: () => boolean = () => true) {
     this.#timeline = timeline
     this.#isInForce = isInForce
     this.#options = { ...options, application_name: 'chat-backend log' }
@@ -46,20 +49,23 @@ export class Follower {
   }
 
   /** Resolves when it has reached the end of the log for the first time, or has failed to. */
-  start (): Promise<void> {
+  start(): Promise<void> {
     const started = this.caughtUp()
     this.#ended = this.#run()
     return started
   }
 
-  async stop (): Promise<void> {
+  async stop(): Promise<void> {
     this.#stop.abort()
     this.#interrupt(new Error('stopped'))
     await this.#ended
   }
 
-  /** Resolves when all that was committed before this call is in the Timeline, or when the log cannot be followed now. */
-  async caughtUp (): Promise<void> {
+  /**
+   * Resolves when all that was committed before this call is in the Timeline, or when the log cannot be
+   * followed now.
+   */
+  async caughtUp(): Promise<void> {
     // What was committed may be missing in a read that is under way, which therefore confirms nothing.
     if (this.#hasFailed) return this.#wakeUp()
     return new Promise((resolve) => {
@@ -68,8 +74,11 @@ export class Follower {
     })
   }
 
-  /** Leaves what is announced meanwhile to `work`, which reads the log itself, and looks for the rest when it has settled. */
-  async spare<Done> (work: () => Promise<Done>): Promise<Done> {
+  /**
+   * Leaves what is announced meanwhile to `work`, which reads the log itself, and looks for the rest when it
+   * has settled.
+   */
+  async spare<Done>(work: () => Promise<Done>): Promise<Done> {
     this.#isSpared = true
     return work().finally(() => {
       this.#isSpared = false
@@ -77,20 +86,22 @@ export class Follower {
     })
   }
 
-  #followAnnounced (): void {
+  #followAnnounced(): void {
     if (!this.#isSpared && this.#announced > this.#timeline.seq) this.#wakeUp()
   }
 
-  #wakeUp (): void {
+  #wakeUp(): void {
     this.#isWoken = true
     this.#wake()
   }
 
-  async #run (): Promise<void> {
+  async #run(): Promise<void> {
     while (!this.#stop.signal.aborted) {
       await this.#connectAndFollow().catch((error: Error) => {
         const { message } = error.cause instanceof Error ? error.cause : error
-        if (!this.#stop.signal.aborted && message !== this.#complaint) this.#log.warn(`the log of the room cannot be followed: ${message}`)
+        if (!this.#stop.signal.aborted && message !== this.#complaint) {
+          this.#log.warn(`the log of the room cannot be followed: ${message}`)
+        }
         this.#complaint = message
       })
       this.#hasFailed = true
@@ -100,7 +111,7 @@ export class Follower {
     }
   }
 
-  async #connectAndFollow (): Promise<never> {
+  async #connectAndFollow(): Promise<never> {
     const client = new pg.Client(this.#options)
     const lost = new Promise<never>((_resolve, reject) => {
       this.#interrupt = reject
@@ -121,39 +132,52 @@ export class Follower {
       for (let isFresh = true; ; isFresh = false) {
         this.#isWoken = false
         const callers = this.#callers.splice(0)
-        await this.#read(query, isFresh, isReadOnly).finally(() => { for (const resolve of callers) resolve() })
+        await this.#read(query, isFresh, isReadOnly).finally(() => {
+          for (const resolve of callers) resolve()
+        })
         if (!isReadOnly) this.#noteSuccess()
         await this.#pause(lost)
-        if (performance.now() - this.#askedAt > READ_ONLY_CHECK_MS && await this.#asksReadOnly(query)) throw new Error(READ_ONLY)
+        if (performance.now() - this.#askedAt > READ_ONLY_CHECK_MS && (await this.#asksReadOnly(query))) {
+          throw new Error(READ_ONLY)
+        }
       }
     } finally {
       void client.end()
     }
   }
 
-  #noteSuccess (): void {
+  #noteSuccess(): void {
     if (this.#hasFailed) this.onReconnected()
     this.#hasFailed = false
     if (this.#complaint !== undefined) this.#log.info('the log of the room is followed again')
     this.#complaint = undefined
   }
 
-  // After a failover, the old primary may still answer on this connection: as a standby, or with writes forbidden.
-  async #asksReadOnly (query: Query): Promise<boolean> {
-    const [row] = await within(TIMEOUT_MS, query<{ isReadOnly: boolean }>(`select ${IS_READ_ONLY} as "isReadOnly"`))
+  // After a failover, the old primary may still answer on this connection: as a standby, or with writes
+  // forbidden.
+  async #asksReadOnly(query: Query): Promise<boolean> {
+    const [row] = await within(
+      TIMEOUT_MS,
+      query<{ isReadOnly: boolean }>(`select ${IS_READ_ONLY} as "isReadOnly"`)
+    )
     this.#askedAt = performance.now()
     return row?.isReadOnly ?? true
   }
 
-  async #pause (lost: Promise<never>): Promise<void> {
+  async #pause(lost: Promise<never>): Promise<void> {
     if (this.#isWoken) return
-    const woken = new Promise<void>((resolve) => { this.#wake = resolve })
+    const woken = new Promise<void>((resolve) => {
+      this.#wake = resolve
+    })
     const poll = setTimeout(this.#wake, POLL_MS)
     await Promise.race([woken, lost]).finally(() => clearTimeout(poll))
   }
 
-  /** @param isFresh on a connection that has read nothing yet: only such a one is believed that the log has gone back */
-  async #read (query: Query, isFresh: boolean, isReadOnly: boolean): Promise<void> {
+  /**
+   * @param isFresh on a connection that has read nothing yet: only such a one is believed that the log has
+   * gone back
+   */
+  async #read(query: Query, isFresh: boolean, isReadOnly: boolean): Promise<void> {
     for (let isMore = true; isMore;) {
       const from = this.#timeline.seq
       const timeoutMs = this.#hasFailed ? SECOND_TIMEOUT_MS : TIMEOUT_MS
@@ -161,7 +185,9 @@ export class Follower {
       isMore = hasNext
       if (this.#timeline.apply(from, entries)) continue
       const isConnected = entries[0]?.seq === from
-      if (!isConnected && from > 0 && (!isFresh || isReadOnly)) throw new Error(isReadOnly ? READ_ONLY : 'the log has gone back')
+      if (!isConnected && from > 0 && (!isFresh || isReadOnly)) {
+        throw new Error(isReadOnly ? READ_ONLY : 'the log has gone back')
+      }
       this.#timeline.load(await newestMessages(query, TAIL_LENGTH, TAIL_BYTES))
     }
     if (!this.#isInForce() || isReadOnly) this.#timeline.doubt()

@@ -10,8 +10,9 @@ const FRESH_MS = 1000
 const MISSED_MS = 10_000
 
 /**
- * Watches whether the event log is in force: whether every change of a message reaches it, whoever makes the change. Where
- * it is not, messages are stored that no stream tells and no page from memory shows, without an error anywhere.
+ * Watches whether the event log is in force: whether every change of a message reaches it, whoever makes the
+ * change. Where it is not, messages are stored that no stream tells and no page from memory shows, without an
+ * error anywhere.
  */
 export class LogWatch {
   #query: Query
@@ -28,37 +29,44 @@ export class LogWatch {
   /** Told of messages that were stored and did not reach the log. */
   onMissed: (count: number) => void = () => {}
 
-  constructor (query: Query, timeline: Timeline, log: Log) {
+  constructor(query: Query, timeline: Timeline, log: Log) {
     this.#query = query
     this.#timeline = timeline
     this.#log = log
   }
 
   /** Checks now, and every few seconds until `stop`. */
-  start (): void {
+  start(): void {
     this.#timer = setInterval(() => this.#checkInBackground(), EVERY_MS)
     this.#checkInBackground()
   }
 
-  stop (): void {
+  stop(): void {
     clearInterval(this.#timer)
   }
 
   /** What is wrong, as far as is known; undefined while the log is in force. */
-  get problem (): string | undefined {
+  get problem(): string | undefined {
     if (this.#problem !== undefined) return this.#problem
-    return performance.now() - this.#missedAt < MISSED_MS ? `messages did not reach the log: ${this.#missedIds.join(', ')}` : undefined
+    return performance.now() - this.#missedAt < MISSED_MS
+      ? `messages did not reach the log: ${this.#missedIds.join(', ')}`
+      : undefined
   }
 
-  /** Resolves when `problem` is what a look at the database says; that all is well may be known for a second. @throws {DatabaseUnavailable} */
-  async check (): Promise<void> {
+  /**
+   * Resolves when `problem` is what a look at the database says; that all is well may be known for a second.
+   * @throws {DatabaseUnavailable}
+   */
+  async check(): Promise<void> {
     if (this.#problem !== undefined || performance.now() - this.#checkedAt > FRESH_MS) await this.#checkNow()
   }
 
   /** Notes that these messages were stored, but were not in the log when it was read after that. */
-  missed (ids: number[]): void {
+  missed(ids: number[]): void {
     this.onMissed(ids.length)
-    if (this.problem === undefined) this.#log.error(`the event log is not in force: messages did not reach it: ${ids.join(', ')}`)
+    if (this.problem === undefined) {
+      this.#log.error(`the event log is not in force: messages did not reach it: ${ids.join(', ')}`)
+    }
     this.#missedIds = ids.slice(0, 10)
     this.#missedAt = performance.now()
     this.#timeline.doubt()
@@ -66,7 +74,7 @@ export class LogWatch {
   }
 
   /** Sets the sequences right that were set back, where there are such. @returns whether there were */
-  async repairSequences (): Promise<boolean> {
+  async repairSequences(): Promise<boolean> {
     const problems = await this.#query<Problem>(CHECK_SEQUENCES)
     if (problems.length === 0) return false
     this.#log.error(`the event log is not in force: ${problems.map(({ what }) => what).join('; ')}`)
@@ -75,16 +83,18 @@ export class LogWatch {
     return true
   }
 
-  #checkInBackground (): void {
+  #checkInBackground(): void {
     this.#checkNow().catch(() => {}) // An outage is reported by the follower.
   }
 
-  #checkNow (): Promise<void> {
-    this.#check ??= this.#look().finally(() => { this.#check = undefined })
+  #checkNow(): Promise<void> {
+    this.#check ??= this.#look().finally(() => {
+      this.#check = undefined
+    })
     return this.#check
   }
 
-  async #look (): Promise<void> {
+  async #look(): Promise<void> {
     const problems = await this.#query<Problem>(CHECK_TRIGGERS)
     const wasBroken = this.#problem !== undefined
     if (problems.length > 0) {

@@ -4,10 +4,15 @@ import type { Query } from '../database/query.ts'
 import { isExact, messageColumns, type MessageRow, toMessage, visibleMessages } from './messages.ts'
 
 /**
- * One row of the log, which the triggers of src/database/migrations.ts write. `message` is the living one, as it was when
- * the log was read; it is missing when it has been deleted since, which a later entry tells.
+ * One row of the log, which the triggers of src/database/migrations.ts write. `message` is the living one, as
+ * it was when the log was read; it is missing when it has been deleted since, which a later entry tells.
  */
-export interface LogEntry { seq: number, kind: keyof typeof events, id: number, message: Message | undefined }
+export interface LogEntry {
+  seq: number
+  kind: keyof typeof events
+  id: number
+  message: Message | undefined
+}
 
 export type LogRow = {
   seq: number
@@ -23,9 +28,9 @@ const LOG_PAGE = 1000
 export const LOG_PAGE_BYTES = 4 * 1024 * 1024
 
 /**
- * Reads the log from the entry `$1` on, until its texts have `$2` bytes. The entry `$1` itself comes first, without its
- * message: where it does not, the log does not reach back to it. What happened to a message whose id is not exact is told
- * as an update of nothing.
+ * Reads the log from the entry `$1` on, until its texts have `$2` bytes. The entry `$1` itself comes first,
+ * without its message: where it does not, the log does not reach back to it. What happened to a message whose
+ * id is not exact is told as an update of nothing.
  */
 export const READ_LOG = `
   select seq, kind, message_id, has_next, ${messageColumns('entry', 'entry')} from (
@@ -46,8 +51,12 @@ export const READ_LOG = `
     ) message on true
   ) entry where bytes_before is null or bytes_before < $2 order by seq limit ${LOG_PAGE}`
 
-const toLogEntry = (row: LogRow): LogEntry =>
-  ({ seq: row.seq, kind: row.kind, id: row.message_id, message: row.id === null ? undefined : toMessage(row) })
+const toLogEntry = (row: LogRow): LogEntry => ({
+  seq: row.seq,
+  kind: row.kind,
+  id: row.message_id,
+  message: row.id === null ? undefined : toMessage(row)
+})
 
 /** Entries in their order, and whether the log went on after them when they were read. */
 export interface LogPage {
@@ -55,10 +64,12 @@ export interface LogPage {
   hasNext: boolean
 }
 
-export const toLogPage = (rows: LogRow[]): LogPage =>
-  ({ entries: rows.map(toLogEntry), hasNext: rows.at(-1)?.has_next ?? false })
+export const toLogPage = (rows: LogRow[]): LogPage => ({
+  entries: rows.map(toLogEntry),
+  hasNext: rows.at(-1)?.has_next ?? false
+})
 
 /** Reads the log from the entry `seq` on, that one included but without its message. */
-export async function readLog (query: Query, seq: number, maxBytes = LOG_PAGE_BYTES): Promise<LogPage> {
+export async function readLog(query: Query, seq: number, maxBytes = LOG_PAGE_BYTES): Promise<LogPage> {
   return toLogPage(await query<LogRow>(READ_LOG, [seq, maxBytes]))
 }

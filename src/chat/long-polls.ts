@@ -18,14 +18,16 @@ export class LongPolls {
   #waiters = new Set<Waiter>()
   #isClosed = false
 
-  constructor (timeline: Timeline, limit: number, limitPerAddress: number) {
+  constructor(timeline: Timeline, limit: number, limitPerAddress: number) {
     this.#timeline = timeline
     this.#slots = new Slots(limit, limitPerAddress)
-    timeline.on('messages', () => { void this.#release() })
+    timeline.on('messages', () => {
+      void this.#release()
+    })
   }
 
   /** How many there are. */
-  get size (): number {
+  get size(): number {
     return this.#waiters.size
   }
 
@@ -35,7 +37,7 @@ export class LongPolls {
    * @throws {Busy} when too many wait in total
    * @throws {TooManyLongPolls} when too many of this address wait
    */
-  async wait (id: number, address: string | undefined, signal: AbortSignal): Promise<void> {
+  async wait(id: number, address: string | undefined, signal: AbortSignal): Promise<void> {
     if (this.#isClosed || signal.aborted || this.#timeline.newestId > id) return
     if (!this.#slots.take(address)) throw this.#slots.isFull ? new Busy() : new TooManyLongPolls()
     await new Promise<void>((resolve) => {
@@ -52,7 +54,7 @@ export class LongPolls {
   }
 
   /** Releases those that have something to read. */
-  async #release (): Promise<void> {
+  async #release(): Promise<void> {
     const newest = this.#timeline.newestId
     let released = 0
     for (const waiter of [...this.#waiters]) {
@@ -64,7 +66,7 @@ export class LongPolls {
   }
 
   /** Releases all of them, and lets no more wait. */
-  close (): void {
+  close(): void {
     this.#isClosed = true
     for (const waiter of [...this.#waiters]) waiter.release()
   }

@@ -23,14 +23,16 @@ interface Sources {
 }
 
 /**
- * Reads a page: from the Timeline; by SQL, where it is older or the log cannot be followed; from the Timeline as it was
- * last known, with its age, where there is no SQL either.
+ * Reads a page: from the Timeline; by SQL, where it is older or the log cannot be followed; from the Timeline
+ * as it was last known, with its age, where there is no SQL either.
  * @param getReader is called where the page is not in memory
  * @throws {DatabaseUnavailable} when the last known tail does not have it
  * @throws {Busy} when too many wait for older pages
  */
-export function readPage (
-  { timeline, query, history }: Sources, wanted: PageOfMessages, getReader: () => Reader
+export function readPage(
+  { timeline, query, history }: Sources,
+  wanted: PageOfMessages,
+  getReader: () => Reader
 ): Page | Promise<Page> {
   const known = timeline.page(wanted)
   if (known && known.age === undefined) return known

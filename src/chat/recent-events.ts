@@ -17,19 +17,19 @@ export class RecentEvents {
   #after = 0
 
   /** Forgets all of them: only what comes after `seq` is at hand. */
-  clear (seq: number): void {
+  clear(seq: number): void {
     this.#events = []
     this.#bytes = 0
     this.#after = seq
   }
 
-  push (seq: number, bytes: Buffer): void {
+  push(seq: number, bytes: Buffer): void {
     this.#events.push({ seq, bytes })
     this.#bytes += bytes.length
     if (this.#events.length > MAX_EVENTS * SLACK || this.#bytes > MAX_BYTES * SLACK) this.#forgetOldest()
   }
 
-  #forgetOldest (): void {
+  #forgetOldest(): void {
     let count = 0
     while (this.#events.length - count > MAX_EVENTS || this.#bytes > MAX_BYTES) {
       const event = this.#events[count]
@@ -42,7 +42,7 @@ export class RecentEvents {
   }
 
   /** Whether every event after `seq` is at hand. */
-  reachBackTo (seq: number): boolean {
+  reachBackTo(seq: number): boolean {
     return seq >= this.#after
   }
 
@@ -51,7 +51,7 @@ export class RecentEvents {
    * @param maxBytes how much of them; the first is there in any case
    * @returns their bytes, and the seq of the last one
    */
-  after (seq: number, maxBytes: number): { frames: Buffer[], seq: number } {
+  after(seq: number, maxBytes: number): { frames: Buffer[]; seq: number } {
     const frames: Buffer[] = []
     let last = seq
     let bytes = 0
@@ -65,7 +65,7 @@ export class RecentEvents {
     return { frames, seq: last }
   }
 
-  #indexAfter (seq: number): number {
+  #indexAfter(seq: number): number {
     let low = 0
     let high = this.#events.length
     while (low < high) {

@@ -24,8 +24,9 @@ const TRIM_MESSAGES = `
     count(*) filter (where created_at > now() + interval '1 day')::int as future
   from batch`
 
-// The log is trimmed at its beginning only, because a reader takes it that there is nothing between two entries: what comes
-// before an old entry is old, whatever its time says. The newest entry stays, because it tells where the log stands.
+// The log is trimmed at its beginning only, because a reader takes it that there is nothing between two
+// entries: what comes before an old entry is old, whatever its time says. The newest entry stays, because it
+// tells where the log stands.
 const FIND_OLD_EVENTS = `
   select count(*)::int as seen, max(seq) as last, max(seq) filter (where created_at < now() - $1::interval) as old
   from (select seq, created_at from chat_event where seq > $2 and ${turn} order by seq limit ${BATCH}) batch`
@@ -34,7 +35,12 @@ const TRIM_EVENTS = `
     select seq from chat_event where seq <= $1 and seq < (select max(seq) from chat_event) and ${turn} order by seq limit ${BATCH}
   )) returning seq`
 
-interface MessageBatch { seen: number, last: string, gone: number, future: number }
+interface MessageBatch {
+  seen: number
+  last: string
+  gone: number
+  future: number
+}
 
 type Settings = Pick<Config, 'RETENTION_DAYS' | 'EVENT_RETENTION_HOURS'>
 
@@ -50,20 +56,20 @@ export class Retention {
   #position = LOWEST
   #hasWarned = false
 
-  constructor (query: Query, settings: Settings, log: Log) {
+  constructor(query: Query, settings: Settings, log: Log) {
     this.#query = query
     this.#settings = settings
     this.#log = log
   }
 
   /** One run, which deletes at most 200,000 messages and as many log entries. */
-  async trim (): Promise<void> {
+  async trim(): Promise<void> {
     const { RETENTION_DAYS: days, EVENT_RETENTION_HOURS: hours } = this.#settings
     if (days !== undefined) await this.#trimMessages(`${days} days`)
     await this.#trimEvents(`${hours} hours`)
   }
 
-  async #trimMessages (age: string): Promise<void> {
+  async #trimMessages(age: string): Promise<void> {
     let position = LOWEST
     let future = 0
     for (let batches = 0, idle = 0; batches < MAX_BATCHES && idle < MAX_IDLE_BATCHES; batches++) {
@@ -72,7 +78,8 @@ export class Retention {
       future += batch.future
       if (batch.gone === 0) {
         idle++
-        // The oldest messages are at the beginning. What is behind younger ones is looked for from where the last run stopped.
+        // The oldest messages are at the beginning. What is behind younger ones is looked for from where the
+        // last run stopped.
         if (idle === 1 && Number(this.#position) > Number(batch.last)) {
           position = this.#position
           continue
@@ -87,11 +94,13 @@ export class Retention {
     this.#position = position
     if (future > 0 && !this.#hasWarned) {
       this.#hasWarned = true
-      this.#log.warn(`retention keeps at least ${future} messages that are dated more than a day in the future`)
+      this.#log.warn(
+        `retention keeps at least ${future} messages that are dated more than a day in the future`
+      )
     }
   }
 
-  async #trimEvents (age: string): Promise<void> {
+  async #trimEvents(age: string): Promise<void> {
     const old = await this.#findOldEvents(age)
     if (old === undefined) return
     for (let batches = 0; batches < MAX_BATCHES; batches++) {
@@ -100,11 +109,14 @@ export class Retention {
   }
 
   /** @returns the last entry that is old, as far as this run looks */
-  async #findOldEvents (age: string): Promise<number | undefined> {
+  async #findOldEvents(age: string): Promise<number | undefined> {
     let old: number | undefined
     let position = 0
     for (let batches = 0, idle = 0; batches < MAX_BATCHES && idle < MAX_IDLE_BATCHES; batches++) {
-      const [batch] = await this.#query<{ seen: number, last: number, old: number | null }>(FIND_OLD_EVENTS, [age, position])
+      const [batch] = await this.#query<{ seen: number; last: number; old: number | null }>(FIND_OLD_EVENTS, [
+        age,
+        position
+      ])
       if (!batch) break
       if (batch.old === null) idle++
       else old = batch.old
@@ -116,15 +128,18 @@ export class Retention {
 }
 
 /** Trims every minute. @returns the way to stop it */
-export function trimRegularly (query: Query, config: Config, log: Log): () => void {
+export function trimRegularly(query: Query, config: Config, log: Log): () => void {
   const retention = new Retention(query, config, log)
   let isRunning = false
   const timer = setInterval(() => {
     if (isRunning) return
     isRunning = true
-    retention.trim()
+    retention
+      .trim()
       .catch(({ message }: Error) => log.warn(`retention cleanup failed: ${message}`))
-      .finally(() => { isRunning = false })
+      .finally(() => {
+        isRunning = false
+      })
   }, EVERY_MS)
   return () => clearInterval(timer)
 }

@@ -8,19 +8,23 @@ import { readLog } from './log.ts'
 import { type Timeline, toFrame } from './timeline.ts'
 
 const HEARTBEAT_MS = 15_000
-// A flush that takes long is followed by as long a pause, so that streams leave half of the time to everything else.
+// A flush that takes long is followed by as long a pause, so that streams leave half of the time to
+// everything else.
 const MAX_PAUSE_MS = 50
 /** How much is sent at a time to a stream that catches up. */
 const BATCH_BYTES = 16 * 1024
-/** Whoever is further behind than that many events loads the list again, which costs less than to send them all. */
+/**
+ * Whoever is further behind than that many events loads the list again, which costs less than to send them
+ * all.
+ */
 export const MAX_CATCH_UP = 10_000
 
 /** How much of the log is read at a time, unless one event alone is larger. */
 const READ_BYTES = 256 * 1024
 
 /**
- * When the client shall connect again: spread, so that not all of them come at the same moment. No empty line follows, because
- * some readers take a block of lines without data for an event (httpx-sse 0.4.0).
+ * When the client shall connect again: spread, so that not all of them come at the same moment. No empty line
+ * follows, because some readers take a block of lines without data for an event (httpx-sse 0.4.0).
  */
 const retry = (ms: number) => `retry: ${Math.round(ms * (0.5 + Math.random()))}\n`
 
@@ -58,7 +62,7 @@ export class EventStreams {
   #isClosed = false
   #heartbeat: NodeJS.Timeout
 
-  constructor ({ timeline, follower, query, concurrency, limit, limitPerAddress }: EventStreamsOptions) {
+  constructor({ timeline, follower, query, concurrency, limit, limitPerAddress }: EventStreamsOptions) {
     this.#timeline = timeline
     this.#follower = follower
     this.#query = query
@@ -69,16 +73,17 @@ export class EventStreams {
   }
 
   /** How many are open. */
-  get size (): number {
+  get size(): number {
     return this.#open.size
   }
 
   /**
-   * Streams events until either side ends: those after `since` that the log still has, then each as it happens. A browser
-   * never connects again after an error, so where there is no room the stream ends in order.
+   * Streams events until either side ends: those after `since` that the log still has, then each as it
+   * happens. A browser never connects again after an error, so where there is no room the stream ends in
+   * order.
    * @param response with its head written
    */
-  open (response: ServerResponse, since: number | undefined, listener: Listener): void {
+  open(response: ServerResponse, since: number | undefined, listener: Listener): void {
     const stream = new EventStream(response)
     const key = listener.isCounted ? listener.address : undefined
     if (this.#isClosed || this.#timeline.seq === 0 || !this.#slots.take(key)) {
@@ -96,12 +101,12 @@ export class EventStreams {
   }
 
   /** Brings a stream that has everything up to `seq` to the end of the log, where it becomes live. */
-  #follow (stream: EventStream, listener: Listener, seq: number): void {
+  #follow(stream: EventStream, listener: Listener, seq: number): void {
     // What cannot be read now, the client asks for again.
     this.#catchUp(stream, listener, seq).catch(() => stream.end())
   }
 
-  async #catchUp (stream: EventStream, listener: Listener, from: number): Promise<void> {
+  async #catchUp(stream: EventStream, listener: Listener, from: number): Promise<void> {
     let seq = from
     for (;;) {
       await stream.drained()
@@ -112,7 +117,9 @@ export class EventStreams {
       if (this.#timeline.seq - seq > MAX_CATCH_UP) {
         seq = this.#reset(stream)
       } else if (seq > this.#timeline.seq || !this.#timeline.recent.reachBackTo(seq)) {
-        seq = await this.#logReads.run(listener.address, listener.signal, () => this.#sendFromLog(stream, seq))
+        seq = await this.#logReads.run(listener.address, listener.signal, () =>
+          this.#sendFromLog(stream, seq)
+        )
       } else {
         const recent = this.#timeline.recent.after(seq, BATCH_BYTES)
         if (recent.frames.length === 0) break
@@ -126,14 +133,18 @@ export class EventStreams {
   }
 
   /**
-   * Sends a part of the log, from the entry after `seq` on: as much as the client takes at once, so that nothing is kept for a
-   * slow one. Only an event that is larger than what is read at a time waits for it.
+   * Sends a part of the log, from the entry after `seq` on: as much as the client takes at once, so that
+   * nothing is kept for a slow one. Only an event that is larger than what is read at a time waits for it.
    * @returns the last entry that was sent
    */
-  async #sendFromLog (stream: EventStream, seq: number): Promise<number> {
-    const { entries: [first, ...entries] } = await readLog(this.#query, seq, READ_BYTES)
+  async #sendFromLog(stream: EventStream, seq: number): Promise<number> {
+    const {
+      entries: [first, ...entries]
+    } = await readLog(this.#query, seq, READ_BYTES)
     if (first?.seq !== seq) return this.#reset(stream)
-    if (entries.length === 0 && seq > this.#timeline.seq) throw new Error('this process cannot follow the log now')
+    if (entries.length === 0 && seq > this.#timeline.seq) {
+      throw new Error('this process cannot follow the log now')
+    }
     let sent = seq
     let isTaken = true
     for (const entry of entries) {
@@ -146,19 +157,19 @@ export class EventStreams {
     return sent
   }
 
-  #reset (stream: EventStream): number {
+  #reset(stream: EventStream): number {
     stream.write(toBroadcast([this.#timeline.resetFrame]))
     return this.#timeline.seq
   }
 
-  #send (frames: Buffer[]): void {
+  #send(frames: Buffer[]): void {
     this.#pending.push(...frames)
     const pause = this.#nextFlushAt - performance.now()
     if (pause <= 0) this.#flush()
     else this.#flushTimer ??= setTimeout(() => this.#flush(), pause)
   }
 
-  #flush (): void {
+  #flush(): void {
     clearTimeout(this.#flushTimer)
     this.#flushTimer = undefined
     if (this.#pending.length === 0) return
@@ -175,7 +186,7 @@ export class EventStreams {
   }
 
   /** Ends all streams in order; the clients come back after a moment, each after another. */
-  close (): void {
+  close(): void {
     this.#isClosed = true
     clearInterval(this.#heartbeat)
     this.#flush()

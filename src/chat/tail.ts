@@ -15,7 +15,7 @@ export class Tail {
   #pagesBytes = 0
 
   /** The index of the first message after `id`. */
-  indexAfter (id: number): number {
+  indexAfter(id: number): number {
     let low = 0
     let high = this.ids.length
     while (low < high) {
@@ -27,50 +27,53 @@ export class Tail {
   }
 
   /** Puts a message in its place, instead of the one with its id where there is one. */
-  put (id: number, json: string): void {
+  put(id: number, json: string): void {
     const index = this.indexAfter(id - 1)
     this.#splice(index, this.ids[index] === id ? 1 : 0, [id], Buffer.from(`,${json}`))
   }
 
   /** Takes out a message, where there is one with that id. */
-  remove (id: number): void {
+  remove(id: number): void {
     const index = this.indexAfter(id - 1)
     if (this.ids[index] === id) this.#splice(index, 1)
   }
 
   /** How many bytes all of them have. */
-  get bytes (): number {
+  get bytes(): number {
     return this.bytesOf(0, this.ids.length)
   }
 
   /** How many bytes the messages from one index to before another have. */
-  bytesOf (from: number, to: number): number {
+  bytesOf(from: number, to: number): number {
     return this.#at(this.#offsets, to) - this.#at(this.#offsets, from)
   }
 
   /** Takes out the oldest, so that at most `count` are left, and at most so many bytes of them, or one. */
-  trim (count: number, bytes: number): void {
+  trim(count: number, bytes: number): void {
     const length = this.ids.length
     this.#splice(0, Math.max(length - count, this.#firstWithin(bytes, 0, length), 0))
     if (this.bytes * 4 + SPARE_BYTES < this.#bytes.length) this.#resize(this.bytes, this.bytes)
   }
 
   /** Moves what is used to a buffer with some room beyond `bytes`. */
-  #resize (used: number, bytes: number): void {
+  #resize(used: number, bytes: number): void {
     const resized = Buffer.allocUnsafe(Math.ceil(bytes * 1.5) + SPARE_BYTES)
     this.#bytes.copy(resized, 0, 0, used)
     this.#bytes = resized
   }
 
   /** The first index from which on the messages before `to` have at most so many bytes, or are only one. */
-  #firstWithin (bytes: number, from: number, to: number): number {
+  #firstWithin(bytes: number, from: number, to: number): number {
     let first = from
     while (first < to - 1 && this.bytesOf(first, to) > bytes) first++
     return first
   }
 
-  /** A part of a range that has at most so many bytes, or one message: the one at its end or, with `fromStart`, at its start. */
-  within (bytes: number, from: number, to: number, fromStart: boolean): [from: number, to: number] {
+  /**
+   * A part of a range that has at most so many bytes, or one message: the one at its end or, with
+   * `fromStart`, at its start.
+   */
+  within(bytes: number, from: number, to: number, fromStart: boolean): [from: number, to: number] {
     if (!fromStart) return [this.#firstWithin(bytes, from, to), to]
     let last = to
     while (last > from + 1 && this.bytesOf(from, last) > bytes) last--
@@ -78,7 +81,7 @@ export class Tail {
   }
 
   /** The messages from one index to before another, as a JSON array. */
-  page (from: number, to: number): Buffer | string {
+  page(from: number, to: number): Buffer | string {
     if (from >= to) return '[]' // Node sends a short text together with the headers, and bytes after them.
     const range = from * 2 ** 20 + to
     const kept = this.#pages.get(range)
@@ -95,12 +98,12 @@ export class Tail {
     return page
   }
 
-  #forgetPages (): void {
+  #forgetPages(): void {
     this.#pages.clear()
     this.#pagesBytes = 0
   }
 
-  #splice (index: number, count: number, ids: number[] = [], bytes: Buffer = Buffer.alloc(0)): void {
+  #splice(index: number, count: number, ids: number[] = [], bytes: Buffer = Buffer.alloc(0)): void {
     const start = this.#at(this.#offsets, index)
     const end = this.#at(this.#offsets, index + count)
     const used = this.#at(this.#offsets, this.ids.length)
@@ -111,10 +114,14 @@ export class Tail {
     bytes.copy(this.#bytes, start)
     this.ids.splice(index, count, ...ids)
     this.#offsets.splice(index, count, ...ids.map(() => start))
-    if (growth !== 0) for (let i = index + ids.length; i < this.#offsets.length; i++) this.#offsets[i] = this.#at(this.#offsets, i) + growth
+    if (growth !== 0) {
+      for (let i = index + ids.length; i < this.#offsets.length; i++) {
+        this.#offsets[i] = this.#at(this.#offsets, i) + growth
+      }
+    }
   }
 
-  #at (list: number[], index: number): number {
+  #at(list: number[], index: number): number {
     const value = list[index]
     if (value === undefined) throw new RangeError(`no index ${index} below ${list.length}`)
     return value

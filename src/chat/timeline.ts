@@ -9,7 +9,10 @@ import { Tail } from './tail.ts'
 
 /** How many messages are at hand without SQL. */
 export const TAIL_LENGTH = 1000
-/** How many bytes of them, unless the newest alone has more: enough for all of them, where they were posted here. */
+/**
+ * How many bytes of them, unless the newest alone has more: enough for all of them, where they were posted
+ * here.
+ */
 export const TAIL_BYTES = 16 * 1024 * 1024
 // The log is read at least once a second.
 const FRESH_SECONDS = 2.5
@@ -17,8 +20,10 @@ const FRESH_SECONDS = 2.5
 // The same compiled serialisers as those of the routes.
 const messageJson = fastJson(Message)
 const eventJson = {
-  message_created: fastJson(events.message_created), message_updated: fastJson(events.message_updated),
-  message_deleted: fastJson(events.message_deleted), reset: fastJson(events.reset)
+  message_created: fastJson(events.message_created),
+  message_updated: fastJson(events.message_updated),
+  message_deleted: fastJson(events.message_deleted),
+  reset: fastJson(events.reset)
 }
 
 /** Some readers of a stream take these for the end of a line. In JSON they may be written as escapes. */
@@ -27,30 +32,43 @@ const escape = (separator: string) => `\\u${separator.charCodeAt(0).toString(16)
 const frame = (seq: number, json: string) =>
   Buffer.from(`id: ${seq}\ndata: ${json.replace(LINE_SEPARATORS, escape)}\n\n`)
 
-/** One event as a stream gets it, or undefined when its message has been deleted since: that event follows. */
-export function toFrame ({ seq, kind, id, message }: LogEntry): Buffer | undefined {
+/**
+ * One event as a stream gets it, or undefined when its message has been deleted since: that event follows.
+ */
+export function toFrame({ seq, kind, id, message }: LogEntry): Buffer | undefined {
   if (kind === 'reset') return frame(seq, eventJson.reset({ type: kind }))
   if (kind === 'message_deleted') return frame(seq, eventJson.message_deleted({ type: kind, id }))
   return message && frame(seq, eventJson[kind]({ type: kind, message }))
 }
 
-/** One page as JSON, and where the log stands at that moment. `age`, in seconds, is there when it may be out of date. */
-export interface Page { json: Buffer | string, isEmpty: boolean, cursor: number, age?: number }
+/**
+ * One page as JSON, and where the log stands at that moment. `age`, in seconds, is there when it may be out
+ * of date.
+ */
+export interface Page {
+  json: Buffer | string
+  isEmpty: boolean
+  cursor: number
+  age?: number
+}
 
-function toTail (messages: Snapshot['messages']): Tail {
+function toTail(messages: Snapshot['messages']): Tail {
   const tail = new Tail()
   for (const message of messages) tail.put(message.id, messageJson(message))
   return tail
 }
 
-export const toPage = ({ messages, cursor }: Snapshot): Page =>
-  ({ json: toTail(messages).page(0, messages.length), isEmpty: messages.length === 0, cursor })
+export const toPage = ({ messages, cursor }: Snapshot): Page => ({
+  json: toTail(messages).page(0, messages.length),
+  isEmpty: messages.length === 0,
+  cursor
+})
 
 /**
- * The end of the log, as this process has read it: the newest messages, and the newest events, each serialised once.
- * Emits `frames` (the bytes of new events) and `messages` (there are new ones).
+ * The end of the log, as this process has read it: the newest messages, and the newest events, each
+ * serialised once. Emits `frames` (the bytes of new events) and `messages` (there are new ones).
  */
-export class Timeline extends EventEmitter<{ frames: [Buffer[]], messages: [] }> {
+export class Timeline extends EventEmitter<{ frames: [Buffer[]]; messages: [] }> {
   /** The last entry of the log that is in; 0 before anything is. */
   seq = 0
   /** The newest events. */
@@ -61,46 +79,50 @@ export class Timeline extends EventEmitter<{ frames: [Buffer[]], messages: [] }>
   #confirmedAt = -Infinity
 
   /** The seconds since nothing could be missing. */
-  get lag (): number {
+  get lag(): number {
     return (performance.now() - this.#confirmedAt) / 1000
   }
 
   /** Notes that the log has no more entries than are in. */
-  confirm (): void {
+  confirm(): void {
     this.#isFollowed = true
     this.#confirmedAt = performance.now()
   }
 
   /** Notes that nobody knows what else is in the log. */
-  doubt (): void {
+  doubt(): void {
     this.#isFollowed = false
   }
 
   /** The id of the newest message; -Infinity where there is none. */
-  get newestId (): number {
+  get newestId(): number {
     return this.#tail.ids.at(-1) ?? -Infinity
   }
 
-  /** Starts again from the newest `TAIL_LENGTH` messages: at the start, and where the log cannot tell what happened in between. */
-  load ({ messages, cursor, isCut }: Snapshot): void {
+  /**
+   * Starts again from the newest `TAIL_LENGTH` messages: at the start, and where the log cannot tell what
+   * happened in between.
+   */
+  load({ messages, cursor, isCut }: Snapshot): void {
     this.#tail = toTail(messages)
     const isAll = messages.length < TAIL_LENGTH && !isCut
-    this.#floor = isAll ? -Infinity : messages[0]?.id ?? -Infinity
+    this.#floor = isAll ? -Infinity : (messages[0]?.id ?? -Infinity)
     this.seq = cursor
     this.recent.clear(cursor)
     this.emit('frames', [this.resetFrame])
     this.emit('messages')
   }
 
-  get resetFrame (): Buffer {
+  get resetFrame(): Buffer {
     return frame(this.seq, eventJson.reset({ type: 'reset' }))
   }
 
   /**
-   * Takes in what was read of the log from the entry `from` on, that one included. What is in already is passed over.
+   * Takes in what was read of the log from the entry `from` on, that one included. What is in already is
+   * passed over.
    * @returns false when it does not connect to what is in, or says that everything must be loaded again
    */
-  apply (from: number, entries: LogEntry[]): boolean {
+  apply(from: number, entries: LogEntry[]): boolean {
     if (from > this.seq || entries[0]?.seq !== from) return false
     const frames: Buffer[] = []
     let isReset = false
@@ -124,14 +146,14 @@ export class Timeline extends EventEmitter<{ frames: [Buffer[]], messages: [] }>
     return !isReset
   }
 
-  #applyToTail ({ kind, id, message }: LogEntry): void {
+  #applyToTail({ kind, id, message }: LogEntry): void {
     if (id < this.#floor) return
     if (kind === 'message_deleted') this.#tail.remove(id)
     else if (message) this.#tail.put(id, messageJson(message))
   }
 
   // A quarter more than there is a use for, so that not every message moves all of them.
-  #forget (): void {
+  #forget(): void {
     if (this.#tail.ids.length > TAIL_LENGTH * 1.25 || this.#tail.bytes > TAIL_BYTES * 1.25) {
       this.#tail.trim(TAIL_LENGTH, TAIL_BYTES)
       this.#floor = this.#tail.ids[0] ?? this.#floor
@@ -139,10 +161,10 @@ export class Timeline extends EventEmitter<{ frames: [Buffer[]], messages: [] }>
   }
 
   /**
-   * One page, or undefined when part of it is older than what is at hand. Where its messages are too long, it is the end of it
-   * that is nearer to the cursor, or to the present.
+   * One page, or undefined when part of it is older than what is at hand. Where its messages are too long, it
+   * is the end of it that is nearer to the cursor, or to the present.
    */
-  page ({ limit, after_id: after, before_id: before = Infinity }: PageOfMessages): Page | undefined {
+  page({ limit, after_id: after, before_id: before = Infinity }: PageOfMessages): Page | undefined {
     const size = Math.min(limit, MAX_PAGE)
     let from: number
     let to: number

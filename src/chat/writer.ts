@@ -13,7 +13,8 @@ const MAX_QUEUE = 2000
 const MAX_BATCH = 200
 const MAX_TRIES = 3
 
-// clock_timestamp: the times of the messages ascend as their ids do, because it is read under the lock that orders them.
+// clock_timestamp: the times of the messages ascend as their ids do, because it is read under the lock that
+// orders them.
 const POST_ONE = `
   with author as (
     select id, nickname from chat_user where id = $1
@@ -25,8 +26,9 @@ const POST_ONE = `
   )
   select 1 as n, message.id, author.nickname, ${milliseconds('message.created_at')} as created_ms from message, author`
 
-// Ids are given in the order of the rows, so the n-th smallest is the n-th row's. Both are put together as arrays, because a join
-// would compare each with each: its kinds that do better are off (src/plugins/postgres.ts).
+// Ids are given in the order of the rows, so the n-th smallest is the n-th row's. Both are put together as
+// arrays, because a join would compare each with each: its kinds that do better are off
+// (src/plugins/postgres.ts).
 const POST_MANY = `
   with given as (
     select n, author.id as user_id, author.nickname, text
@@ -52,13 +54,17 @@ const FIND_CLAIMED = `
   cross join lateral (select message.* from ${visibleMessages('and id = claimed.message_id')}) message
   join chat_user author on author.id = message.user_id`
 
-// Without its message a key claims nothing. That happens where the triggers did not fire when the message went.
+// Without its message a key claims nothing. That happens where the triggers did not fire when the message
+// went.
 const RELEASE_KEY = `
   delete from chat_message_key key where user_id = $1 and key = $2
   and not exists (select from ${visibleMessages('and id = key.message_id')})`
 
 /** A message as it was stored, and whether that was by an earlier request with the same key. */
-export interface Posted { message: Message, isReplay: boolean }
+export interface Posted {
+  message: Message
+  isReplay: boolean
+}
 
 type Inserted = Pick<MessageRow, 'id' | 'nickname' | 'created_ms'> & { n: number }
 interface Post {
@@ -69,19 +75,24 @@ interface Post {
   reject: (error: unknown) => void
 }
 
-const columns = (posts: Post[]) => [posts.map(({ userId }) => userId), posts.map(({ text }) => text), posts.map(({ key }) => key)]
-const codeOf = (error: unknown) => error instanceof DatabaseError ? error.code : undefined
+const columns = (posts: Post[]) => [
+  posts.map(({ userId }) => userId),
+  posts.map(({ text }) => text),
+  posts.map(({ key }) => key)
+]
+const codeOf = (error: unknown) => (error instanceof DatabaseError ? error.code : undefined)
 
 // An id or a seq that was given before, because a sequence was set back.
-const isOfSequence = (error: unknown) => error instanceof DatabaseError && error.code === '23505' && error.table !== 'chat_message_key'
+const isOfSequence = (error: unknown) =>
+  error instanceof DatabaseError && error.code === '23505' && error.table !== 'chat_message_key'
 
 const rejectAll = (posts: Post[], error: unknown) => {
   for (const { reject } of posts) reject(error)
 }
 
 /**
- * Writes messages, one batch at a time: what comes in while a batch is under way is the next one, so that one commit serves
- * many. A batch whose answer was lost may have been written, so it is never tried again.
+ * Writes messages, one batch at a time: what comes in while a batch is under way is the next one, so that one
+ * commit serves many. A batch whose answer was lost may have been written, so it is never tried again.
  */
 export class MessageWriter {
   #pipeline: Pipeline
@@ -94,7 +105,7 @@ export class MessageWriter {
   /** Told of each batch, with the number of its messages. */
   onBatch: (size: number) => void = () => {}
 
-  constructor (pipeline: Pipeline, query: Query, timeline: Timeline, follower: Follower, watch: LogWatch) {
+  constructor(pipeline: Pipeline, query: Query, timeline: Timeline, follower: Follower, watch: LogWatch) {
     this.#pipeline = pipeline
     this.#query = query
     this.#timeline = timeline
@@ -103,7 +114,7 @@ export class MessageWriter {
   }
 
   /** How many messages wait for the batch under way to end. */
-  get queued (): number {
+  get queued(): number {
     return this.#queue.length
   }
 
@@ -112,7 +123,7 @@ export class MessageWriter {
    * @param key the idempotency key: the same user, key and text always give the same message
    * @throws {Busy | UserNotFound | IdempotencyKeyReused | DatabaseUnavailable}
    */
-  post (userId: number, text: string, key: string | null = null): Promise<Posted> {
+  post(userId: number, text: string, key: string | null = null): Promise<Posted> {
     if (this.#queue.length >= MAX_QUEUE) throw new Busy()
     return new Promise((resolve, reject) => {
       const post = { userId, text, key, resolve, reject }
@@ -122,7 +133,7 @@ export class MessageWriter {
     })
   }
 
-  async #drain (): Promise<void> {
+  async #drain(): Promise<void> {
     this.#isWriting = true
     while (this.#queue.length > 0) {
       const posts = this.#queue.splice(0, MAX_BATCH)
@@ -133,7 +144,7 @@ export class MessageWriter {
   }
 
   /** Settles each of the posts. */
-  async #write (posts: Post[], tries = 1): Promise<void> {
+  async #write(posts: Post[], tries = 1): Promise<void> {
     let rows: Inserted[]
     try {
       rows = await this.#follower.spare(() => this.#insert(posts))
@@ -153,18 +164,24 @@ export class MessageWriter {
     }
   }
 
-  async #insert (posts: Post[]): Promise<Inserted[]> {
+  async #insert(posts: Post[]): Promise<Inserted[]> {
     const from = this.#timeline.seq
     const [first] = posts
     const [rows, log] = await this.#pipeline<Inserted, LogRow>(
-      first && posts.length === 1 ? [POST_ONE, [first.userId, first.text, first.key]] : [POST_MANY, columns(posts)],
-      [READ_LOG, [from, LOG_PAGE_BYTES]])
+      first && posts.length === 1
+        ? [POST_ONE, [first.userId, first.text, first.key]]
+        : [POST_MANY, columns(posts)],
+      [READ_LOG, [from, LOG_PAGE_BYTES]]
+    )
     if (!log || !this.#take(from, log, rows)) await this.#follower.caughtUp()
     return rows
   }
 
-  /** @returns whether all that is in the log is in the Timeline. It never throws, because the posts are stored by now. */
-  #take (from: number, log: LogRow[], rows: Inserted[]): boolean {
+  /**
+   * @returns whether all that is in the log is in the Timeline. It never throws, because the posts are stored
+   * by now.
+   */
+  #take(from: number, log: LogRow[], rows: Inserted[]): boolean {
     try {
       const { entries, hasNext } = toLogPage(log)
       const isRead = this.#timeline.apply(from, entries) && !hasNext
@@ -176,17 +193,20 @@ export class MessageWriter {
   }
 
   /** Raises the alarm where the log does not tell of what was stored. */
-  #checkLogged (entries: LogEntry[], rows: Inserted[]): void {
+  #checkLogged(entries: LogEntry[], rows: Inserted[]): void {
     const logged = new Set(entries.map(({ id }) => id))
     const missed = rows.map(({ id }) => id).filter((id) => !logged.has(id))
     if (missed.length > 0) this.#watch.missed(missed)
   }
 
-  /** One of the posts was refused, and with it all: those whose key was claimed before get their message, and the others are tried in halves. */
-  async #writeApart (posts: Post[], error: unknown, tries: number): Promise<void> {
+  /**
+   * One of the posts was refused, and with it all: those whose key was claimed before get their message, and
+   * the others are tried in halves.
+   */
+  async #writeApart(posts: Post[], error: unknown, tries: number): Promise<void> {
     let rest: Post[]
     try {
-      if (isOfSequence(error) && tries < MAX_TRIES && await this.#watch.repairSequences()) {
+      if (isOfSequence(error) && tries < MAX_TRIES && (await this.#watch.repairSequences())) {
         await this.#write(posts, tries + 1)
         return
       }
@@ -216,8 +236,11 @@ export class MessageWriter {
    * @returns the others; all of them, where one of the posts is such that none can be looked up with it
    * @throws {DatabaseUnavailable}
    */
-  async #replay (posts: Post[]): Promise<Post[]> {
-    const rows = await this.#query<MessageRow & { n: number, is_same: boolean }>(FIND_CLAIMED, columns(posts)).catch((error: unknown) => {
+  async #replay(posts: Post[]): Promise<Post[]> {
+    const rows = await this.#query<MessageRow & { n: number; is_same: boolean }>(
+      FIND_CLAIMED,
+      columns(posts)
+    ).catch((error: unknown) => {
       if (error instanceof DatabaseUnavailable) throw error
       return []
     })

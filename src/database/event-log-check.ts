@@ -1,7 +1,13 @@
 import type { QueryResultRow } from 'pg'
 
-/** What is wrong, as an English sentence without a full stop; `isSequence` where `REPAIR` can mend it while the service runs. */
-export interface Problem extends QueryResultRow { what: string, isSequence: boolean }
+/**
+ * What is wrong, as an English sentence without a full stop; `isSequence` where `REPAIR` can mend it while
+ * the service runs.
+ */
+export interface Problem extends QueryResultRow {
+  what: string
+  isSequence: boolean
+}
 
 const TRIGGERS = [
   ['chat_message', 'chat_event_lock', 'chat_event_lock'],
@@ -13,13 +19,18 @@ const TRIGGERS = [
   ['chat_user', 'chat_event_renamed', 'chat_event_renamed']
 ]
 
-const SEQUENCES = [['chat_event', 'seq'], ['chat_message', 'id'], ['chat_user', 'id']]
+const SEQUENCES = [
+  ['chat_event', 'seq'],
+  ['chat_message', 'id'],
+  ['chat_user', 'id']
+]
 
-// Beyond it, an id is a stray: to go on from there would leave no room (JSON readers keep ids below 2^53 exact).
+// Beyond it, an id is a stray: to go on from there would leave no room (JSON readers keep ids below 2^53
+// exact).
 export const MAX_SEQUENCE = 2 ** 52
 
-// A function is the one of this service while its comment tells its fingerprint. So a replica of another version, which has
-// other functions, is content with what the newest migration has made.
+// A function is the one of this service while its comment tells its fingerprint. So a replica of another
+// version, which has other functions, is content with what the newest migration has made.
 const fingerprint = (oid: string) => `(
   select 'chat-backend ' || md5(concat_ws(' ', prosrc, prosecdef, proconfig)) from pg_catalog.pg_proc signed where signed.oid = ${oid})`
 
@@ -37,7 +48,10 @@ const behind = ([table = '', column = '']: string[]) => `
   where pg_catalog.has_sequence_privilege(sequence, 'USAGE, SELECT') and coalesce(pg_catalog.pg_sequence_last_value(sequence), 0)
     < (select max(${column}) from ${table} where ${column} <= ${MAX_SEQUENCE})`
 
-/** Asks whether every change of a message reaches the log: whether tables, triggers and functions are there and in force. */
+/**
+ * Asks whether every change of a message reaches the log: whether tables, triggers and functions are there
+ * and in force.
+ */
 export const CHECK_TRIGGERS = `
   select what, false as "isSequence" from (
     select case
@@ -56,11 +70,14 @@ export const CHECK_TRIGGERS = `
     where pg_catalog.to_regclass(relation) is null
   ) checked where what is not null`
 
-/** Asks whether a sequence was set back, so that it gives numbers that were given before. The tables must be there. */
+/**
+ * Asks whether a sequence was set back, so that it gives numbers that were given before. The tables must be
+ * there.
+ */
 export const CHECK_SEQUENCES = SEQUENCES.map(behind).join(' union all ')
 
 /**
- * Sets sequences that are behind to where their tables are, and makes all clients load the room again, unless the log has told
- * them to after the entry `$1`.
+ * Sets sequences that are behind to where their tables are, and makes all clients load the room again, unless
+ * the log has told them to after the entry `$1`.
  */
 export const REPAIR = 'select chat_event_repair($1)'

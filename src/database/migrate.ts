@@ -16,15 +16,21 @@ const FIND_USER_TRIGGERS = `
 const LOCK = 7_243_001
 
 /**
- * Brings the database up to date, one transaction for each migration. Several processes may call it at once: an advisory
- * lock, which ends with the connection, lets one work while the others wait, and what was applied is never run again.
+ * Brings the database up to date, one transaction for each migration. Several processes may call it at once:
+ * an advisory lock, which ends with the connection, lets one work while the others wait, and what was applied
+ * is never run again.
  * @param own leaves the shared tables to Django, and adds to them once they are there
- * @throws {Error} when they are not there yet, or another's transaction holds one of them for too long: to be tried again
+ * @throws {Error} when they are not there yet, or another's transaction holds one of them for too long: to be
+ * tried again
  */
-export async function migrate (client: Client, log: Log, own = false): Promise<void> {
+export async function migrate(client: Client, log: Log, own = false): Promise<void> {
   await client.query('select pg_advisory_lock($1)', [LOCK])
   if (own) {
-    const { rows: [found] } = await client.query("select to_regclass('chat_user') is not null and to_regclass('chat_message') is not null as ready")
+    const {
+      rows: [found]
+    } = await client.query(
+      "select to_regclass('chat_user') is not null and to_regclass('chat_message') is not null as ready"
+    )
     if (!found.ready) throw new Error('the tables chat_user and chat_message are not there yet')
   }
   // On a live database, whoever writes waits behind us while we wait for a lock, so not for long.
@@ -37,7 +43,9 @@ export async function migrate (client: Client, log: Log, own = false): Promise<v
   for (const migration of known) {
     if (applied.has(migration.name)) continue
     const note = `insert into chat_backend_migration (name) values ('${migration.name}')`
-    await client.query(`begin; ${migration.sql}; ${note}; ${migration.restores ? SIGN_FUNCTIONS : ''}; commit`)
+    await client.query(
+      `begin; ${migration.sql}; ${note}; ${migration.restores ? SIGN_FUNCTIONS : ''}; commit`
+    )
     log.info(`the database was migrated: ${migration.name}`)
   }
   const isNewer = [...applied].some((name) => !migrations.some((migration) => migration.name === name))
@@ -47,8 +55,11 @@ export async function migrate (client: Client, log: Log, own = false): Promise<v
   log.info('the database is up to date')
 }
 
-/** Makes anew what the log needs, where somebody has dropped, disabled or replaced it, and has all clients load the room again. */
-async function restore (client: Client, log: Log, restoring: Migration[]): Promise<void> {
+/**
+ * Makes anew what the log needs, where somebody has dropped, disabled or replaced it, and has all clients
+ * load the room again.
+ */
+async function restore(client: Client, log: Log, restoring: Migration[]): Promise<void> {
   let problems = await findProblems(client)
   if (problems.length === 0) return
   log.warn(`the event log is not in force: ${problems.join('; ')}`)
@@ -64,8 +75,11 @@ async function restore (client: Client, log: Log, restoring: Migration[]): Promi
   else log.error(`the event log could not be repaired: ${problems.join('; ')}`)
 }
 
-/** Makes anew the triggers that tell of changed nicknames, where somebody has dropped or disabled them, and has all nicknames indexed. */
-async function restoreUserTriggers (client: Client, log: Log, restoring: Migration[]): Promise<void> {
+/**
+ * Makes anew the triggers that tell of changed nicknames, where somebody has dropped or disabled them, and
+ * has all nicknames indexed.
+ */
+async function restoreUserTriggers(client: Client, log: Log, restoring: Migration[]): Promise<void> {
   const { rows } = await client.query(FIND_USER_TRIGGERS, [USER_TRIGGERS])
   if (rows.length === USER_TRIGGERS.length) return
   try {
@@ -78,7 +92,7 @@ async function restoreUserTriggers (client: Client, log: Log, restoring: Migrati
   }
 }
 
-async function findProblems (client: Client): Promise<string[]> {
+async function findProblems(client: Client): Promise<string[]> {
   const { rows } = await client.query<Problem>(CHECK_TRIGGERS)
   const problems = rows.length > 0 ? rows : (await client.query<Problem>(CHECK_SEQUENCES)).rows
   return problems.map(({ what }) => what)

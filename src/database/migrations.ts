@@ -1,10 +1,16 @@
-export interface Migration { name: string, sql: string, shared?: true, restores?: true }
+export interface Migration {
+  name: string
+  sql: string
+  shared?: true
+  restores?: true
+}
 
 /**
- * What the service needs in the database, in order. Applied migrations are never edited; new ones are appended.
- * `chat_user` and `chat_message` belong to Django where there is one: they are made in its shape, and never altered.
- * `shared` marks what makes such tables, and is left to their owner under `MIGRATE=own`. `restores` marks what can be run
- * again, and then makes anew what somebody has dropped, disabled or replaced.
+ * What the service needs in the database, in order. Applied migrations are never edited; new ones are
+ * appended. `chat_user` and `chat_message` belong to Django where there is one: they are made in its shape,
+ * and never altered. `shared` marks what makes such tables, and is left to their owner under `MIGRATE=own`.
+ * `restores` marks what can be run again, and then makes anew what somebody has dropped, disabled or
+ * replaced.
  */
 export const migrations: Migration[] = [
   {
@@ -29,9 +35,9 @@ export const migrations: Migration[] = [
     `
   },
   {
-    // Every change of a message, whoever makes it, takes one lock before it takes an id, so that the order of the ids and of
-    // the log is the order of the commits; and is written to the log in the same transaction. The table `chat_event` is never
-    // empty: its oldest row tells how far back it reaches.
+    // Every change of a message, whoever makes it, takes one lock before it takes an id, so that the order of
+    // the ids and of the log is the order of the commits; and is written to the log in the same transaction.
+    // The table `chat_event` is never empty: its oldest row tells how far back it reaches.
     name: '002_event_log',
     sql: `
       create table chat_event (
@@ -84,9 +90,9 @@ export const migrations: Migration[] = [
     `
   },
   {
-    // A nickname is part of each of the user's messages. The lock comes first here as well, before any lock on a row of
-    // chat_user, for which an insert of a message waits while it holds that lock. A transaction of its own, so that it
-    // never holds one of the two tables while it waits for the other.
+    // A nickname is part of each of the user's messages. The lock comes first here as well, before any lock
+    // on a row of chat_user, for which an insert of a message waits while it holds that lock. A transaction
+    // of its own, so that it never holds one of the two tables while it waits for the other.
     name: '003_event_log_of_users',
     sql: `
       select set_config('search_path', format('%I, pg_temp', current_schema()), true);
@@ -102,13 +108,14 @@ export const migrations: Migration[] = [
     `
   },
   {
-    // The triggers plan for themselves. Left to the settings of the session, the full join had no plan left where hash and
-    // merge joins are off, so that PostgreSQL took its cost for 1e10 and compiled it (JIT) for 100 ms under the lock. A plan
-    // is kept for the session, so each is one that serves one row as well as a hundred thousand. `always`: they fire under
-    // `session_replication_role = replica`, too.
+    // The triggers plan for themselves. Left to the settings of the session, the full join had no plan left
+    // where hash and merge joins are off, so that PostgreSQL took its cost for 1e10 and compiled it (JIT) for
+    // 100 ms under the lock. A plan is kept for the session, so each is one that serves one row as well as a
+    // hundred thousand. `always`: they fire under `session_replication_role = replica`, too.
     //
-    // A later version of Django adds the column `deleted_at`. A name that a subquery lacks is looked up in the query around
-    // it, so where there is no such column yet, `absent` has it. https://www.postgresql.org/docs/current/queries-table-expressions.html#QUERIES-LATERAL
+    // A later version of Django adds the column `deleted_at`. A name that a subquery lacks is looked up in
+    // the query around it, so where there is no such column yet, `absent` has it.
+    // https://www.postgresql.org/docs/current/queries-table-expressions.html#QUERIES-LATERAL
     name: '004_event_log_triggers',
     restores: true,
     sql: `
@@ -216,8 +223,8 @@ export const migrations: Migration[] = [
     `
   },
   {
-    // What `chat_event_repair` does needs rights that only the owner of the tables may have. It moves a sequence forward
-    // alone, and never beyond 2^52, where a stray id may be.
+    // What `chat_event_repair` does needs rights that only the owner of the tables may have. It moves a
+    // sequence forward alone, and never beyond 2^52, where a stray id may be.
     name: '006_event_log_repair',
     restores: true,
     sql: `

@@ -6,16 +6,19 @@ import type { Engine } from './process.ts'
 import { startRedis } from './redis.ts'
 
 export interface Engines extends Engine {
-  /** Removes what this start made in `DATA_DIR`, after `stop`; for a start that failed before anybody used it. */
+  /**
+   * Removes what this start made in `DATA_DIR`, after `stop`; for a start that failed before anybody used it.
+   */
   undo: () => void
 }
 
 /**
- * Starts the engines that the configuration leads to no server for, on loopback, with data and a random password in `DATA_DIR`.
+ * Starts the engines that the configuration leads to no server for, on loopback, with data and a random
+ * password in `DATA_DIR`.
  * @param signal gives up; then it rejects with the signal's reason. A start that failed leaves nothing behind
  * @throws {StartError}
  */
-export async function startEngines (config: Config, log: Log, signal?: AbortSignal): Promise<Engines> {
+export async function startEngines(config: Config, log: Log, signal?: AbortSignal): Promise<Engines> {
   const starts = [
     ...(isExternal('postgres', config) ? [] : [startPostgres]),
     ...(isExternal('redis', config) ? [] : [startRedis])
@@ -29,22 +32,34 @@ export async function startEngines (config: Config, log: Log, signal?: AbortSign
   }
 }
 
-const isSystemError = (error: unknown): error is NodeJS.ErrnoException => error instanceof Error && 'syscall' in error
+const isSystemError = (error: unknown): error is NodeJS.ErrnoException =>
+  error instanceof Error && 'syscall' in error
 
-async function startAll (starts: (typeof startPostgres)[], { path, passwordFile, undo }: DataDir, log: Log, signal?: AbortSignal): Promise<Engines> {
+async function startAll(
+  starts: (typeof startPostgres)[],
+  { path, passwordFile, undo }: DataDir,
+  log: Log,
+  signal?: AbortSignal
+): Promise<Engines> {
   // When one fails, the others are not waited for.
   const givenUp = new AbortController()
   const giveUp = () => givenUp.abort(signal?.reason)
   if (signal?.aborted) giveUp()
   signal?.addEventListener('abort', giveUp, { once: true })
-  const started = await Promise.allSettled(starts.map((start) => start(path, passwordFile, log, givenUp.signal).catch((error) => {
-    givenUp.abort(error)
-    throw error
-  })))
+  const started = await Promise.allSettled(
+    starts.map((start) =>
+      start(path, passwordFile, log, givenUp.signal).catch((error) => {
+        givenUp.abort(error)
+        throw error
+      })
+    )
+  )
   signal?.removeEventListener('abort', giveUp)
 
-  const engines = started.flatMap((one) => one.status === 'fulfilled' ? [one.value] : [])
-  const stop = async () => { await Promise.all(engines.map((engine) => engine.stop())) }
+  const engines = started.flatMap((one) => (one.status === 'fulfilled' ? [one.value] : []))
+  const stop = async () => {
+    await Promise.all(engines.map((engine) => engine.stop()))
+  }
   if (givenUp.signal.aborted) {
     await stop()
     undo()

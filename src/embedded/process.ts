@@ -6,17 +6,29 @@ import type { Config } from '../config.ts'
 import { type Log, StartError, waitFor } from '../start.ts'
 
 /** A running engine: the settings that reach it, and its orderly end. */
-export interface Engine { settings: Partial<Config>, stop: () => Promise<void> }
-interface Start { name: string, logFile: string, input?: string, ready: () => Promise<unknown> }
+export interface Engine {
+  settings: Partial<Config>
+  stop: () => Promise<void>
+}
+interface Start {
+  name: string
+  logFile: string
+  input?: string
+  ready: () => Promise<unknown>
+}
 
 /** Whether a program is there and ends well. */
-export const runs = (program: string, ...args: string[]) => spawnSync(program, args, { stdio: 'ignore' }).status === 0
+export const runs = (program: string, ...args: string[]) =>
+  spawnSync(program, args, { stdio: 'ignore' }).status === 0
 
-/** Where the kernel can do it (Linux), interrupts the program that follows when the service dies without a word. */
-export const endedWithUs = () => runs('setpriv', '--version') ? ['setpriv', '--pdeathsig', 'INT'] : []
+/**
+ * Where the kernel can do it (Linux), interrupts the program that follows when the service dies without a
+ * word.
+ */
+export const endedWithUs = () => (runs('setpriv', '--version') ? ['setpriv', '--pdeathsig', 'INT'] : [])
 
 /** What a program said went wrong, in one line: the first error that it printed, else its last line. */
-function complaint (output: string): string | undefined {
+function complaint(output: string): string | undefined {
   const lines = output.trim().split('\n')
   return lines.find((line) => /\b(error|FATAL|PANIC): /.test(line)) ?? lines.at(-1)
 }
@@ -26,11 +38,13 @@ function complaint (output: string): string | undefined {
  * @param signal ends it; then it rejects with the signal's reason, once the program is gone
  * @throws {Error} with what it complained about
  */
-export async function runProgram ([program = '', ...args]: string[], signal?: AbortSignal): Promise<void> {
+export async function runProgram([program = '', ...args]: string[], signal?: AbortSignal): Promise<void> {
   signal?.throwIfAborted()
   const child = spawn(program, args, { detached: true, stdio: ['ignore', 'ignore', 'pipe'] })
   let output = ''
-  child.stderr.setEncoding('utf8').on('data', (text) => { output += text })
+  child.stderr.setEncoding('utf8').on('data', (text) => {
+    output += text
+  })
   const end = () => child.kill('SIGTERM')
   signal?.addEventListener('abort', end, { once: true })
   const [code, killedBy] = await once(child, 'close').finally(() => signal?.removeEventListener('abort', end))
@@ -39,14 +53,19 @@ export async function runProgram ([program = '', ...args]: string[], signal?: Ab
 }
 
 /**
- * Starts a program in a process group of its own, so that Ctrl-C reaches the service alone, and waits until it is ready.
+ * Starts a program in a process group of its own, so that Ctrl-C reaches the service alone, and waits until
+ * it is ready.
  * @param logFile gets what it prints
  * @param signal gives up; then it rejects with the signal's reason, once the program is gone
  * @returns its orderly end: PostgreSQL waits on SIGTERM for its last connections, and for nobody on SIGINT
  * @throws {StartError} with the last that it printed, when it ends instead of being ready
  */
-export async function startProgram ([program = '', ...args]: string[], { name, logFile, input = '', ready }: Start, log: Log,
-  signal?: AbortSignal): Promise<() => Promise<void>> {
+export async function startProgram(
+  [program = '', ...args]: string[],
+  { name, logFile, input = '', ready }: Start,
+  log: Log,
+  signal?: AbortSignal
+): Promise<() => Promise<void>> {
   signal?.throwIfAborted()
   const output = openSync(logFile, 'a', 0o600)
   const { size: before } = fstatSync(output)
@@ -56,7 +75,9 @@ export async function startProgram ([program = '', ...args]: string[], { name, l
   const exited = once(child, 'exit').catch((error: Error) => [error.message])
   const failed = exited.then(([how]) => {
     const printed = readFileSync(logFile).subarray(before).toString()
-    throw new StartError(`the embedded ${name} did not start: ${complaint(printed) || `it ended with ${how}`} (see ${logFile})`)
+    throw new StartError(
+      `the embedded ${name} did not start: ${complaint(printed) || `it ended with ${how}`} (see ${logFile})`
+    )
   })
   const stop = async (patienceMs: number) => {
     child.kill('SIGTERM')
@@ -79,8 +100,11 @@ export async function startProgram ([program = '', ...args]: string[], { name, l
 }
 
 /** A free port on loopback, below the range that the kernel hands out to clients. */
-export async function freePort (): Promise<number> {
+export async function freePort(): Promise<number> {
   const port = 20_000 + Math.floor(Math.random() * 12_000)
   const probe = createServer().listen(port, '127.0.0.1')
-  return once(probe, 'listening').then(() => { probe.close(); return port }, freePort)
+  return once(probe, 'listening').then(() => {
+    probe.close()
+    return port
+  }, freePort)
 }

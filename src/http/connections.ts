@@ -7,8 +7,8 @@ export const MAX_PIPELINED = 16
 /** How many requests may wait behind others, on all connections together. */
 export const MAX_PIPELINED_IN_TOTAL = 10_000
 /**
- * How many requests are kept in total that came beyond those limits. Node forgets them when their connection closes, and
- * each takes about 1.5 KiB until then.
+ * How many requests are kept in total that came beyond those limits. Node forgets them when their connection
+ * closes, and each takes about 1.5 KiB until then.
  */
 const MAX_DROPPED_IN_TOTAL = 20_000
 /**
@@ -31,14 +31,14 @@ const SWEEP_MS = 1000
 type Handler = (request: DroppableRequest, response: PacedResponse) => void
 
 /**
- * When a connection closes, Node destroys each of its requests that was not answered, with an error of its own whose
- * stack it formats. A client that pipelines thousands of small requests would take a whole processor by that alone, so
- * a request that is dropped is left to the garbage collector.
+ * When a connection closes, Node destroys each of its requests that was not answered, with an error of its
+ * own whose stack it formats. A client that pipelines thousands of small requests would take a whole
+ * processor by that alone, so a request that is dropped is left to the garbage collector.
  */
 class DroppableRequest extends IncomingMessage {
   isDropped = false
 
-  override destroy (error?: Error): this {
+  override destroy(error?: Error): this {
     return this.isDropped ? this : super.destroy(error)
   }
 }
@@ -90,17 +90,21 @@ export class Connections {
   #sweep = setInterval(() => this.#closeStalled(), SWEEP_MS).unref()
 
   /** @param limit how many connections may be open at once */
-  constructor (limit: number) {
+  constructor(limit: number) {
     this.#limit = limit
   }
 
-  get size (): number {
+  get size(): number {
     return this.#all.size
   }
 
   /** Makes a server whose requests reach `handle` one at a time for each connection. */
-  createServer (options: ServerOptions, handle: Handler): Server {
-    const server = createServer({ ...options, IncomingMessage: DroppableRequest, ServerResponse: PacedResponse })
+  createServer(options: ServerOptions, handle: Handler): Server {
+    const server = createServer({
+      ...options,
+      IncomingMessage: DroppableRequest,
+      ServerResponse: PacedResponse
+    })
     server.on('connection', (socket) => this.#add(socket))
     const dispatch: Handler = (request, response) => this.#dispatch(request, response, handle)
     server.on('request', dispatch)
@@ -110,14 +114,14 @@ export class Connections {
   }
 
   /** Whether there was no room for this connection, so that it may ask for the health alone. */
-  isBeyondLimit (socket: Socket): boolean {
+  isBeyondLimit(socket: Socket): boolean {
     return this.#all.get(socket)?.isBeyondLimit ?? false
   }
 
   /**
    * Answers bytes that are no HTTP, after the answers to what came before them, and closes the connection.
    */
-  refuse (socket: Socket, answer: string): void {
+  refuse(socket: Socket, answer: string): void {
     const connection = this.#all.get(socket)
     const current = connection?.current
     if (!connection || !socket.writable) return
@@ -132,11 +136,11 @@ export class Connections {
     }
   }
 
-  close (): void {
+  close(): void {
     clearInterval(this.#sweep)
   }
 
-  #add (socket: Socket): void {
+  #add(socket: Socket): void {
     const address = socket.remoteAddress ?? ''
     const isFull = this.#all.size - this.#beyondLimit.size >= this.#limit
     const isBeyondLimit = isFull && !this.#closeIdle()
@@ -166,7 +170,7 @@ export class Connections {
     }
   }
 
-  #remove (socket: Socket): void {
+  #remove(socket: Socket): void {
     const connection = this.#all.get(socket)
     const peer = connection && this.#peers.get(connection.address)
     if (!peer) return
@@ -185,7 +189,7 @@ export class Connections {
    * Makes room by closing the connection that has been idle for the longest time, of the address that has the
    * most. One that has just been opened is left alone: its request, perhaps for the health, is on its way.
    */
-  #closeIdle (): boolean {
+  #closeIdle(): boolean {
     let closable: Socket | undefined
     let most = 0
     for (const peer of this.#peers.values()) {
@@ -201,22 +205,25 @@ export class Connections {
     return true
   }
 
-  /** Closes the oldest of the connections beyond the limit, so that whoever asks for the health now finds room. */
-  #makeRoomInReserve (): void {
+  /**
+   * Closes the oldest of the connections beyond the limit, so that whoever asks for the health now finds
+   * room.
+   */
+  #makeRoomInReserve(): void {
     const [oldest] = this.#beyondLimit
     if (oldest === undefined || this.#beyondLimit.size < RESERVE) return
     oldest.destroy()
     this.#remove(oldest)
   }
 
-  #closableOf ({ unused, idle }: Peer): Socket | undefined {
+  #closableOf({ unused, idle }: Peer): Socket | undefined {
     const [oldest] = unused
     if (oldest !== undefined && performance.now() - oldest[1] >= FIRST_REQUEST_MS) return oldest[0]
     const [longestIdle] = idle
     return longestIdle
   }
 
-  #dispatch (request: DroppableRequest, response: PacedResponse, handle: Handler): void {
+  #dispatch(request: DroppableRequest, response: PacedResponse, handle: Handler): void {
     const { socket } = request
     const connection = this.#all.get(socket)
     if (connection === undefined) {
@@ -236,23 +243,23 @@ export class Connections {
     }
   }
 
-  #drop (socket: Socket, connection: Connection, request: DroppableRequest): void {
+  #drop(socket: Socket, connection: Connection, request: DroppableRequest): void {
     request.isDropped = true
     connection.dropped++
     this.#droppedCount++
     if (this.#droppedCount > MAX_DROPPED_IN_TOTAL) socket.destroy()
   }
 
-  #closeAfterAnswers (socket: Socket, connection: Connection): void {
+  #closeAfterAnswers(socket: Socket, connection: Connection): void {
     connection.isClosing = true
     this.#closeWithin(CLOSING_MS, socket, connection)
   }
 
-  #closeWithin (ms: number, socket: Socket, connection: Connection): void {
+  #closeWithin(ms: number, socket: Socket, connection: Connection): void {
     connection.deadline ??= setTimeout(() => socket.destroy(), ms).unref()
   }
 
-  #handle (connection: Connection, request: DroppableRequest, response: PacedResponse, handle: Handler): void {
+  #handle(connection: Connection, request: DroppableRequest, response: PacedResponse, handle: Handler): void {
     const { socket } = request
     connection.current = response
     const peer = this.#peers.get(connection.address)
@@ -278,7 +285,7 @@ export class Connections {
    * Closes connections whose clients do not read: those that stopped for too long, and the longest of them
    * where too much waits in total.
    */
-  #closeStalled (): void {
+  #closeStalled(): void {
     const now = performance.now()
     const stalled: [Socket, Connection][] = []
     const bodies = new Set<Buffer>()

@@ -16,38 +16,39 @@ const hasBody = ({ headers }: IncomingMessage): boolean =>
  * that sends a large body would never see why it was refused (RFC 9112, 9.6). The answer itself is sent at
  * once. All of this is bounded by the server's `requestTimeout`, and by `Connections`.
  */
-export class PacedResponse<Request extends IncomingMessage = IncomingMessage>
-  extends ServerResponse<Request> {
+export class PacedResponse<
+  Request extends IncomingMessage = IncomingMessage
+> extends ServerResponse<Request> {
   #isEnding = false
   #unsent: Buffer | undefined
 
   /** The body of a large answer of which a part has not been sent yet. Several answers may share one. */
-  get unsent (): Buffer | undefined {
+  get unsent(): Buffer | undefined {
     return this.#unsent
   }
 
   /** Whether its body is complete, so that nothing is missing but time to send it. */
-  get isEnding (): boolean {
+  get isEnding(): boolean {
     return this.#isEnding || this.writableEnded
   }
 
-  override end (callback?: () => void): this
-  override end (body: unknown, callback?: () => void): this
-  override end (body: unknown, encoding: BufferEncoding, callback?: () => void): this
-  override end (...args: unknown[]): this {
+  override end(callback?: () => void): this
+  override end(body: unknown, callback?: () => void): this
+  override end(body: unknown, encoding: BufferEncoding, callback?: () => void): this
+  override end(...args: unknown[]): this {
     if (this.#isEnding) return this
     const [body] = args
     const isLarge = Buffer.isBuffer(body) && body.length > SLICE_BYTES
     const isEarly = !this.req.complete && hasBody(this.req)
     // Its overloads are the same as here.
-    if (!isLarge && !isEarly) return super.end(...args as Parameters<ServerResponse['end']>)
+    if (!isLarge && !isEarly) return super.end(...(args as Parameters<ServerResponse['end']>))
     this.#isEnding = true
     const callback = args.find((arg): arg is () => void => typeof arg === 'function')
     this.#finish(typeof body === 'string' ? Buffer.from(body) : body, callback).catch(() => this.destroy())
     return this
   }
 
-  async #finish (body: unknown, callback: (() => void) | undefined): Promise<void> {
+  async #finish(body: unknown, callback: (() => void) | undefined): Promise<void> {
     this.flushHeaders()
     if (Buffer.isBuffer(body)) await this.#send(body)
     if (this.destroyed) return
@@ -55,7 +56,7 @@ export class PacedResponse<Request extends IncomingMessage = IncomingMessage>
     super.end(callback)
   }
 
-  async #send (body: Buffer): Promise<void> {
+  async #send(body: Buffer): Promise<void> {
     this.#unsent = body
     const gone = new AbortController()
     const abort = () => gone.abort()
@@ -71,7 +72,7 @@ export class PacedResponse<Request extends IncomingMessage = IncomingMessage>
     }
   }
 
-  async #discardRequest (): Promise<void> {
+  async #discardRequest(): Promise<void> {
     let discarded = 0
     this.req.on('data', ({ length }: Buffer) => {
       discarded += length

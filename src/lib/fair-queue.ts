@@ -6,8 +6,8 @@ interface Waiter {
 }
 
 /**
- * Runs a bounded number of tasks at a time. Those that wait take turns by key (usually a client's address), so one
- * client that asks for much delays only itself.
+ * Runs a bounded number of tasks at a time. Those that wait take turns by key (usually a client's address),
+ * so one client that asks for much delays only itself.
  */
 export class FairQueue {
   #concurrency: number
@@ -21,16 +21,16 @@ export class FairQueue {
    * @param options.concurrency how many tasks run at a time
    * @param options.maxWaiting how many tasks wait at most, of all keys together
    */
-  constructor ({ concurrency, maxWaiting }: { concurrency: number, maxWaiting: number }) {
+  constructor({ concurrency, maxWaiting }: { concurrency: number; maxWaiting: number }) {
     this.#concurrency = concurrency
     this.#maxWaiting = maxWaiting
   }
 
-  get running (): number {
+  get running(): number {
     return this.#running
   }
 
-  get waiting (): number {
+  get waiting(): number {
     return this.#waitingCount
   }
 
@@ -40,7 +40,7 @@ export class FairQueue {
    * @throws {Busy} when too many tasks wait, and no other key has more of them than this one
    * @throws {ClientGone} when `signal` aborts before the task has started
    */
-  async run<Result> (key: string, signal: AbortSignal, task: () => Promise<Result>): Promise<Result> {
+  async run<Result>(key: string, signal: AbortSignal, task: () => Promise<Result>): Promise<Result> {
     if (signal.aborted) throw new ClientGone()
     if (this.#running < this.#concurrency) this.#running++
     else await this.#turn(key, signal)
@@ -52,7 +52,7 @@ export class FairQueue {
   }
 
   /** Resolves when the task of this caller may start. */
-  async #turn (key: string, signal: AbortSignal): Promise<void> {
+  async #turn(key: string, signal: AbortSignal): Promise<void> {
     if (this.#waitingCount >= this.#maxWaiting) this.#makeRoomFor(key)
     await new Promise<void>((resolve, reject) => {
       const leave = () => {
@@ -63,7 +63,10 @@ export class FairQueue {
         signal.removeEventListener('abort', leave)
         settle()
       }
-      const waiter: Waiter = { start: () => settled(resolve), refuse: (error) => settled(() => reject(error)) }
+      const waiter: Waiter = {
+        start: () => settled(resolve),
+        refuse: (error) => settled(() => reject(error))
+      }
       const waiters = this.#waiting.get(key)
       if (waiters) waiters.push(waiter)
       else this.#waiting.set(key, [waiter])
@@ -72,7 +75,7 @@ export class FairQueue {
     })
   }
 
-  #startNext (): void {
+  #startNext(): void {
     const [next] = this.#waiting
     if (next === undefined) {
       this.#running--
@@ -87,7 +90,7 @@ export class FairQueue {
   }
 
   /** Refuses the newest task of whichever key has the most. @throws {Busy} when that is the key that asks */
-  #makeRoomFor (key: string): void {
+  #makeRoomFor(key: string): void {
     let longest = key
     for (const [other, { length }] of this.#waiting) {
       if (length > (this.#waiting.get(longest)?.length ?? 0) + (longest === key ? 1 : 0)) longest = other
@@ -98,7 +101,7 @@ export class FairQueue {
     waiter.refuse(new Busy())
   }
 
-  #remove (key: string, waiter: Waiter): void {
+  #remove(key: string, waiter: Waiter): void {
     const waiters = this.#waiting.get(key) ?? []
     waiters.splice(waiters.indexOf(waiter), 1)
     if (waiters.length === 0) this.#waiting.delete(key)

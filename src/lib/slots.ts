@@ -5,17 +5,17 @@ export class Slots {
   #taken = 0
   #takenByKey = new Map<string, number>()
 
-  constructor (limit: number, limitPerKey: number) {
+  constructor(limit: number, limitPerKey: number) {
     this.#limit = limit
     this.#limitPerKey = limitPerKey
   }
 
-  get taken (): number {
+  get taken(): number {
     return this.#taken
   }
 
   /** Whether there is no room for anybody. */
-  get isFull (): boolean {
+  get isFull(): boolean {
     return this.#taken >= this.#limit
   }
 
@@ -23,7 +23,7 @@ export class Slots {
    * @param key usually the address of a client; undefined where the limit for each key does not apply
    * @returns whether there was room; then `release` must follow
    */
-  take (key: string | undefined): boolean {
+  take(key: string | undefined): boolean {
     if (this.isFull) return false
     if (key !== undefined) {
       const taken = this.#takenByKey.get(key) ?? 0
@@ -34,7 +34,7 @@ export class Slots {
     return true
   }
 
-  release (key: string | undefined): void {
+  release(key: string | undefined): void {
     this.#taken--
     if (key === undefined) return
     const left = (this.#takenByKey.get(key) ?? 0) - 1

@@ -3,15 +3,29 @@ import fp from 'fastify-plugin'
 import type { Config } from '../config.ts'
 import { splitList } from '../text.ts'
 
-/** Lets pages of the origins in `CORS_ORIGIN` use the service, and of no other: without it, no answer says a word of CORS. */
-export default fp<{ config: Config }>(async (app, { config }) => {
-  if (config.CORS_ORIGIN === undefined) return
-  await app.register(fastifyCors, {
-    origin: splitList(config.CORS_ORIGIN),
-    methods: ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE'],
-    allowedHeaders: ['authorization', 'content-type', 'idempotency-key', 'last-event-id', 'x-request-id'],
-    exposedHeaders: ['age', 'idempotency-replayed', 'ratelimit', 'ratelimit-policy', 'retry-after', 'x-event-cursor', 'x-request-id'],
-    maxAge: 600, // seconds
-    strictPreflight: false // it would answer in a form of its own
-  })
-}, { name: 'cors' })
+/**
+ * Lets pages of the origins in `CORS_ORIGIN` use the service, and of no other: without it, no answer says a
+ * word of CORS.
+ */
+export default fp<{ config: Config }>(
+  async (app, { config }) => {
+    if (config.CORS_ORIGIN === undefined) return
+    await app.register(fastifyCors, {
+      origin: splitList(config.CORS_ORIGIN),
+      methods: ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE'],
+      allowedHeaders: ['authorization', 'content-type', 'idempotency-key', 'last-event-id', 'x-request-id'],
+      exposedHeaders: [
+        'age',
+        'idempotency-replayed',
+        'ratelimit',
+        'ratelimit-policy',
+        'retry-after',
+        'x-event-cursor',
+        'x-request-id'
+      ],
+      maxAge: 600, // seconds
+      strictPreflight: false // it would answer in a form of its own
+    })
+  },
+  { name: 'cors' }
+)

@@ -4,49 +4,56 @@ import type { FastifyRequest, onSendHookHandler, preHandlerHookHandler } from 'f
 import fp from 'fastify-plugin'
 
 declare module 'fastify' {
-  interface FastifyInstance { drain: { isBegun: boolean } }
+  interface FastifyInstance {
+    drain: { isBegun: boolean }
+  }
 }
 
 const EVERY_MS = 50
 
 /**
- * An end that leaves nothing half done. Decorates the instance with `drain`: from `isBegun` on readyz sends new clients elsewhere,
- * while those who are here are still served. `close()` then waits for all answers, and for changes whose client has gone as
- * well, before any plugin registered earlier closes; connections that ask for nothing don't hold it up.
+ * An end that leaves nothing half done. Decorates the instance with `drain`: from `isBegun` on readyz sends
+ * new clients elsewhere, while those who are here are still served. `close()` then waits for all answers, and
+ * for changes whose client has gone as well, before any plugin registered earlier closes; connections that
+ * ask for nothing don't hold it up.
  */
-export default fp(async (app) => {
-  app.decorate('drain', { isBegun: false })
-  const changes = new Set<FastifyRequest>()
-  const begin: preHandlerHookHandler = (request, _reply, done) => {
-    changes.add(request)
-    done()
-  }
-  const end: onSendHookHandler = (request, _reply, payload, done) => {
-    changes.delete(request)
-    done(null, payload)
-  }
-  app.addHook('onRoute', (route) => {
-    if (route.method === 'GET' || route.method === 'HEAD') return
-    route.preHandler = [begin, ...[route.preHandler ?? []].flat()]
-    route.onSend = [...[route.onSend ?? []].flat(), end]
-  })
+export default fp(
+  async (app) => {
+    app.decorate('drain', { isBegun: false })
+    const changes = new Set<FastifyRequest>()
+    const begin: preHandlerHookHandler = (request, _reply, done) => {
+      changes.add(request)
+      done()
+    }
+    const end: onSendHookHandler = (request, _reply, payload, done) => {
+      changes.delete(request)
+      done(null, payload)
+    }
+    app.addHook('onRoute', (route) => {
+      if (route.method === 'GET' || route.method === 'HEAD') return
+      route.preHandler = [begin, ...[route.preHandler ?? []].flat()]
+      route.onSend = [...[route.onSend ?? []].flat(), end]
+    })
 
-  const sockets = new Set<Socket>()
-  app.server.on('connection', (socket) => {
-    sockets.add(socket)
-    socket.once('close', () => sockets.delete(socket))
-  })
-  let sweep: NodeJS.Timeout | undefined
-  app.addHook('preClose', async () => {
-    app.drain.isBegun = true
-    // To Node, a connection is not idle before its first request, nor does it end one that becomes idle from now on.
-    sweep = setInterval(() => {
-      app.server.closeIdleConnections()
-      for (const socket of sockets) if (socket.bytesRead === 0) socket.destroy()
-    }, EVERY_MS)
-  })
-  app.addHook('onClose', async () => {
-    clearInterval(sweep)
-    while (changes.size > 0) await sleep(EVERY_MS)
-  })
-}, { name: 'drain' })
+    const sockets = new Set<Socket>()
+    app.server.on('connection', (socket) => {
+      sockets.add(socket)
+      socket.once('close', () => sockets.delete(socket))
+    })
+    let sweep: NodeJS.Timeout | undefined
+    app.addHook('preClose', async () => {
+      app.drain.isBegun = true
+      // To Node, a connection is not idle before its first request, nor does it end one that becomes idle
+      // from now on.
+      sweep = setInterval(() => {
+        app.server.closeIdleConnections()
+        for (const socket of sockets) if (socket.bytesRead === 0) socket.destroy()
+      }, EVERY_MS)
+    })
+    app.addHook('onClose', async () => {
+      clearInterval(sweep)
+      while (changes.size > 0) await sleep(EVERY_MS)
+    })
+  },
+  { name: 'drain' }
+)

@@ -18,7 +18,7 @@ declare module 'fastify' {
 }
 
 /** What is wrong with a request by the rules of HTTP, before its body is read. */
-function violation ({ raw, is404 }: FastifyRequest): ClientError | undefined {
+function violation({ raw, is404 }: FastifyRequest): ClientError | undefined {
   const { host, expect, 'transfer-encoding': transferEncoding } = raw.headers
   if (raw.httpVersion === '1.1' && host === undefined) return new InvalidHttp()
   if (raw.httpVersion === '1.1' && expect !== undefined && !/(^|\W)100-continue($|\W)/i.test(expect)) {
@@ -33,12 +33,15 @@ function violation ({ raw, is404 }: FastifyRequest): ClientError | undefined {
 /**
  * Refuses what HTTP does not allow, and everything but the health on connections for which there was no room.
  */
-export default fp<{ connections: Connections }>(async (app, { connections }) => {
-  app.addHook('onRequest', (request, reply, done) => {
-    const isBeyondLimit = connections.isBeyondLimit(request.raw.socket)
-    if (isBeyondLimit) reply.header('connection', 'close')
-    const isRefused = isBeyondLimit && !request.routeOptions.config?.isHealth
-    done(isRefused ? new Busy() : violation(request))
-  })
-  app.addHook('onClose', async () => connections.close())
-}, { name: 'http-rules' })
+export default fp<{ connections: Connections }>(
+  async (app, { connections }) => {
+    app.addHook('onRequest', (request, reply, done) => {
+      const isBeyondLimit = connections.isBeyondLimit(request.raw.socket)
+      if (isBeyondLimit) reply.header('connection', 'close')
+      const isRefused = isBeyondLimit && !request.routeOptions.config?.isHealth
+      done(isRefused ? new Busy() : violation(request))
+    })
+    app.addHook('onClose', async () => connections.close())
+  },
+  { name: 'http-rules' }
+)

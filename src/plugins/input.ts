@@ -11,7 +11,12 @@ import { isVisible, normalText } from '../text.ts'
 const normalForms = { text: normalText, nickname: normalNickname }
 
 // Replaces a string by its normal form before its length is judged.
-function normalize (form: keyof typeof normalForms, text: string, _schema: unknown, at?: DataValidationCxt): boolean {
+function normalize(
+  form: keyof typeof normalForms,
+  text: string,
+  _schema: unknown,
+  at?: DataValidationCxt
+): boolean {
   if (at) at.parentData[at.parentDataProperty] = normalForms[form](text)
   return true
 }
@@ -19,36 +24,58 @@ function normalize (form: keyof typeof normalForms, text: string, _schema: unkno
 /** Custom Ajv keywords. They are stripped from the OpenAPI document. */
 export const keywords = [
   { keyword: 'errorMessages' },
-  { keyword: 'normalize', type: 'string', before: 'maxLength', modifying: true, errors: false, validate: normalize },
-  { keyword: 'maxBytes', type: 'string', validate: (limit: number, text: string) => Buffer.byteLength(text) <= limit },
+  {
+    keyword: 'normalize',
+    type: 'string',
+    before: 'maxLength',
+    modifying: true,
+    errors: false,
+    validate: normalize
+  },
+  {
+    keyword: 'maxBytes',
+    type: 'string',
+    validate: (limit: number, text: string) => Buffer.byteLength(text) <= limit
+  },
   { keyword: 'legible', type: 'string', validate: (_: true, text: string) => isLegible(text) },
   { keyword: 'visible', type: 'string', validate: (_: true, text: string) => isVisible(text) },
   { keyword: 'uncommon', type: 'string', validate: (_: true, text: string) => !isCommonPassword(text) }
 ] satisfies Vocabulary
 const ajv = new Ajv({ useDefaults: true, verbose: true, keywords })
 
-/** Queries and parameters arrive as text: whole decimal numbers become integers; anything else stays as it is and fails. */
-export function integerCoercion (schema: TSchema): (data: Record<string, unknown>) => void {
-  const names = Object.entries<TSchema>(schema.properties).flatMap(([name, { type }]) => type === 'integer' ? [name] : [])
+/**
+ * Queries and parameters arrive as text: whole decimal numbers become integers; anything else stays as it is
+ * and fails.
+ */
+export function integerCoercion(schema: TSchema): (data: Record<string, unknown>) => void {
+  const names = Object.entries<TSchema>(schema.properties).flatMap(([name, { type }]) =>
+    type === 'integer' ? [name] : []
+  )
   return (data) => {
     for (const name of names) {
       const text = data[name]
-      if (typeof text === 'string' && /^-?\d+$/.test(text)) data[name] = Math.max(-Number.MAX_SAFE_INTEGER, Math.min(Number(text), Number.MAX_SAFE_INTEGER))
+      if (typeof text === 'string' && /^-?\d+$/.test(text)) {
+        data[name] = Math.max(-Number.MAX_SAFE_INTEGER, Math.min(Number(text), Number.MAX_SAFE_INTEGER))
+      }
     }
   }
 }
 
 /** Finds what the schema says of the value that it refuses. `null` and `''` count as missing. */
-function messageOf ({ keyword, params, parentSchema, data }: ErrorObject): ValidationMessage {
-  const schema: TSchema | undefined = keyword === 'required' ? parentSchema?.properties[params.missingProperty] : parentSchema
+function messageOf({ keyword, params, parentSchema, data }: ErrorObject): ValidationMessage {
+  const schema: TSchema | undefined =
+    keyword === 'required' ? parentSchema?.properties[params.missingProperty] : parentSchema
   const messages: Record<string, ValidationMessage> = schema?.errorMessages ?? {}
   const message = (data === null || data === '' ? messages['required'] : undefined) ?? messages[keyword]
   if (message === undefined) throw new Error(`the schema has no message for "${keyword}"`)
   return message
 }
 
-/** Parses a query as the Go service does: the first of a repeated parameter wins, and an empty one counts as absent. */
-export function parseQuery (text: string): Record<string, string> {
+/**
+ * Parses a query as the Go service does: the first of a repeated parameter wins, and an empty one counts as
+ * absent.
+ */
+export function parseQuery(text: string): Record<string, string> {
   const query: Record<string, string> = {}
   if (text === '') return query
   const seen = new Set<string>()
@@ -60,41 +87,46 @@ export function parseQuery (text: string): Record<string, string> {
 }
 
 /**
- * Request bodies are JSON, validated by the schema of the route. An empty body counts as none, whatever type it names: clients
- * send one where there is nothing to send (`axios.post(url)`, `curl -d ''`). `__proto__` and `constructor.prototype` are dropped
- * like any unknown key.
+ * Request bodies are JSON, validated by the schema of the route. An empty body counts as none, whatever type
+ * it names: clients send one where there is nothing to send (`axios.post(url)`, `curl -d ''`). `__proto__`
+ * and `constructor.prototype` are dropped like any unknown key.
  */
-export default fp(async (app) => {
-  const parse = app.getDefaultJsonParser('remove', 'remove')
-  app.removeAllContentTypeParsers()
-  app.addContentTypeParser<string>('application/json', { parseAs: 'string' }, (request, body, done) => {
-    if (body.trim() === '') done(null, undefined)
-    else if (!/^(identity)?$/i.test(request.headers['content-encoding'] ?? '')) done(new EncodedBody())
-    else void parse(request, body, done)
-  })
-  app.addHook('preParsing', (request, _reply, payload, done) => {
-    const { method, headers } = request.raw
-    if (method === 'GET' || method === 'HEAD' || request.mediaType === 'application/json') return done(null, payload)
-    if (Number(headers['content-length'] ?? 0) > 0) return done(new NotJson())
-    // Fastify would refuse a type that it has no parser for, before it sees that no body follows.
-    delete headers['content-type']
-    done(null, payload)
-  })
-  // Only the end of a chunked body shows that it is empty.
-  app.addContentTypeParser<string>('*', { parseAs: 'string' }, (_request, body, done) => {
-    if (body === '') done(null, undefined)
-    else done(new NotJson())
-  })
+export default fp(
+  async (app) => {
+    const parse = app.getDefaultJsonParser('remove', 'remove')
+    app.removeAllContentTypeParsers()
+    app.addContentTypeParser<string>('application/json', { parseAs: 'string' }, (request, body, done) => {
+      if (body.trim() === '') done(null, undefined)
+      else if (!/^(identity)?$/i.test(request.headers['content-encoding'] ?? '')) done(new EncodedBody())
+      else void parse(request, body, done)
+    })
+    app.addHook('preParsing', (request, _reply, payload, done) => {
+      const { method, headers } = request.raw
+      if (method === 'GET' || method === 'HEAD' || request.mediaType === 'application/json') {
+        return done(null, payload)
+      }
+      if (Number(headers['content-length'] ?? 0) > 0) return done(new NotJson())
+      // Fastify would refuse a type that it has no parser for, before it sees that no body follows.
+      delete headers['content-type']
+      done(null, payload)
+    })
+    // Only the end of a chunked body shows that it is empty.
+    app.addContentTypeParser<string>('*', { parseAs: 'string' }, (_request, body, done) => {
+      if (body === '') done(null, undefined)
+      else done(new NotJson())
+    })
 
-  app.setValidatorCompiler<TSchema>(({ schema, httpPart }) => {
-    // Compiled when it is first used, as the serialisers are: no start waits for it.
-    let validate: ValidateFunction | undefined
-    const coerce = httpPart === 'body' ? undefined : integerCoercion(schema)
-    return (data) => {
-      validate ??= ajv.compile(schema)
-      coerce?.(data)
-      return validate(data) || { error: validate.errors ?? [] }
-    }
-  })
-  app.setSchemaErrorFormatter(([error]) => new ValidationFailed(messageOf(error as ErrorObject)))
-}, { name: 'input' })
+    app.setValidatorCompiler<TSchema>(({ schema, httpPart }) => {
+      // Compiled when it is first used, as the serialisers are: no start waits for it.
+      let validate: ValidateFunction | undefined
+      const coerce = httpPart === 'body' ? undefined : integerCoercion(schema)
+      return (data) => {
+        validate ??= ajv.compile(schema)
+        coerce?.(data)
+        return validate(data) || { error: validate.errors ?? [] }
+      }
+    })
+    app.setSchemaErrorFormatter(([error]) => new ValidationFailed(messageOf(error as ErrorObject)))
+  },
+  { name: 'input' }
+)

@@ -2,9 +2,9 @@ import { once } from 'node:events'
 import { type AddressInfo, createServer, type Server } from 'node:net'
 import fp from 'fastify-plugin'
 
-// How many connections wait to be accepted: one in each turn of the event loop (libuv 1.45). With Node's default of 511,
-// clients that come and go a thousand times a second fill the queue, and the next to come is only let in when it has
-// asked for the second time, after a second.
+// How many connections wait to be accepted: one in each turn of the event loop (libuv 1.45). With Node's
+// default of 511, clients that come and go a thousand times a second fill the queue, and the next to come is
+// only let in when it has asked for the second time, after a second.
 const BACKLOG = 1024
 
 declare module 'fastify' {
@@ -15,26 +15,33 @@ declare module 'fastify' {
 }
 
 /**
- * Listens on several addresses with one HTTP server, so that whatever watches its connections sees all of them. (Fastify's own
- * second server for `localhost` is not in `app.server`.)
+ * Listens on several addresses with one HTTP server, so that whatever watches its connections sees all of
+ * them. (Fastify's own second server for `localhost` is not in `app.server`.)
  */
-export default fp(async (app) => {
-  const others: Server[] = []
-  app.decorate('listenOn', async ([first = '', ...more], wanted) => {
-    await app.listen({ host: first, port: wanted, backlog: BACKLOG })
-    const { port } = app.server.address() as AddressInfo // It listens on a port, not on a socket.
-    for (const host of more) {
-      // As an HTTP server does it: https://nodejs.org/api/http.html#event-connection
-      const server = createServer({ allowHalfOpen: true, noDelay: true }, (socket) => app.server.emit('connection', socket))
-      await once(server.listen({ host, port, backlog: BACKLOG }), 'listening')
-      others.push(server)
-    }
-    return port
-  })
+export default fp(
+  async (app) => {
+    const others: Server[] = []
+    app.decorate('listenOn', async ([first = '', ...more], wanted) => {
+      await app.listen({ host: first, port: wanted, backlog: BACKLOG })
+      const { port } = app.server.address() as AddressInfo // It listens on a port, not on a socket.
+      for (const host of more) {
+        // As an HTTP server does it: https://nodejs.org/api/http.html#event-connection
+        const server = createServer({ allowHalfOpen: true, noDelay: true }, (socket) =>
+          app.server.emit('connection', socket)
+        )
+        await once(server.listen({ host, port, backlog: BACKLOG }), 'listening')
+        others.push(server)
+      }
+      return port
+    })
 
-  let closed: Promise<unknown> | undefined
-  app.addHook('preClose', async () => {
-    closed = Promise.all(others.map((server) => once(server.close(), 'close')))
-  })
-  app.addHook('onClose', async () => { await closed })
-}, { name: 'listener' })
+    let closed: Promise<unknown> | undefined
+    app.addHook('preClose', async () => {
+      closed = Promise.all(others.map((server) => once(server.close(), 'close')))
+    })
+    app.addHook('onClose', async () => {
+      await closed
+    })
+  },
+  { name: 'listener' }
+)

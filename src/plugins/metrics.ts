@@ -3,7 +3,9 @@ import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from 'prom
 import { version } from '../version.ts'
 
 declare module 'fastify' {
-  interface FastifyInstance { metrics: { registry: Registry, rejections: Counter<'limit'> } }
+  interface FastifyInstance {
+    metrics: { registry: Registry; rejections: Counter<'limit'> }
+  }
   interface FastifyRequest {
     /** How long its answer was held back because the client wished it. */
     waitedMs: number
@@ -14,76 +16,143 @@ declare module 'fastify' {
   }
 }
 
-/** What prom-client keeps of one series, by its upper bounds. Its own `observe` checks the labels and looks for them each time, at 5 % of a request. */
-interface Series { bucketValues: Record<number, number>, sum: number, count: number }
+/**
+ * What prom-client keeps of one series, by its upper bounds. Its own `observe` checks the labels and looks
+ * for them each time, at 5 % of a request.
+ */
+interface Series {
+  bucketValues: Record<number, number>
+  sum: number
+  count: number
+}
 
 const BUCKETS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10]
 const METHODS = new Set(['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS'])
 
 /**
- * Decorates the instance with `metrics`, for Prometheus. What has a value at any time is read when somebody asks; requests,
- * batches and refusals are counted as they happen. Label values come from this code alone, never from a client.
+ * Decorates the instance with `metrics`, for Prometheus. What has a value at any time is read when somebody
+ * asks; requests, batches and refusals are counted as they happen. Label values come from this code alone,
+ * never from a client.
  */
-export default fp(async (app) => {
-  const registry = new Registry()
-  const registers = [registry]
-  collectDefaultMetrics({ register: registry })
+export default fp(
+  async (app) => {
+    const registry = new Registry()
+    const registers = [registry]
+    collectDefaultMetrics({ register: registry })
 
-  const rejections = new Counter({ registers, name: 'chat_rate_limit_rejections_total', help: 'Requests that a rate limit refused.', labelNames: ['limit'] })
-  for (const limit of ['failures', 'logins', 'registrations', 'sessions', 'writes']) rejections.inc({ limit }, 0)
-  app.decorate('metrics', { registry, rejections })
-
-  const requests = new Histogram({
-    registers, name: 'http_request_duration_seconds', labelNames: ['method', 'route', 'status'],
-    help: 'Time to answer a request, without the time that the client asked to wait; event streams are not in it.',
-    buckets: BUCKETS
-  })
-  const { hashMap: all } = requests as unknown as { hashMap: Record<string, Series> } // which its types don't tell
-  const known = new Map<string, Series>()
-  app.decorateRequest('waitedMs', 0)
-  app.addHook('onResponse', (request, reply, done) => {
-    const { config: { isStream }, url = '' } = request.routeOptions
-    if (!isStream || reply.statusCode !== 200) {
-      const method = METHODS.has(request.method) ? request.method : 'unknown'
-      const key = `${reply.statusCode} ${method} ${url}`
-      let series = known.get(key)
-      if (series === undefined) {
-        const route = url.replace(/\(.*\)/, '') || 'unknown' // without the expression that a parameter must match
-        requests.zero({ method, route, status: reply.statusCode })
-        series = Object.values(all).at(-1) as Series
-        known.set(key, series)
-      }
-      const seconds = Math.max(0, reply.elapsedTime - request.waitedMs) / 1000
-      const bound = BUCKETS.find((bound) => seconds <= bound)
-      if (bound !== undefined) series.bucketValues[bound]!++
-      series.sum += seconds
-      series.count++
+    const rejections = new Counter({
+      registers,
+      name: 'chat_rate_limit_rejections_total',
+      help: 'Requests that a rate limit refused.',
+      labelNames: ['limit']
+    })
+    for (const limit of ['failures', 'logins', 'registrations', 'sessions', 'writes']) {
+      rejections.inc({ limit }, 0)
     }
-    done()
-  })
+    app.decorate('metrics', { registry, rejections })
 
-  const gauge = (name: string, help: string, read: () => number) => new Gauge({ registers, name, help, collect () { this.set(read()) } })
-  const gauges = (name: string, help: string, read: () => Record<string, number>) => new Gauge({
-    registers, name, help, labelNames: ['state'], collect () { for (const [state, value] of Object.entries(read())) this.set({ state }, value) }
-  })
-  gauges('chat_postgres_pool_connections', 'Connections to PostgreSQL.', () => {
-    const { totalCount, idleCount } = app.pg.pool
-    return { idle: idleCount, busy: totalCount - idleCount }
-  })
-  gauge('chat_postgres_pool_waiting', 'Statements that wait for a connection.', () => app.pg.pool.waitingCount)
-  gauges('chat_password_queue', 'Passwords that are hashed, and that wait for it.', () => app.passwords.queue)
-  gauge('chat_write_queue', 'Messages that wait for the next batch.', () => app.room.writer.queued)
-  gauge('chat_log_lag_seconds', 'Time since this process last knew that it was at the end of the log.', () => app.room.timeline.lag)
-  gauge('chat_log_in_force', '1 while every change of a message reaches the event log, else 0.', () => app.room.watch.problem === undefined ? 1 : 0)
-  gauge('chat_event_streams', 'Open event streams.', () => app.room.streams.size)
-  gauge('chat_long_polls', 'Requests that wait for the next message.', () => app.room.longPolls.size)
-  new Gauge({ registers, name: 'chat_build_info', help: 'Always 1; what runs here is in the labels.', labelNames: ['version', 'node'] })
-    .set({ version, node: process.versions.node }, 1)
+    const requests = new Histogram({
+      registers,
+      name: 'http_request_duration_seconds',
+      labelNames: ['method', 'route', 'status'],
+      help: 'Time to answer a request, without the time that the client asked to wait; event streams are not in it.',
+      buckets: BUCKETS
+    })
+    // Which its types don't tell.
+    const { hashMap: all } = requests as unknown as { hashMap: Record<string, Series> }
+    const known = new Map<string, Series>()
+    app.decorateRequest('waitedMs', 0)
+    app.addHook('onResponse', (request, reply, done) => {
+      const {
+        config: { isStream },
+        url = ''
+      } = request.routeOptions
+      if (!isStream || reply.statusCode !== 200) {
+        const method = METHODS.has(request.method) ? request.method : 'unknown'
+        const key = `${reply.statusCode} ${method} ${url}`
+        let series = known.get(key)
+        if (series === undefined) {
+          // Without the expression that a parameter must match.
+          const route = url.replace(/\(.*\)/, '') || 'unknown'
+          requests.zero({ method, route, status: reply.statusCode })
+          series = Object.values(all).at(-1) as Series
+          known.set(key, series)
+        }
+        const seconds = Math.max(0, reply.elapsedTime - request.waitedMs) / 1000
+        const bound = BUCKETS.find((bound) => seconds <= bound)
+        if (bound !== undefined) series.bucketValues[bound]!++
+        series.sum += seconds
+        series.count++
+      }
+      done()
+    })
 
-  const batches = new Histogram({ registers, name: 'chat_write_batch_messages', help: 'Messages written by one commit.', buckets: [1, 2, 5, 10, 20, 50, 100, 200] })
-  const missed = new Counter({ registers, name: 'chat_log_missed_messages_total', help: 'Messages that were stored, but did not reach the event log.' })
-  app.addHook('onReady', async () => {
-    app.room.writer.onBatch = (size) => batches.observe(size)
-    app.room.watch.onMissed = (count) => missed.inc(count)
-  })
-}, { name: 'metrics' })
+    const gauge = (name: string, help: string, read: () => number) =>
+      new Gauge({
+        registers,
+        name,
+        help,
+        collect() {
+          this.set(read())
+        }
+      })
+    const gauges = (name: string, help: string, read: () => Record<string, number>) =>
+      new Gauge({
+        registers,
+        name,
+        help,
+        labelNames: ['state'],
+        collect() {
+          for (const [state, value] of Object.entries(read())) this.set({ state }, value)
+        }
+      })
+    gauges('chat_postgres_pool_connections', 'Connections to PostgreSQL.', () => {
+      const { totalCount, idleCount } = app.pg.pool
+      return { idle: idleCount, busy: totalCount - idleCount }
+    })
+    gauge(
+      'chat_postgres_pool_waiting',
+      'Statements that wait for a connection.',
+      () => app.pg.pool.waitingCount
+    )
+    gauges(
+      'chat_password_queue',
+      'Passwords that are hashed, and that wait for it.',
+      () => app.passwords.queue
+    )
+    gauge('chat_write_queue', 'Messages that wait for the next batch.', () => app.room.writer.queued)
+    gauge(
+      'chat_log_lag_seconds',
+      'Time since this process last knew that it was at the end of the log.',
+      () => app.room.timeline.lag
+    )
+    gauge('chat_log_in_force', '1 while every change of a message reaches the event log, else 0.', () =>
+      app.room.watch.problem === undefined ? 1 : 0
+    )
+    gauge('chat_event_streams', 'Open event streams.', () => app.room.streams.size)
+    gauge('chat_long_polls', 'Requests that wait for the next message.', () => app.room.longPolls.size)
+    new Gauge({
+      registers,
+      name: 'chat_build_info',
+      help: 'Always 1; what runs here is in the labels.',
+      labelNames: ['version', 'node']
+    }).set({ version, node: process.versions.node }, 1)
+
+    const batches = new Histogram({
+      registers,
+      name: 'chat_write_batch_messages',
+      help: 'Messages written by one commit.',
+      buckets: [1, 2, 5, 10, 20, 50, 100, 200]
+    })
+    const missed = new Counter({
+      registers,
+      name: 'chat_log_missed_messages_total',
+      help: 'Messages that were stored, but did not reach the event log.'
+    })
+    app.addHook('onReady', async () => {
+      app.room.writer.onBatch = (size) => batches.observe(size)
+      app.room.watch.onMissed = (count) => missed.inc(count)
+    })
+  },
+  { name: 'metrics' }
+)

@@ -8,17 +8,33 @@ import { Connections, createPipeline, createPoolQuery, type Pipeline, type Query
 import { type Log, StartError, waitFor } from '../start.ts'
 
 declare module 'fastify' {
-  interface FastifyInstance { connections: Connections, sql: Query, pipeline: Pipeline }
+  interface FastifyInstance {
+    connections: Connections
+    sql: Query
+    pipeline: Pipeline
+  }
 }
 
 // Ids are bigint columns below 2^53, and JSON numbers on the wire.
 pg.types.setTypeParser(pg.types.builtins.INT8, Number)
 
 /** Milliseconds after which the server gives up by itself; 0 is never. */
-interface ServerLimits { statement_timeout: number, lock_timeout: number, idle_in_transaction_session_timeout: number }
+interface ServerLimits {
+  statement_timeout: number
+  lock_timeout: number
+  idle_in_transaction_session_timeout: number
+}
 
-const LIMITS: ServerLimits = { statement_timeout: 2000, lock_timeout: 1800, idle_in_transaction_session_timeout: 10_000 }
-export const NO_LIMITS: ServerLimits = { statement_timeout: 0, lock_timeout: 0, idle_in_transaction_session_timeout: 0 }
+const LIMITS: ServerLimits = {
+  statement_timeout: 2000,
+  lock_timeout: 1800,
+  idle_in_transaction_session_timeout: 10_000
+}
+export const NO_LIMITS: ServerLimits = {
+  statement_timeout: 0,
+  lock_timeout: 0,
+  idle_in_transaction_session_timeout: 0
+}
 
 // What a database or a role may be set to differently. `default_transaction_read_only`, `search_path` and
 // `synchronous_commit` are left to the operator.
@@ -36,9 +52,10 @@ const SESSION = {
   transform_null_equals: 'off'
 }
 
-// Everything that is asked for here is found by a key. Left to itself, PostgreSQL reads whole tables: near the end of the
-// room, all of chat_user; and, by a plan that it made while they were empty and has kept, all of the messages and of the log.
-// As long as it has no statistics, it would also collect all ids of a page by a bitmap, and sort them.
+// Everything that is asked for here is found by a key. Left to itself, PostgreSQL reads whole tables: near
+// the end of the room, all of chat_user; and, by a plan that it made while they were empty and has kept, all
+// of the messages and of the log. As long as it has no statistics, it would also collect all ids of a page by
+// a bitmap, and sort them.
 const PLANS = {
   plan_cache_mode: 'force_generic_plan',
   enable_seqscan: 'off',
@@ -52,15 +69,21 @@ const PLANS = {
   jit: 'off'
 }
 
-/** Settings as the option `-c` of a server process takes them: https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-CONNECT-OPTIONS */
+/**
+ * Settings as the option `-c` of a server process takes them:
+ * https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-CONNECT-OPTIONS
+ */
 const toOptions = (settings: object) =>
-  Object.entries(settings).map(([name, value]) => `-c ${name}=${String(value).replace(/[\\ ]/g, '\\$&')}`).join(' ')
+  Object.entries(settings)
+    .map(([name, value]) => `-c ${name}=${String(value).replace(/[\\ ]/g, '\\$&')}`)
+    .join(' ')
 
 /**
- * How this service connects. A statement is ended by the server after 2 s, and given up here a moment later should the server
- * hang. All settings go as `options`, the one startup parameter that a transaction pooler can be told to ignore.
+ * How this service connects. A statement is ended by the server after 2 s, and given up here a moment later
+ * should the server hang. All settings go as `options`, the one startup parameter that a transaction pooler
+ * can be told to ignore.
  */
-export function connectionOptions (config: Config, limits = LIMITS): pg.ClientConfig {
+export function connectionOptions(config: Config, limits = LIMITS): pg.ClientConfig {
   const target = postgresTarget(config)
   return {
     application_name: 'chat-backend',
@@ -72,42 +95,67 @@ export function connectionOptions (config: Config, limits = LIMITS): pg.ClientCo
 }
 
 /** @throws {StartError} where the database cannot keep every text that a client may send */
-async function checkEncoding (client: pg.Client): Promise<void> {
-  const { rows: [{ name, encoding }] } = await client.query("select current_database() as name, current_setting('server_encoding') as encoding")
-  if (encoding !== 'UTF8') throw new StartError(`the database ${name} must have the encoding UTF8, not ${encoding}`)
+async function checkEncoding(client: pg.Client): Promise<void> {
+  const {
+    rows: [{ name, encoding }]
+  } = await client.query("select current_database() as name, current_setting('server_encoding') as encoding")
+  if (encoding !== 'UTF8') {
+    throw new StartError(`the database ${name} must have the encoding UTF8, not ${encoding}`)
+  }
 }
 
 /**
  * Waits for the server at most `BOOT_TIMEOUT` seconds, and migrates the database unless `MIGRATE` is off.
  * @param signal gives up, also in the middle of a migration, and rejects with the signal's reason
  */
-export async function migrateWhenReady (config: Config, log: Log, signal?: AbortSignal): Promise<void> {
-  await waitFor(`PostgreSQL at ${formatAddress(postgresAddress(config))}`, config.BOOT_TIMEOUT, log, async () => {
-    const client = new pg.Client(connectionOptions(config, NO_LIMITS))
-    client.on('error', () => {}) // A query reports it as well.
-    const close = () => { void client.end() }
-    signal?.addEventListener('abort', close)
-    try {
-      await client.connect()
-      await checkEncoding(client)
-      if (config.MIGRATE !== 'off') await migrate(client, log, config.MIGRATE === 'own')
-    } finally {
-      signal?.removeEventListener('abort', close)
-      await client.end()
-    }
-  }, { signal })
+export async function migrateWhenReady(config: Config, log: Log, signal?: AbortSignal): Promise<void> {
+  await waitFor(
+    `PostgreSQL at ${formatAddress(postgresAddress(config))}`,
+    config.BOOT_TIMEOUT,
+    log,
+    async () => {
+      const client = new pg.Client(connectionOptions(config, NO_LIMITS))
+      client.on('error', () => {}) // A query reports it as well.
+      const close = () => {
+        void client.end()
+      }
+      signal?.addEventListener('abort', close)
+      try {
+        await client.connect()
+        await checkEncoding(client)
+        if (config.MIGRATE !== 'off') await migrate(client, log, config.MIGRATE === 'own')
+      } finally {
+        signal?.removeEventListener('abort', close)
+        await client.end()
+      }
+    },
+    { signal }
+  )
 }
 
-/** Decorates the instance with `pg` (the pool), and with `connections`, `sql` and `pipeline` (the same, with outages named), once the database is ready. */
-export default fp<{ config: Config, signal?: AbortSignal | undefined }>(async (app, { config, signal }) => {
-  await migrateWhenReady(config, app.log, signal)
-  await app.register(fastifyPostgres, { ...connectionOptions(config), max: config.POSTGRES_POOL, pipeline: true })
-  // An idle connection that the server ends must not end the process: https://node-postgres.com/apis/pool#error
-  app.pg.pool.on('error', ({ message }) => app.log.warn(`an idle PostgreSQL connection was lost: ${message}`))
-  // Nor must one in use, whose statements report it as well, or on its way from one use to the next.
-  app.pg.pool.on('connect', (client) => client.on('error', () => {}))
-  const connections = new Connections(app.pg.pool)
-  app.decorate('connections', connections)
-  app.decorate('sql', createPoolQuery(connections))
-  app.decorate('pipeline', createPipeline(connections))
-}, { name: 'postgres' })
+/**
+ * Decorates the instance with `pg` (the pool), and with `connections`, `sql` and `pipeline` (the same, with
+ * outages named), once the database is ready.
+ */
+export default fp<{ config: Config; signal?: AbortSignal | undefined }>(
+  async (app, { config, signal }) => {
+    await migrateWhenReady(config, app.log, signal)
+    await app.register(fastifyPostgres, {
+      ...connectionOptions(config),
+      max: config.POSTGRES_POOL,
+      pipeline: true
+    })
+    // An idle connection that the server ends must not end the process:
+    // https://node-postgres.com/apis/pool#error
+    app.pg.pool.on('error', ({ message }) =>
+      app.log.warn(`an idle PostgreSQL connection was lost: ${message}`)
+    )
+    // Nor must one in use, whose statements report it as well, or on its way from one use to the next.
+    app.pg.pool.on('connect', (client) => client.on('error', () => {}))
+    const connections = new Connections(app.pg.pool)
+    app.decorate('connections', connections)
+    app.decorate('sql', createPoolQuery(connections))
+    app.decorate('pipeline', createPipeline(connections))
+  },
+  { name: 'postgres' }
+)

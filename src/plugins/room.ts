@@ -22,43 +22,53 @@ interface Room {
 }
 
 declare module 'fastify' {
-  interface FastifyInstance { room: Room }
+  interface FastifyInstance {
+    room: Room
+  }
 }
 
 /** How many pages of older messages may wait to be read. */
 const MAX_WAITING_READS = 500
 
 /** Decorates the instance with `room`: the log as this process knows it, and the ways into and out of it. */
-export default fp<{ config: Config }>(async (app, { config }) => {
-  const timeline = new Timeline()
-  const watch = new LogWatch(app.sql, timeline, app.log)
-  const follower = new Follower(timeline, connectionOptions(config), app.log, () => watch.problem === undefined)
-  follower.onReconnected = () => app.connections.retire()
-  const writer = new MessageWriter(app.pipeline, app.sql, timeline, follower, watch)
-  // A third of the connections each, so that posts, accounts and readiness always find a free one.
-  const concurrency = Math.ceil(config.POSTGRES_POOL / 3)
-  const history = new FairQueue({ concurrency, maxWaiting: MAX_WAITING_READS })
-  const longPolls = new LongPolls(timeline, config.MAX_LONG_POLLS, config.MAX_LONG_POLLS_PER_ADDRESS)
-  const streams = new EventStreams({
-    timeline,
-    follower,
-    query: app.sql,
-    concurrency,
-    limit: config.MAX_STREAMS,
-    limitPerAddress: config.MAX_STREAMS_PER_ADDRESS
-  })
-  app.decorate('room', { timeline, watch, follower, writer, streams, longPolls, history })
+export default fp<{ config: Config }>(
+  async (app, { config }) => {
+    const timeline = new Timeline()
+    const watch = new LogWatch(app.sql, timeline, app.log)
+    const follower = new Follower(
+      timeline,
+      connectionOptions(config),
+      app.log,
+      () => watch.problem === undefined
+    )
+    follower.onReconnected = () => app.connections.retire()
+    const writer = new MessageWriter(app.pipeline, app.sql, timeline, follower, watch)
+    // A third of the connections each, so that posts, accounts and readiness always find a free one.
+    const concurrency = Math.ceil(config.POSTGRES_POOL / 3)
+    const history = new FairQueue({ concurrency, maxWaiting: MAX_WAITING_READS })
+    const longPolls = new LongPolls(timeline, config.MAX_LONG_POLLS, config.MAX_LONG_POLLS_PER_ADDRESS)
+    const streams = new EventStreams({
+      timeline,
+      follower,
+      query: app.sql,
+      concurrency,
+      limit: config.MAX_STREAMS,
+      limitPerAddress: config.MAX_STREAMS_PER_ADDRESS
+    })
+    app.decorate('room', { timeline, watch, follower, writer, streams, longPolls, history })
 
-  const stopTrimming = trimRegularly(app.sql, config, app.log)
-  app.addHook('preClose', async () => {
-    longPolls.close()
-    streams.close()
-  })
-  app.addHook('onClose', async () => {
-    stopTrimming()
-    watch.stop()
-    await follower.stop()
-  })
-  watch.start()
-  await follower.start()
-}, { name: 'room', dependencies: ['postgres'] })
+    const stopTrimming = trimRegularly(app.sql, config, app.log)
+    app.addHook('preClose', async () => {
+      longPolls.close()
+      streams.close()
+    })
+    app.addHook('onClose', async () => {
+      stopTrimming()
+      watch.stop()
+      await follower.stop()
+    })
+    watch.start()
+    await follower.start()
+  },
+  { name: 'room', dependencies: ['postgres'] }
+)

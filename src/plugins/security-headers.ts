@@ -1,7 +1,7 @@
 import fp from 'fastify-plugin'
 
-// OWASP REST Security Cheat Sheet, "Security Headers"; all are for browsers that open an answer as if it were a page.
-// Strict-Transport-Security is for whoever ends TLS to say.
+// OWASP REST Security Cheat Sheet, "Security Headers"; all are for browsers that open an answer as if it were
+// a page. Strict-Transport-Security is for whoever ends TLS to say.
 export const HEADERS = {
   'cache-control': 'no-store',
   'content-security-policy': "default-src 'none'; frame-ancestors 'none'",
@@ -11,10 +11,16 @@ export const HEADERS = {
   'x-frame-options': 'DENY'
 }
 
-/** Every answer says that it is data: not to be kept, framed, guessed at or run. A route may say otherwise of its own. */
-export default fp(async (app) => {
-  app.addHook('onRequest', (_request, reply, done) => {
-    reply.headers(HEADERS)
-    done()
-  })
-}, { name: 'security-headers' })
+/**
+ * Every answer says that it is data: not to be kept, framed, guessed at or run. A route may say otherwise of
+ * its own.
+ */
+export default fp(
+  async (app) => {
+    app.addHook('onRequest', (_request, reply, done) => {
+      reply.headers(HEADERS)
+      done()
+    })
+  },
+  { name: 'security-headers' }
+)

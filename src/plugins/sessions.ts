@@ -8,6 +8,9 @@ declare module 'fastify' {
 }
 
 /** Decorates the instance with `sessions`. */
-export default fp(async (app) => {
-  app.decorate('sessions', new Sessions(app.redis))
-}, { name: 'sessions', dependencies: ['redis'] })
+export default fp(
+  async (app) => {
+    app.decorate('sessions', new Sessions(app.redis))
+  },
+  { name: 'sessions', dependencies: ['redis'] }
+)

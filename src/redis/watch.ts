@@ -3,8 +3,8 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { Cluster, type Redis } from 'ioredis'
 import { type Log, StartError } from '../start.ts'
 
-// A master that became a replica goes on with the connections that it has, and the address may lead to another one by now.
-// Within a script, Redis before version 7 puts its own words before the code.
+// A master that became a replica goes on with the connections that it has, and the address may lead to
+// another one by now. Within a script, Redis before version 7 puts its own words before the code.
 const DEMOTED = /(?:^|-)(?:READONLY|MASTERDOWN)\b/
 const REFUSED = /(?:^|-)(?:READONLY|MASTERDOWN|OOM|MISCONF|NOREPLICAS|NOPERM)\b/
 const CHECK_EVERY_MS = 500
@@ -20,7 +20,7 @@ const SCRIPT = "return redis.call('GET', KEYS[1])"
 const SHA = createHash('sha1').update(SCRIPT).digest('hex')
 
 /** The commands of this service, all on keys like its own. Without one of them it could not do its work. */
-function probe (tag: string): [name: string, ...args: (string | number)[]][] {
+function probe(tag: string): [name: string, ...args: (string | number)[]][] {
   const session = `session:{${tag}}`
   const other = `chat-backend:{${tag}}`
   return [
@@ -45,9 +45,9 @@ function probe (tag: string): [name: string, ...args: (string | number)[]][] {
 }
 
 /**
- * Knows whether Redis does what this service needs. It may well answer and still refuse: because it is a replica now, full,
- * cannot save, misses its replicas, or does not give the rights. Then a connection to a replica is replaced, and the log has
- * one line when that begins and one when it is over.
+ * Knows whether Redis does what this service needs. It may well answer and still refuse: because it is a
+ * replica now, full, cannot save, misses its replicas, or does not give the rights. Then a connection to a
+ * replica is replaced, and the log has one line when that begins and one when it is over.
  */
 export class RedisWatch {
   #log: Log
@@ -57,7 +57,7 @@ export class RedisWatch {
   #leftAt = -Infinity
   readonly #tag = `probe-${randomBytes(8).toString('hex')}`
 
-  constructor (log: Log) {
+  constructor(log: Log) {
     this.#log = log
   }
 
@@ -65,17 +65,18 @@ export class RedisWatch {
   readonly reconnectOnError = ({ message }: Error): boolean => {
     if (REFUSED.test(message)) this.#noteRefusal(message)
     if (!DEMOTED.test(message) || performance.now() - this.#leftAt < RETRY_MS) return false
-    // Once is enough for all answers on their way: each time, the client would add listeners to the same socket.
+    // Once is enough for all answers on their way: each time, the client would add listeners to the same
+    // socket.
     this.#leftAt = performance.now()
     return true
   }
 
   /** Begins to log, and to look whether it is over. */
-  start (redis: Redis | Cluster): void {
+  start(redis: Redis | Cluster): void {
     this.#redis = redis
   }
 
-  stop (): void {
+  stop(): void {
     this.#closing.abort()
   }
 
@@ -84,31 +85,39 @@ export class RedisWatch {
    * @throws {StartError} naming what the rights of the user do not include
    * @throws {Error} with the words of Redis, or of its client
    */
-  async check (redis: Redis | Cluster): Promise<void> {
+  async check(redis: Redis | Cluster): Promise<void> {
     const commands = probe(this.#tag)
-    const results = await redis.pipeline(commands).exec() ?? []
-    const failures = results.flatMap(([error], i) => error ? [{ error, command: commands[i] ?? [''] }] : [])
+    const results = (await redis.pipeline(commands).exec()) ?? []
+    const failures = results.flatMap(([error], i) => (error ? [{ error, command: commands[i] ?? [''] }] : []))
     const denied = failures.find(({ error }) => /\bNOPERM\b/.test(error.message))
     if (denied) {
-      const { error, command: [name, key = ''] } = denied
+      const {
+        error,
+        command: [name, key = '']
+      } = denied
       const keys = /^[\w-]+:/.exec(String(key))?.[0]
-      throw new StartError(`Redis does not allow ${name.toUpperCase()}${keys ? ` on ${keys}*` : ''}, which the service needs: ${error.message}`)
+      throw new StartError(
+        `Redis does not allow ${name.toUpperCase()}${keys ? ` on ${keys}*` : ''}, which the service needs: ${error.message}`
+      )
     }
     if (failures[0]) throw failures[0].error
     if (redis instanceof Cluster) {
-      await Promise.all(Array.from({ length: CLUSTER_KEYS }, (_, i) =>
-        redis.set(`chat-backend:${this.#tag}:${i}`, 'probe', 'EX', PROBE_SECONDS)))
+      await Promise.all(
+        Array.from({ length: CLUSTER_KEYS }, (_, i) =>
+          redis.set(`chat-backend:${this.#tag}:${i}`, 'probe', 'EX', PROBE_SECONDS)
+        )
+      )
     }
   }
 
-  #noteRefusal (message: string): void {
+  #noteRefusal(message: string): void {
     if (this.#redis === undefined || this.#refusal !== undefined) return
     this.#refusal = message
     this.#log.warn(`Redis refuses what the service needs: ${message}`)
     void this.#waitUntilOver(this.#redis)
   }
 
-  async #waitUntilOver (redis: Redis | Cluster): Promise<void> {
+  async #waitUntilOver(redis: Redis | Cluster): Promise<void> {
     while (this.#refusal !== undefined) {
       try {
         await sleep(CHECK_EVERY_MS, undefined, { signal: this.#closing.signal, ref: false })

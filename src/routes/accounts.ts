@@ -6,13 +6,27 @@ import { lookupNickname } from '../accounts/nicknames.ts'
 import { deleteUser, findUser, findUserById, insertUser, replacePassword } from '../accounts/users.ts'
 import type { Config } from '../config.ts'
 import {
-  bodyFailures, Busy, failures, InvalidCredentials, NicknameTaken, NicknameTooSimilar, outages, RateLimited, RedisUnavailable, sessionFailures,
-  tokenFailures, UserNotFound, validationFailures
+  bodyFailures,
+  Busy,
+  failures,
+  InvalidCredentials,
+  NicknameTaken,
+  NicknameTooSimilar,
+  outages,
+  RateLimited,
+  RedisUnavailable,
+  sessionFailures,
+  tokenFailures,
+  UserNotFound,
+  validationFailures
 } from '../errors.ts'
 import { bearerToken } from '../plugins/authenticate.ts'
 import { answerOver } from '../requests.ts'
 
-const clientOf = (reply: FastifyReply) => ({ address: reply.request.clientAddress, signal: answerOver(reply) })
+const clientOf = (reply: FastifyReply) => ({
+  address: reply.request.clientAddress,
+  signal: answerOver(reply)
+})
 
 /** Registration, login and logout, and the password between them. */
 const accounts: FastifyPluginAsyncTypebox<{ config: Config }> = async (app, { config }) => {
@@ -26,7 +40,10 @@ const accounts: FastifyPluginAsyncTypebox<{ config: Config }> = async (app, { co
     summary: 'Create an account and log in',
     tags,
     body: createAccount,
-    response: { 201: Account, ...failures(...validationFailures(createAccount), ...secretFailures, NicknameTaken, NicknameTooSimilar) }
+    response: {
+      201: Account,
+      ...failures(...validationFailures(createAccount), ...secretFailures, NicknameTaken, NicknameTooSimilar)
+    }
   }
   app.post('/api/register', { schema: register }, async (request, reply) => {
     const { nickname, password } = request.body
@@ -45,10 +62,17 @@ const accounts: FastifyPluginAsyncTypebox<{ config: Config }> = async (app, { co
     return reply.code(201).send({ id: userId, userId, nickname, token })
   })
 
-  /** @returns the token of a new session, or undefined when the password that was checked is not the user's any more */
-  async function startCheckedSession (user: { id: number, passwordHash: string }): Promise<string | undefined> {
+  /**
+   * @returns the token of a new session, or undefined when the password that was checked is not the user's
+   * any more
+   */
+  async function startCheckedSession(user: {
+    id: number
+    passwordHash: string
+  }): Promise<string | undefined> {
     const token = await sessions.start(user.id)
-    // A change of the password ends the sessions that it finds: one that starts meanwhile, with the old one, has to end itself.
+    // A change of the password ends the sessions that it finds: one that starts meanwhile, with the old one,
+    // has to end itself.
     if ((await findUserById(sql, user.id))?.passwordHash === user.passwordHash) return token
     await sessions.end(token)
     return undefined
@@ -59,13 +83,17 @@ const accounts: FastifyPluginAsyncTypebox<{ config: Config }> = async (app, { co
     summary: 'Log in',
     tags,
     body: Login,
-    response: { 200: Session, ...failures(...validationFailures(Login), ...secretFailures, InvalidCredentials) }
+    response: {
+      200: Session,
+      ...failures(...validationFailures(Login), ...secretFailures, InvalidCredentials)
+    }
   }
   app.post('/api/login', { schema: login }, async (request, reply) => {
     const { nickname, password } = request.body
     const client = clientOf(reply)
     const user = await findUser(sql, nickname)
-    // An account is counted by its id, however its nickname is spelled, here as where the password is changed.
+    // An account is counted by its id, however its nickname is spelled, here as where the password is
+    // changed.
     const session = await app.limitGuesses(reply, user?.id ?? lookupNickname(nickname).normal, async () => {
       const isRight = await passwords.verify(password, user?.passwordHash, client)
       if (user === undefined || !isRight) return undefined
@@ -77,7 +105,10 @@ const accounts: FastifyPluginAsyncTypebox<{ config: Config }> = async (app, { co
   })
 
   const logout = {
-    operationId: 'logout', summary: 'Log out, here', tags, response: { 204: NoContent, ...failures(...bodyFailures, ...tokenFailures, RedisUnavailable, Busy) }
+    operationId: 'logout',
+    summary: 'Log out, here',
+    tags,
+    response: { 204: NoContent, ...failures(...bodyFailures, ...tokenFailures, RedisUnavailable, Busy) }
   }
   app.post('/api/logout', { schema: logout }, async (request, reply) => {
     await sessions.end(bearerToken(request))
@@ -92,31 +123,45 @@ const accounts: FastifyPluginAsyncTypebox<{ config: Config }> = async (app, { co
     body: passwordChange,
     response: {
       204: NoContent,
-      ...failures(...validationFailures(passwordChange), ...secretFailures, ...sessionFailures, InvalidCredentials)
+      ...failures(
+        ...validationFailures(passwordChange),
+        ...secretFailures,
+        ...sessionFailures,
+        InvalidCredentials
+      )
     }
   }
-  app.put('/api/password', { onRequest: [app.authenticate, app.limitSessionManagement], schema: changePassword }, async (request, reply) => {
-    const { currentPassword, newPassword } = request.body
-    const client = clientOf(reply)
-    const user = await findUserById(sql, request.userId)
-    if (user === undefined) throw new UserNotFound()
-    const known = await app.limitGuesses(reply, user.id, async () =>
-      await passwords.verify(currentPassword, user.passwordHash, client) || undefined)
-    if (!known) throw new InvalidCredentials()
-    const newHash = await passwords.hash(newPassword, client)
+  app.put(
+    '/api/password',
+    { onRequest: [app.authenticate, app.limitSessionManagement], schema: changePassword },
+    async (request, reply) => {
+      const { currentPassword, newPassword } = request.body
+      const client = clientOf(reply)
+      const user = await findUserById(sql, request.userId)
+      if (user === undefined) throw new UserNotFound()
+      const known = await app.limitGuesses(
+        reply,
+        user.id,
+        async () => (await passwords.verify(currentPassword, user.passwordHash, client)) || undefined
+      )
+      if (!known) throw new InvalidCredentials()
+      const newHash = await passwords.hash(newPassword, client)
 
-    // Whatever fails on the way, no session that was there before lives on under a new password, and an error means that
-    // the old password is still the one. The other sessions end first, while a failure has no other effect; then the password
-    // changes; then end those that were started in between. Were it the other way round, a crash after the change would leave
-    // them all. Should the last step fail, the change is taken back, so that it can be tried again.
-    const endOthers = () => sessions.endOthers(user.id, bearerToken(request))
-    await endOthers()
-    if (!await replacePassword(sql, user.id, user.passwordHash, newHash)) throw new InvalidCredentials() // somebody else's change was first
-    await endOthers().catch(async (error) => {
-      await replacePassword(sql, user.id, newHash, user.passwordHash)
-      throw error
-    })
-    return reply.code(204).send(null)
-  })
+      // Whatever fails on the way, no session that was there before lives on under a new password, and an
+      // error means that the old password is still the one. The other sessions end first, while a failure has
+      // no other effect; then the password changes; then end those that were started in between. Were it the
+      // other way round, a crash after the change would leave them all. Should the last step fail, the change
+      // is taken back, so that it can be tried again.
+      const endOthers = () => sessions.endOthers(user.id, bearerToken(request))
+      await endOthers()
+      // Somebody else's change was first.
+      if (!(await replacePassword(sql, user.id, user.passwordHash, newHash))) throw new InvalidCredentials()
+      await endOthers().catch(async (error) => {
+        await replacePassword(sql, user.id, newHash, user.passwordHash)
+        throw error
+      })
+      return reply.code(204).send(null)
+    }
+  )
 }
 export default accounts

@@ -21,31 +21,52 @@ const html = (base: string) => `<!doctype html>
 <div id="docs"></div>
 </html>
 `
-const START = "SwaggerUIBundle({ url: new URL('../openapi.json', document.currentScript.src).href, dom_id: '#docs', deepLinking: true, tryItOutEnabled: true, displayRequestDuration: true, defaultModelsExpandDepth: 0 })\n"
+const START =
+  "SwaggerUIBundle({ url: new URL('../openapi.json', document.currentScript.src).href, dom_id: '#docs', deepLinking: true, tryItOutEnabled: true, displayRequestDuration: true, defaultModelsExpandDepth: 0 })\n"
 
-/** How the page reaches the folder that it is in: to a browser, slashes at the end of its address are folders. */
-function baseOf (url: string): string {
+/**
+ * How the page reaches the folder that it is in: to a browser, slashes at the end of its address are folders.
+ */
+function baseOf(url: string): string {
   const [path = ''] = url.split('?', 1)
   let end = path.length
   while (path[end - 1] === '/') end--
   return '../'.repeat(path.length - end)
 }
 
-// The page runs its own scripts and asks its own origin, and that is all. Swagger UI draws its icons from `data:`.
-const POLICY = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+// The page runs its own scripts and asks its own origin, and that is all. Swagger UI draws its icons from
+// `data:`.
+const POLICY =
+  "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
-/** What this service answers to, for people: a page to read it and to try it, which needs nothing from elsewhere. */
+/**
+ * What this service answers to, for people: a page to read it and to try it, which needs nothing from
+ * elsewhere.
+ */
 const docs: FastifyPluginAsyncTypebox = async (app) => {
   await app.register(fastifyStatic, { root, serve: false, cacheControl: false })
-  const page = { operationId: 'readDocs', summary: 'This document as a page', tags: ['documents'], response: { 200: DocsPage, ...failures(Busy) } }
+  const page = {
+    operationId: 'readDocs',
+    summary: 'This document as a page',
+    tags: ['documents'],
+    response: { 200: DocsPage, ...failures(Busy) }
+  }
   app.get('/api/docs', { schema: page }, async (request, reply) =>
-    reply.code(200).headers({ 'content-type': 'text/html; charset=utf-8', 'content-security-policy': POLICY }).send(html(baseOf(request.url))))
+    reply
+      .code(200)
+      .headers({ 'content-type': 'text/html; charset=utf-8', 'content-security-policy': POLICY })
+      .send(html(baseOf(request.url)))
+  )
 
   const file = { hide: true, response: { 200: StaticFile, 304: NoContent, ...failures(Busy) } }
-  app.get('/api/docs/start.js', { schema: file }, async (_request, reply) => reply.code(200).header('content-type', 'text/javascript; charset=utf-8').send(START))
+  app.get('/api/docs/start.js', { schema: file }, async (_request, reply) =>
+    reply.code(200).header('content-type', 'text/javascript; charset=utf-8').send(START)
+  )
   for (const name of ['swagger-ui-bundle.js', 'swagger-ui.css', 'favicon-32x32.png']) {
     // Kept, but asked for each time, because the address outlives a release.
-    app.get(`/api/docs/${name}`, { schema: file }, (_request, reply) => { reply.header('cache-control', 'no-cache').sendFile(name) })
+    app.get(`/api/docs/${name}`, { schema: file }, (_request, reply) => {
+      reply.header('cache-control', 'no-cache').sendFile(name)
+    })
   }
 }
 export default docs

@@ -8,27 +8,38 @@ import { answerOver } from '../requests.ts'
 const events: FastifyPluginAsyncTypebox = async (app) => {
   const { streams } = app.room
   const schema = {
-    operationId: 'streamEvents', summary: 'Follow what happens in the room', tags: ['events'],
-    querystring: EventsQuery, headers: EventsHeaders, response: { 200: EventStream, ...failures(...validationFailures(EventsQuery)) }
+    operationId: 'streamEvents',
+    summary: 'Follow what happens in the room',
+    tags: ['events'],
+    querystring: EventsQuery,
+    headers: EventsHeaders,
+    response: { 200: EventStream, ...failures(...validationFailures(EventsQuery)) }
   }
   // Without HEAD, which would wait for the end of the stream.
-  app.get('/api/events', { schema, exposeHeadRoute: false, config: { isStream: true } }, async (request, reply) => {
-    const { 'last-event-id': last } = request.headers
-    const since = last ? (/^\d{1,15}$/.test(last) ? Number(last) : -1) : request.query.since
-    reply.headers({
-      'content-type': 'text/event-stream; charset=utf-8',
-      'cache-control': 'no-cache, no-transform',
-      'x-accel-buffering': 'no',
-      connection: 'close'
-    }).hijack()
-    reply.raw.writeHead(200, reply.getHeaders() as OutgoingHttpHeaders) // Fastify's own type says the same, with `undefined`
-    reply.raw.flushHeaders()
-    request.raw.resume() // a body, which is nothing to anybody, would hide that the client has gone
-    streams.open(reply.raw, since, {
-      address: request.clientAddress,
-      isCounted: !request.isBehindUnknownProxy,
-      signal: answerOver(reply)
-    })
-  })
+  app.get(
+    '/api/events',
+    { schema, exposeHeadRoute: false, config: { isStream: true } },
+    async (request, reply) => {
+      const { 'last-event-id': last } = request.headers
+      const since = last ? (/^\d{1,15}$/.test(last) ? Number(last) : -1) : request.query.since
+      reply
+        .headers({
+          'content-type': 'text/event-stream; charset=utf-8',
+          'cache-control': 'no-cache, no-transform',
+          'x-accel-buffering': 'no',
+          connection: 'close'
+        })
+        .hijack()
+      // Fastify's own type says the same, with `undefined`.
+      reply.raw.writeHead(200, reply.getHeaders() as OutgoingHttpHeaders)
+      reply.raw.flushHeaders()
+      request.raw.resume() // a body, which is nothing to anybody, would hide that the client has gone
+      streams.open(reply.raw, since, {
+        address: request.clientAddress,
+        isCounted: !request.isBehindUnknownProxy,
+        signal: answerOver(reply)
+      })
+    }
+  )
 }
 export default events

@@ -13,11 +13,20 @@ const TABLES = `
 
 /** Liveness, which touches no dependency, and readiness, which asks both engines. */
 const health: FastifyPluginAsyncTypebox = async (app) => {
-  const live = { operationId: 'isAlive', summary: 'Whether the process turns', tags: ['health'], response: { 200: Health, ...failures() } }
-  app.get('/health/livez', { schema: live, config: { isHealth: true } }, async (_request, reply) => reply.code(200).send({ status: 'ok' }))
+  const live = {
+    operationId: 'isAlive',
+    summary: 'Whether the process turns',
+    tags: ['health'],
+    response: { 200: Health, ...failures() }
+  }
+  app.get('/health/livez', { schema: live, config: { isHealth: true } }, async (_request, reply) =>
+    reply.code(200).send({ status: 'ok' })
+  )
 
   const ready = {
-    operationId: 'isReady', summary: 'Whether both engines answer', tags: ['health'],
+    operationId: 'isReady',
+    summary: 'Whether both engines answer',
+    tags: ['health'],
     response: { 200: Health, ...failures(DatabaseUnavailable, RedisUnavailable, ShuttingDown) }
   }
   const checkDatabase = async () => {
@@ -28,8 +37,12 @@ const health: FastifyPluginAsyncTypebox = async (app) => {
   app.get('/health/readyz', { schema: ready, config: { isHealth: true } }, async (_request, reply) => {
     if (app.drain.isBegun) throw new ShuttingDown()
     await Promise.all([
-      within(PATIENCE_MS, checkDatabase()).catch((cause) => { throw new DatabaseUnavailable({ cause }) }),
-      within(PATIENCE_MS, app.checkRedis()).catch((cause) => { throw new RedisUnavailable({ cause }) })
+      within(PATIENCE_MS, checkDatabase()).catch((cause) => {
+        throw new DatabaseUnavailable({ cause })
+      }),
+      within(PATIENCE_MS, app.checkRedis()).catch((cause) => {
+        throw new RedisUnavailable({ cause })
+      })
     ])
     return reply.code(200).send({ status: 'ok' })
   })

@@ -1,13 +1,34 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
-import { CreateMessage, DeletedMessage, EditMessage, Message, MessageId, MessageList, PageOfMessages, PostedMessage, PostHeaders } from '../../schemas/messages.ts'
+import {
+  CreateMessage,
+  DeletedMessage,
+  EditMessage,
+  Message,
+  MessageId,
+  MessageList,
+  PageOfMessages,
+  PostedMessage,
+  PostHeaders
+} from '../../schemas/messages.ts'
 import { deleteMessage, editMessage } from '../chat/messages.ts'
 import { readPage } from '../chat/pages.ts'
 import { publishDeletion } from '../chat/redis-events.ts'
 import type { Page } from '../chat/timeline.ts'
 import { findUserById } from '../accounts/users.ts'
 import {
-  addressFailures, bodyFailures, Busy, DatabaseUnavailable, failures, IdempotencyKeyReused, MessageNotFound, outages, RateLimited,
-  sessionFailures, TooManyLongPolls, UserNotFound, validationFailures
+  addressFailures,
+  bodyFailures,
+  Busy,
+  DatabaseUnavailable,
+  failures,
+  IdempotencyKeyReused,
+  MessageNotFound,
+  outages,
+  RateLimited,
+  sessionFailures,
+  TooManyLongPolls,
+  UserNotFound,
+  validationFailures
 } from '../errors.ts'
 import { answerOver } from '../requests.ts'
 
@@ -17,7 +38,10 @@ const tags = ['messages']
 
 /** Reading the room, which anyone may. */
 const messages: FastifyPluginAsyncTypebox = async (app) => {
-  const { sql: query, room: { timeline, history, longPolls } } = app
+  const {
+    sql: query,
+    room: { timeline, history, longPolls }
+  } = app
   const sources = { timeline, query, history }
 
   const schema = {
@@ -63,30 +87,49 @@ export default messages
 
 /** Writing to it, which needs a session. */
 const ownMessages: FastifyPluginAsyncTypebox = async (app) => {
-  const { sql, room: { follower, writer } } = app
+  const {
+    sql,
+    room: { follower, writer }
+  } = app
   app.addHook('onRequest', app.authenticate)
   app.addHook('onRequest', app.limitWrites)
 
   const writeFailures = [...bodyFailures, ...sessionFailures, RateLimited, ...outages]
 
   const post = {
-    operationId: 'postMessage', summary: 'Say something', tags, body: CreateMessage, headers: PostHeaders,
+    operationId: 'postMessage',
+    summary: 'Say something',
+    tags,
+    body: CreateMessage,
+    headers: PostHeaders,
     response: {
       201: PostedMessage,
       ...failures(...validationFailures(CreateMessage, PostHeaders), ...writeFailures, IdempotencyKeyReused)
     }
   }
   app.post('/api/messages', { schema: post }, async (request, reply) => {
-    const { message, isReplay } = await writer.post(request.userId, request.body.text, request.headers['idempotency-key'])
+    const { message, isReplay } = await writer.post(
+      request.userId,
+      request.body.text,
+      request.headers['idempotency-key']
+    )
     if (isReplay) reply.header('idempotency-replayed', 'true')
     return reply.code(201).send(message)
   })
 
-  const notFound = async (userId: number) => await findUserById(sql, userId) ? new MessageNotFound() : new UserNotFound()
+  const notFound = async (userId: number) =>
+    (await findUserById(sql, userId)) ? new MessageNotFound() : new UserNotFound()
 
   const edit = {
-    operationId: 'editMessage', summary: 'Change what you said', tags, params: MessageId, body: EditMessage,
-    response: { 200: Message, ...failures(...validationFailures(EditMessage), ...writeFailures, MessageNotFound, ...addressFailures) }
+    operationId: 'editMessage',
+    summary: 'Change what you said',
+    tags,
+    params: MessageId,
+    body: EditMessage,
+    response: {
+      200: Message,
+      ...failures(...validationFailures(EditMessage), ...writeFailures, MessageNotFound, ...addressFailures)
+    }
   }
   app.patch(ONE, { schema: edit }, async (request, reply) => {
     const message = await editMessage(sql, request.params.id, request.userId, request.body.text)
@@ -96,13 +139,18 @@ const ownMessages: FastifyPluginAsyncTypebox = async (app) => {
   })
 
   const remove = {
-    operationId: 'deleteMessage', summary: 'Take back what you said', tags, params: MessageId,
+    operationId: 'deleteMessage',
+    summary: 'Take back what you said',
+    tags,
+    params: MessageId,
     response: { 200: DeletedMessage, ...failures(...writeFailures, MessageNotFound, ...addressFailures) }
   }
   app.delete(ONE, { schema: remove }, async (request, reply) => {
     const { id } = request.params
-    if (!await deleteMessage(sql, id, request.userId)) throw await notFound(request.userId)
-    publishDeletion(app.redis, id).catch(({ message }: Error) => request.log.warn(`a deletion was not published: ${message}`))
+    if (!(await deleteMessage(sql, id, request.userId))) throw await notFound(request.userId)
+    publishDeletion(app.redis, id).catch(({ message }: Error) =>
+      request.log.warn(`a deletion was not published: ${message}`)
+    )
     await follower.caughtUp()
     return reply.code(200).send({ id, status: 'deleted' })
   })

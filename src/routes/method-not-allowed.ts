@@ -2,13 +2,18 @@ import { METHODS } from 'node:http'
 import type { FastifyInstance, FastifyPluginAsync } from 'fastify'
 import { failures, MethodNotAllowed } from '../errors.ts'
 
-/** Watches the routes declared from now on. The plugin it returns, registered after them, answers 405 with `Allow` (RFC 9110, 15.5.6) to other methods. */
-export function watchRoutes (app: FastifyInstance): FastifyPluginAsync {
+/**
+ * Watches the routes declared from now on. The plugin it returns, registered after them, answers 405 with
+ * `Allow` (RFC 9110, 15.5.6) to other methods.
+ */
+export function watchRoutes(app: FastifyInstance): FastifyPluginAsync {
   for (const method of METHODS) {
     if (method !== 'CONNECT' && !app.supportedMethods.includes(method)) app.addHttpMethod(method)
   }
   const methodsByUrl = new Map<string, string[]>()
-  app.addHook('onRoute', ({ url, method }) => { methodsByUrl.set(url, [...methodsByUrl.get(url) ?? [], ...[method].flat()]) })
+  app.addHook('onRoute', ({ url, method }) => {
+    methodsByUrl.set(url, [...(methodsByUrl.get(url) ?? []), ...[method].flat()])
+  })
 
   return async (app) => {
     for (const [url, methods] of [...methodsByUrl]) {

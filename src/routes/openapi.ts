@@ -4,13 +4,22 @@ import { Busy, failures } from '../errors.ts'
 
 /** What this service answers to, for programs. */
 const openapi: FastifyPluginAsyncTypebox = async (app) => {
-  const schema = { operationId: 'describe', summary: 'This document', tags: ['documents'], response: { 200: OpenApi, ...failures(Busy) } }
-  // Made when somebody asks for it first, so that no start waits for it; and once, however many ask meanwhile.
+  const schema = {
+    operationId: 'describe',
+    summary: 'This document',
+    tags: ['documents'],
+    response: { 200: OpenApi, ...failures(Busy) }
+  }
+  // Made when somebody asks for it first, so that no start waits for it; and once, however many ask
+  // meanwhile.
   let document: Promise<Buffer> | undefined
   const describe = async () => Buffer.from(JSON.stringify(await app.describe()))
   app.get('/api/openapi.json', { schema }, async (_request, reply) => {
     document ??= describe()
-    return reply.code(200).header('content-type', 'application/json; charset=utf-8').send(await document)
+    return reply
+      .code(200)
+      .header('content-type', 'application/json; charset=utf-8')
+      .send(await document)
   })
 }
 export default openapi

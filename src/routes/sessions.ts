@@ -3,7 +3,14 @@ import { SessionId, SessionList } from '../../schemas/accounts.ts'
 import { NoContent } from '../../schemas/errors.ts'
 import { findUserById } from '../accounts/users.ts'
 import {
-  addressFailures, bodyFailures, failures, outages, RateLimited, sessionFailures, SessionUnknown, UserNotFound
+  addressFailures,
+  bodyFailures,
+  failures,
+  outages,
+  RateLimited,
+  sessionFailures,
+  SessionUnknown,
+  UserNotFound
 } from '../errors.ts'
 import { bearerToken } from '../plugins/authenticate.ts'
 
@@ -13,19 +20,24 @@ const sessions: FastifyPluginAsyncTypebox = async (app) => {
   app.addHook('onRequest', app.authenticate)
   app.addHook('onRequest', app.limitSessionManagement)
   app.addHook('onRequest', async ({ userId }) => {
-    if (await findUserById(sql, userId) === undefined) throw new UserNotFound()
+    if ((await findUserById(sql, userId)) === undefined) throw new UserNotFound()
   })
   const tags = ['sessions']
 
   const list = {
-    operationId: 'listSessions', summary: 'Where you are logged in', tags,
+    operationId: 'listSessions',
+    summary: 'Where you are logged in',
+    tags,
     response: { 200: SessionList, ...failures(...sessionFailures, RateLimited, ...outages) }
   }
   app.get('/api/sessions', { schema: list }, async (request, reply) =>
-    reply.code(200).send(await app.sessions.list(request.userId, bearerToken(request))))
+    reply.code(200).send(await app.sessions.list(request.userId, bearerToken(request)))
+  )
 
   const endOthers = {
-    operationId: 'endOtherSessions', summary: 'Log out everywhere else', tags,
+    operationId: 'endOtherSessions',
+    summary: 'Log out everywhere else',
+    tags,
     response: { 204: NoContent, ...failures(...bodyFailures, ...sessionFailures, RateLimited, ...outages) }
   }
   app.delete('/api/sessions', { schema: endOthers }, async (request, reply) => {
@@ -34,13 +46,26 @@ const sessions: FastifyPluginAsyncTypebox = async (app) => {
   })
 
   const endOne = {
-    operationId: 'endSession', summary: 'End one session', tags, params: SessionId,
-    response: { 204: NoContent, ...failures(...bodyFailures, ...sessionFailures, SessionUnknown, ...addressFailures, RateLimited, ...outages) }
+    operationId: 'endSession',
+    summary: 'End one session',
+    tags,
+    params: SessionId,
+    response: {
+      204: NoContent,
+      ...failures(
+        ...bodyFailures,
+        ...sessionFailures,
+        SessionUnknown,
+        ...addressFailures,
+        RateLimited,
+        ...outages
+      )
+    }
   }
   app.delete('/api/sessions/:id', { schema: endOne }, async (request, reply) => {
     const sessions = await app.sessions.list(request.userId, bearerToken(request))
     const session = sessions.find(({ id }) => id === request.params.id)
-    if (session === undefined || !await app.sessions.end(session.token)) throw new SessionUnknown()
+    if (session === undefined || !(await app.sessions.end(session.token))) throw new SessionUnknown()
     return reply.code(204).send(null)
   })
 }

@@ -9,11 +9,22 @@ import { failures } from '../errors.ts'
 // By the name in package.json, because this file is at two depths: as it is written, and as it is built.
 const root = fileURLToPath(new URL('.', import.meta.resolve('#web/index.html')))
 
-// Nothing but its own files and this service; nothing that makes markup or code of a text, neither inline nor later.
+// Nothing but its own files and this service; nothing that makes markup or code of a text, neither inline nor
+// later.
 const headers = {
   'cache-control': 'no-cache', // asked for each time, and 304 while it is the same
-  'content-security-policy': ["default-src 'none'", "script-src 'self'", "style-src 'self'", "img-src 'self'", "connect-src 'self'", "base-uri 'none'",
-    "form-action 'none'", "frame-ancestors 'none'", "require-trusted-types-for 'script'", "trusted-types 'none'"].join('; ')
+  'content-security-policy': [
+    "default-src 'none'",
+    "script-src 'self'",
+    "style-src 'self'",
+    "img-src 'self'",
+    "connect-src 'self'",
+    "base-uri 'none'",
+    "form-action 'none'",
+    "frame-ancestors 'none'",
+    "require-trusted-types-for 'script'",
+    "trusted-types 'none'"
+  ].join('; ')
 }
 
 /** The web chat client: the files of `web/`, each at an address of its own, and the page at `/`. */
@@ -21,7 +32,9 @@ const web: FastifyPluginAsyncTypebox = async (app) => {
   await app.register(fastifyStatic, { root, serve: false, cacheControl: false })
   const schema = { hide: true, response: { 200: StaticFile, 304: NoContent, ...failures() } }
   for (const file of readdirSync(root).filter((name) => /\.(html|css|js|svg)$/.test(name))) {
-    app.get(file === 'index.html' ? '/' : `/web/${file}`, { schema }, (_request, reply) => { reply.headers(headers).sendFile(file) })
+    app.get(file === 'index.html' ? '/' : `/web/${file}`, { schema }, (_request, reply) => {
+      reply.headers(headers).sendFile(file)
+    })
   }
 }
 export default web

@@ -25,7 +25,9 @@ t.test('skeletons are those of ICU 78', (t) => {
     ['a\u00a0\u2003b', 'a  b'],
     ['ad\u00admi\u200bn\ufe0f\u034f\u3164\u{e0100}', 'adrnin'],
     ['ａｄｍｉｎ', 'aｄｍiｎ']
-  ] as const) t.equal(skeleton(text), expected, printable(text))
+  ] as const) {
+    t.equal(skeleton(text), expected, printable(text))
+  }
   t.equal(CONFUSABLES.match(/ [0-9a-f]+/g)?.length, 5499, 'the whole table of Unicode 17')
   t.end()
 })
@@ -60,7 +62,9 @@ t.test('which nicknames are too similar', (t) => {
     ['John Smith', 'john  smith'],
     ['admin\ufe0f', 'admin'],
     [' spaced ', 'spaced']
-  ] as const) t.ok(areSimilar(one, other), printable([one, other]))
+  ] as const) {
+    t.ok(areSimilar(one, other), printable([one, other]))
+  }
   for (const [one, other] of [
     ['alice', 'alicia'],
     ['alien', 'allen'],
@@ -77,12 +81,15 @@ t.test('which nicknames are too similar', (t) => {
     ['אבג', 'אבד'],
     ['محمد', 'محمود'],
     ['สมชาย', 'สมหญิง']
-  ] as const) t.notOk(areSimilar(one, other), printable([one, other]))
+  ] as const) {
+    t.notOk(areSimilar(one, other), printable([one, other]))
+  }
   t.end()
 })
 
 t.test('a nickname is too similar to itself in other letters that look the same, in any case', (t) => {
-  const toText = (points: string) => String.fromCodePoint(...points.split('+').map((hex) => parseInt(hex, 16)))
+  const toText = (points: string) =>
+    String.fromCodePoint(...points.split('+').map((hex) => parseInt(hex, 16)))
   const lookAlikes = new Map<string, string[]>()
   for (const line of CONFUSABLES.replaceAll('\n ', ' ').trim().split('\n')) {
     const [prototype = '', ...sources] = line.split(/:? /).map(toText)
@@ -95,15 +102,23 @@ t.test('a nickname is too similar to itself in other letters that look the same,
       const others = lookAlikes.get(plain === 'I' ? 'l' : plain) ?? []
       return fc.tuple(fc.constant(plain), fc.constantFrom(plain, ...others.filter(isPossible)))
     })
-    return fc.array(letter, { minLength: 1, maxLength: 20 })
-      .map((pairs) => [pairs.map(([plain]) => plain).join(''), pairs.map(([, other]) => other).join('')] as const)
+    return fc
+      .array(letter, { minLength: 1, maxLength: 20 })
+      .map(
+        (pairs) => [pairs.map(([plain]) => plain).join(''), pairs.map(([, other]) => other).join('')] as const
+      )
   }
   const small = disguised('abcdefghijknopqrstuvwxyzабвгдежзиклмнопрст', (letter) => !isCapital(letter))
-  fc.assert(fc.property(small, ([plain, other]) =>
-    areSimilar(plain, other) && areSimilar(plain, plain.toUpperCase())))
+  fc.assert(
+    fc.property(small, ([plain, other]) => areSimilar(plain, other) && areSimilar(plain, plain.toUpperCase()))
+  )
   const capital = disguised('ABCDEFGHIJKLMNOPQRSTUVWXYZ', isCapital)
-  fc.assert(fc.property(capital, ([plain, other]) =>
-    areSimilar(plain, other) && areSimilar(plain.toLowerCase(), other)))
+  fc.assert(
+    fc.property(
+      capital,
+      ([plain, other]) => areSimilar(plain, other) && areSimilar(plain.toLowerCase(), other)
+    )
+  )
   t.pass('for any nickname')
   t.end()
 })

@@ -26,15 +26,20 @@ export class Attacker {
   #open = new Set<Wire>()
   #opening = 0
 
-  constructor (url: string, { seconds = SECONDS, connections = CONNECTIONS }: { seconds?: number, connections?: number }) {
+  constructor(
+    url: string,
+    { seconds = SECONDS, connections = CONNECTIONS }: { seconds?: number; connections?: number }
+  ) {
     this.url = url
-    this.over = sleep(seconds * 1000).then(() => { this.isOver = true })
+    this.over = sleep(seconds * 1000).then(() => {
+      this.isOver = true
+    })
     this.#port = Number(new URL(url).port)
     this.#connections = connections
   }
 
   /** Opens a connection. @throws {Error} when it is refused, or as many as allowed are open */
-  async open (localAddress = ADDRESS): Promise<Wire> {
+  async open(localAddress = ADDRESS): Promise<Wire> {
     if (this.#open.size + this.#opening >= this.#connections) {
       throw new Error(`more than ${this.#connections} connections`)
     }
@@ -50,7 +55,7 @@ export class Attacker {
   }
 
   /** Opens so many connections. */
-  openMany (number: number, localAddress?: string): Promise<Wire[]> {
+  openMany(number: number, localAddress?: string): Promise<Wire[]> {
     return Promise.all(Array.from({ length: number }, () => this.open(localAddress)))
   }
 
@@ -58,16 +63,21 @@ export class Attacker {
    * Sends one request and reads its answer, whose status is 0 when there was none.
    * @param how what differs from a connection that is kept alive, such as the address to send from
    */
-  async ask (request: Parameters<typeof send>[1], how: RequestOptions = {}): ReturnType<typeof send> {
+  async ask(request: Parameters<typeof send>[1], how: RequestOptions = {}): ReturnType<typeof send> {
     await this.#budget.take(HEADERS_LENGTH + (request.body?.length ?? 0))
-    return send(this.url, request, { localAddress: ADDRESS, ...how })
-      .catch(() => ({ status: 0, headers: {}, body: '' }))
+    return send(this.url, request, { localAddress: ADDRESS, ...how }).catch(() => ({
+      status: 0,
+      headers: {},
+      body: ''
+    }))
   }
 
   /** Does the same in several places at once, in each of them again and again, until the time is over. */
-  async repeat (places: number, work: (place: number) => Promise<unknown>): Promise<void> {
-    await Promise.all(Array.from({ length: places }, async (_, place) => {
-      while (!this.isOver) await Promise.race([work(place), this.over])
-    }))
+  async repeat(places: number, work: (place: number) => Promise<unknown>): Promise<void> {
+    await Promise.all(
+      Array.from({ length: places }, async (_, place) => {
+        while (!this.isOver) await Promise.race([work(place), this.over])
+      })
+    )
   }
 }

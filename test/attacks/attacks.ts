@@ -19,7 +19,8 @@ import { type Measured, Others } from './others.ts'
 import type { Account, Row, Stage } from './row.ts'
 import { rows } from './table.ts'
 
-// The attack table: while one attacker does what a row says, the service is held to the same bounds in every row.
+// The attack table: while one attacker does what a row says, the service is held to the same bounds in every
+// row.
 
 const MAX_LIVEZ_MS = 1000
 const MAX_P99_MS = 1000
@@ -27,10 +28,12 @@ const MAX_LOGIN_MS = 3000
 const MAX_PEAK_MIB = 400
 const RELEASE_MS = 30_000
 const MAX_GROWTH = 1.2
-// The heap that Node gives itself in the container of the chart, where 512 MiB are the limit. On a large machine it would
-// put off collecting garbage until there is much more of it, which says nothing about what is held.
+// The heap that Node gives itself in the container of the chart, where 512 MiB are the limit. On a large
+// machine it would put off collecting garbage until there is much more of it, which says nothing about what
+// is held.
 const HEAP = '--max-old-space-size=256'
-// Ordinary use before the attack, as brisk as these people can make it, so that the memory is that of a service in use.
+// Ordinary use before the attack, as brisk as these people can make it, so that the memory is that of a
+// service in use.
 const WARM_UP_MS = 3000
 const WARM_UP_PEOPLE = 50
 // 60 registrations in an hour are allowed.
@@ -47,32 +50,49 @@ const GAUGES = [
 const ANSWERED = 'http_request_duration_seconds_count'
 
 /** The attack table of SECURITY.md, without its head. */
-function readTable (): string[][] {
+function readTable(): string[][] {
   const lines = readFileSync(new URL('../../SECURITY.md', import.meta.url), 'utf8').split('\n')
   const head = lines.findIndex((line) => line.startsWith('| attack | what is sent |'))
   if (head < 0) return []
-  const cells = (line: string) => line.split('|').slice(1, -1).map((cell) => cell.trim())
+  const cells = (line: string) =>
+    line
+      .split('|')
+      .slice(1, -1)
+      .map((cell) => cell.trim())
   return lines.slice(head + 2, lines.indexOf('', head)).map(cells)
 }
 
 /** Starts the attacker's process, which gives way to the one that measures. */
-async function startAttacker (t: Test, name: string) {
+async function startAttacker(t: Test, name: string) {
   const program = fileURLToPath(new URL('attack.ts', import.meta.url))
-  const command = ['nice', '-n', '10', process.execPath, '--import', import.meta.resolve('tsx'), program, name]
+  const command = [
+    'nice',
+    '-n',
+    '10',
+    process.execPath,
+    '--import',
+    import.meta.resolve('tsx'),
+    program,
+    name
+  ]
   // Through `env`, because tap adds its instruments to every Node process that a test starts.
-  const child = spawn('/usr/bin/env', ['-u', 'NODE_OPTIONS', ...command], { stdio: ['ignore', 'inherit', 'inherit', 'ipc'] })
+  const child = spawn('/usr/bin/env', ['-u', 'NODE_OPTIONS', ...command], {
+    stdio: ['ignore', 'inherit', 'inherit', 'ipc']
+  })
   const exited = once(child, 'exit')
   t.teardown(async () => {
     child.kill('SIGKILL')
     await exited
   })
-  const failed = exited.then(([code]) => { throw new Error(`the attacker ended with ${code}`) })
+  const failed = exited.then(([code]) => {
+    throw new Error(`the attacker ended with ${code}`)
+  })
   failed.catch(() => {})
   await Promise.race([once(child, 'message'), failed])
   return {
     attack: async (url: string, given: unknown): Promise<unknown> => {
       child.send({ url, given: given ?? null })
-      const [{ found }] = await Promise.race([once(child, 'message'), failed]) as [{ found: unknown }]
+      const [{ found }] = (await Promise.race([once(child, 'message'), failed])) as [{ found: unknown }]
       return found
     },
     leave: async () => {
@@ -83,7 +103,7 @@ async function startAttacker (t: Test, name: string) {
 }
 
 /** Adds up the metrics of all replicas. */
-async function readMetrics (origins: string[]): Promise<Map<string, number>> {
+async function readMetrics(origins: string[]): Promise<Map<string, number>> {
   const sums = new Map<string, number>()
   for (const origin of origins) {
     const { body } = await send(origin, { path: '/metrics' }, { agent: false })
@@ -103,17 +123,20 @@ interface Running extends Stage {
 }
 
 /** Starts the service, and what a row needs beside it. */
-async function setStage (t: Test, redis: Sessions, { env, isProxied = false }: Row): Promise<Running> {
+async function setStage(t: Test, redis: Sessions, { env, isProxied = false }: Row): Promise<Running> {
   await redis.flush()
   const database = await createDatabase(t)
   const ports = await Promise.all(Array.from({ length: isProxied ? 2 : 1 }, freePort))
   const origins = ports.map((port) => `http://127.0.0.1:${port}`)
   const engines = { ...externalEngines(), ...redis.env, POSTGRES_DB: database }
-  const start = () => Promise.all(ports.map(async (port) => {
-    const server = startServer(t, { ...engines, HTTP_PORT: `${port}`, ...env }, { execArgv: [HEAP] })
-    await server.ready
-    return server
-  }))
+  const start = () =>
+    Promise.all(
+      ports.map(async (port) => {
+        const server = startServer(t, { ...engines, HTTP_PORT: `${port}`, ...env }, { execArgv: [HEAP] })
+        await server.ready
+        return server
+      })
+    )
   let servers = await start()
   const pids = () => servers.map(({ child }) => child.pid!)
   const proxy = isProxied ? await startNginx(folder(t), origins, byDefault) : undefined
@@ -130,7 +153,7 @@ async function setStage (t: Test, redis: Sessions, { env, isProxied = false }: R
     const localAddress = `127.0.1.${1 + Math.floor(n / ACCOUNTS_PER_ADDRESS)}`
     const { status, body } = await send(url, post('/api/register', account), { agent: false, localAddress })
     if (status !== 201) throw new Error(`a registration was answered ${status} ${body}`)
-    return { ...account, ...JSON.parse(body) as { userId: number, token: string } }
+    return { ...account, ...(JSON.parse(body) as { userId: number; token: string }) }
   }
   return {
     t,
@@ -146,9 +169,11 @@ async function setStage (t: Test, redis: Sessions, { env, isProxied = false }: R
       // By several statements, because each holds the lock of the log until it has committed.
       const batch = Math.min(10_000, Math.ceil(5_000_000 / text.length))
       while (ids.length < count) {
-        const { rows } = await sql.query<{ id: number }>(`insert into chat_message (user_id, text, created_at)
+        const { rows } = await sql.query<{ id: number }>(
+          `insert into chat_message (user_id, text, created_at)
           select $1, $3, now() from generate_series(1, $2::int) returning id`,
-        [userId, Math.min(batch, count - ids.length), text])
+          [userId, Math.min(batch, count - ids.length), text]
+        )
         ids.push(...rows.map(({ id }) => id))
       }
       return ids
@@ -167,11 +192,15 @@ async function setStage (t: Test, redis: Sessions, { env, isProxied = false }: R
 
 /**
  * Waits until what the attack held is released.
- * @param memoryBefore the most that was resident in ordinary use, because how much that is at a given moment depends on
- * when garbage was last collected
+ * @param memoryBefore the most that was resident in ordinary use, because how much that is at a given moment
+ * depends on when garbage was last collected
  * @returns what is not, after as long as that may take
  */
-async function waitForRelease (stage: Running, before: Map<string, number>, memoryBefore: number[]): Promise<string[]> {
+async function waitForRelease(
+  stage: Running,
+  before: Map<string, number>,
+  memoryBefore: number[]
+): Promise<string[]> {
   const ports = stage.origins.map((origin) => Number(new URL(origin).port))
   const deadline = performance.now() + RELEASE_MS
   for (;;) {
@@ -181,7 +210,7 @@ async function waitForRelease (stage: Running, before: Map<string, number>, memo
     const resident = stage.residentMib().filter((mib, n) => mib > memoryBefore[n]! * MAX_GROWTH)
     const held = [
       ...gauges.map((name) => `${name} ${now.get(name)}`),
-      ...connections > 0 ? [`${connections} connections`] : [],
+      ...(connections > 0 ? [`${connections} connections`] : []),
       ...resident.map((mib) => `${Math.round(mib)} MiB resident`)
     ]
     if (held.length === 0 || performance.now() > deadline) return held
@@ -190,7 +219,7 @@ async function waitForRelease (stage: Running, before: Map<string, number>, memo
 }
 
 /** Holds what others got to the bounds. @returns it in words, for the report */
-function judge (t: Test, when: string, { livez, pages, posts, logins, failures }: Measured): string {
+function judge(t: Test, when: string, { livez, pages, posts, logins, failures }: Measured): string {
   const held = [
     ['livez', livez.percentile(1), MAX_LIVEZ_MS],
     ['the p99 of pages', pages.percentile(0.99), MAX_P99_MS],
@@ -206,7 +235,7 @@ function judge (t: Test, when: string, { livez, pages, posts, logins, failures }
   return `${when}: ${[...figures, ...[...failures].map(([failure, times]) => `${times} × ${failure}`)].join(', ')}`
 }
 
-async function hold (t: Test, redis: Sessions, row: Row): Promise<void> {
+async function hold(t: Test, redis: Sessions, row: Row): Promise<void> {
   const stage = await setStage(t, redis, row)
   const given = await row.prepare?.(stage)
   const attacker = await startAttacker(t, row.name)
@@ -236,13 +265,19 @@ async function hold (t: Test, redis: Sessions, row: Row): Promise<void> {
   const peak = Math.max(...stage.peakMib())
   t.ok(peak < MAX_PEAK_MIB, `resident memory stays below ${MAX_PEAK_MIB} MiB: ${Math.round(peak)}`)
   const answered = [...(await stage.metrics()).keys()].filter((name) => name.startsWith(ANSWERED))
-  t.strictSame(answered.filter((name) => name.includes('status="500"')), [], 'nothing is an internal error')
-  t.comment([
-    ...report,
-    `memory: ${Math.round(Math.max(...memoryBefore))} MiB before, at most ${Math.round(peak)}`,
-    held.length > 0 ? `not released: ${held.join(', ')}` : `released after ${seconds} s`,
-    `the attacker found ${JSON.stringify(found)}`
-  ].join('; '))
+  t.strictSame(
+    answered.filter((name) => name.includes('status="500"')),
+    [],
+    'nothing is an internal error'
+  )
+  t.comment(
+    [
+      ...report,
+      `memory: ${Math.round(Math.max(...memoryBefore))} MiB before, at most ${Math.round(peak)}`,
+      held.length > 0 ? `not released: ${held.join(', ')}` : `released after ${seconds} s`,
+      `the attacker found ${JSON.stringify(found)}`
+    ].join('; ')
+  )
   await waitUntil('an open event stream has told every message', () => others.untold === 0, RELEASE_MS)
 }
 
@@ -252,7 +287,10 @@ const redis = await startSessions(dataDir)
 t.teardown(() => redis.down('SIGQUIT'))
 
 t.test('SECURITY.md has the rows of this table, and no others', async (t) => {
-  t.strictSame(readTable(), rows.map(({ name, sent, stops }) => [name, sent, stops]))
+  t.strictSame(
+    readTable(),
+    rows.map(({ name, sent, stops }) => [name, sent, stops])
+  )
 })
 
 const chosen = process.argv[2] ?? '' // A part of a name, for whoever works on one row.

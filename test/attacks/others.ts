@@ -10,12 +10,12 @@ import { send } from '../load/send.ts'
 export class Times {
   #all: number[] = []
 
-  add (ms: number): void {
+  add(ms: number): void {
     this.#all.push(ms)
   }
 
   /** The smallest time within which that share of them were answered. */
-  percentile (share: number): number {
+  percentile(share: number): number {
     const sorted = this.#all.toSorted((a, b) => a - b)
     return sorted[Math.ceil(sorted.length * share) - 1] ?? 0
   }
@@ -31,8 +31,13 @@ export interface Measured {
   failures: Map<string, number>
 }
 
-const nothing = (): Measured =>
-  ({ livez: new Times(), pages: new Times(), posts: new Times(), logins: new Times(), failures: new Map() })
+const nothing = (): Measured => ({
+  livez: new Times(),
+  pages: new Times(),
+  posts: new Times(),
+  logins: new Times(),
+  failures: new Map()
+})
 
 const randomHex = () => randomBytes(8).toString('hex')
 
@@ -50,7 +55,10 @@ interface Person {
   token: string
 }
 
-/** Everybody else: people who read, write, log in and follow the room, and whoever probes the health of the service. */
+/**
+ * Everybody else: people who read, write, log in and follow the room, and whoever probes the health of the
+ * service.
+ */
 export class Others {
   #url: string
   #people: Person[]
@@ -64,7 +72,7 @@ export class Others {
   #posted: number[] = []
   #seen = new Set<number>()
 
-  private constructor (url: string, people: Person[], page: string, mayRefuse: boolean) {
+  private constructor(url: string, people: Person[], page: string, mayRefuse: boolean) {
     this.#url = url
     this.#people = people
     this.#page = page
@@ -76,17 +84,19 @@ export class Others {
    * @param page what they read
    * @param mayRefuse whether 503 is an answer that they expect; then each request has a connection of its own
    */
-  static async register (url: string, page = '/api/messages', mayRefuse = false): Promise<Others> {
-    const people = await Promise.all(Array.from({ length: PEOPLE }, async () => {
-      const account = { nickname: `other ${randomHex()}`, password: randomHex() }
-      const { body } = await send(url, post('/api/register', account))
-      return { ...account, token: (JSON.parse(body) as { token: string }).token }
-    }))
+  static async register(url: string, page = '/api/messages', mayRefuse = false): Promise<Others> {
+    const people = await Promise.all(
+      Array.from({ length: PEOPLE }, async () => {
+        const account = { nickname: `other ${randomHex()}`, password: randomHex() }
+        const { body } = await send(url, post('/api/register', account))
+        return { ...account, token: (JSON.parse(body) as { token: string }).token }
+      })
+    )
     return new Others(url, people, page, mayRefuse)
   }
 
   /** From now on they use the service at a steady pace, until they leave. */
-  come (): void {
+  come(): void {
     this.#end = new AbortController()
     this.#agent = new Agent({ keepAlive: !this.#mayRefuse })
     this.#posted = []
@@ -106,61 +116,73 @@ export class Others {
   }
 
   /**
-   * For a while the room is as busy as so many people can make it who wait for each answer. Half of what they do is on
-   * connections that are kept alive; for the other half somebody comes, follows the room for a moment, and goes.
+   * For a while the room is as busy as so many people can make it who wait for each answer. Half of what they
+   * do is on connections that are kept alive; for the other half somebody comes, follows the room for a
+   * moment, and goes.
    */
-  async hurry (people: number, ms: number): Promise<void> {
+  async hurry(people: number, ms: number): Promise<void> {
     const until = performance.now() + ms
-    await Promise.all(Array.from({ length: people }, async () => {
-      for (let n = 0; performance.now() < until; n++) {
-        if (n % 2 === 0) await this.#glance()
-        else await send(this.#url, { path: this.#page }, { agent: this.#agent })
-      }
-    }))
+    await Promise.all(
+      Array.from({ length: people }, async () => {
+        for (let n = 0; performance.now() < until; n++) {
+          if (n % 2 === 0) await this.#glance()
+          else await send(this.#url, { path: this.#page }, { agent: this.#agent })
+        }
+      })
+    )
   }
 
   /** Opens an event stream, and closes it when it has begun. */
-  async #glance (): Promise<void> {
+  async #glance(): Promise<void> {
     const stream = get(`${this.#url}/api/events?since=1`, { agent: false })
-    const [response] = await once(stream, 'response') as [IncomingMessage]
-    await once(response.on('error', () => {}), 'data')
+    const [response] = (await once(stream, 'response')) as [IncomingMessage]
+    await once(
+      response.on('error', () => {}),
+      'data'
+    )
     stream.destroy()
   }
 
-  async #steadily (perSecond: number, call: (n: number) => Promise<unknown>): Promise<void> {
+  async #steadily(perSecond: number, call: (n: number) => Promise<unknown>): Promise<void> {
     const start = performance.now()
     for (let n = 0; !this.#end.signal.aborted; n++) {
-      const called: Promise<void> = call(n).then(() => { this.#calls.delete(called) })
+      const called: Promise<void> = call(n).then(() => {
+        this.#calls.delete(called)
+      })
       this.#calls.add(called)
-      const next = start + (n + 1) * 1000 / perSecond
+      const next = start + ((n + 1) * 1000) / perSecond
       await sleep(next - performance.now(), undefined, { signal: this.#end.signal }).catch(() => {})
     }
   }
 
   /** @returns the body of an answer with that status */
-  async #ask (
-    what: 'livez' | 'readyz' | 'pages' | 'posts' | 'logins', request: Request, status: number
+  async #ask(
+    what: 'livez' | 'readyz' | 'pages' | 'posts' | 'logins',
+    request: Request,
+    status: number
   ): Promise<string | undefined> {
     const measured = this.#measured
     const isProbe = what === 'livez' || what === 'readyz'
-    const isExpected = (answer: number) => answer === status || (answer === 503 && this.#mayRefuse && !isProbe)
+    const isExpected = (answer: number) =>
+      answer === status || (answer === 503 && this.#mayRefuse && !isProbe)
     const fail = (why: string) => {
       const failure = `${what}: ${why}`
       measured.failures.set(failure, (measured.failures.get(failure) ?? 0) + 1)
     }
     const sent = performance.now()
-    const answer = await send(this.#url, request, { agent: isProbe ? false : this.#agent })
-      .catch((error: NodeJS.ErrnoException) => {
+    const answer = await send(this.#url, request, { agent: isProbe ? false : this.#agent }).catch(
+      (error: NodeJS.ErrnoException) => {
         fail(error.code ?? error.message)
         return undefined
-      })
+      }
+    )
     if (what !== 'readyz') measured[what].add(performance.now() - sent)
     if (answer === undefined) return undefined
     if (!isExpected(answer.status)) fail(`${answer.status} ${/"code":"(\w+)"/.exec(answer.body)?.[1]}`)
     return answer.status === status ? answer.body : undefined
   }
 
-  async #follow (): Promise<void> {
+  async #follow(): Promise<void> {
     try {
       const response = await fetch(`${this.#url}/api/events`, { signal: this.#end.signal })
       for await (const { id } of readEvents(response)) this.#seen.add(id)
@@ -169,7 +191,7 @@ export class Others {
   }
 
   /** Resolves to what they got since the last time that this was asked, once all of it has been answered. */
-  async measured (): Promise<Measured> {
+  async measured(): Promise<Measured> {
     const measured = this.#measured
     this.#measured = nothing()
     await Promise.all(this.#calls)
@@ -177,11 +199,11 @@ export class Others {
   }
 
   /** How many of their messages the open event stream has not told. */
-  get untold (): number {
+  get untold(): number {
     return this.#posted.filter((id) => !this.#seen.has(id)).length
   }
 
-  async leave (): Promise<void> {
+  async leave(): Promise<void> {
     this.#end.abort()
     await this.#work
     await Promise.all(this.#calls)

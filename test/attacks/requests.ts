@@ -7,7 +7,7 @@ interface Content {
 }
 
 /** A request as the bytes that go over the wire. */
-export function http (method: string, path: string, { headers, body }: Content = {}): string {
+export function http(method: string, path: string, { headers, body }: Content = {}): string {
   const all: Record<string, string> = { host: 'chat', ...headers }
   if (body !== undefined) {
     all['content-type'] = 'application/json'
@@ -20,14 +20,14 @@ export function http (method: string, path: string, { headers, body }: Content =
 export const bearer = (token: string) => ({ authorization: `Bearer ${token}` })
 
 /** How many there are of each. */
-export function count (values: (string | number)[]): Record<string, number> {
+export function count(values: (string | number)[]): Record<string, number> {
   const counts: Record<string, number> = {}
   for (const value of values) counts[value] = (counts[value] ?? 0) + 1
   return counts
 }
 
 /** How many answers of each status came on all these connections. */
-export function statusesOf (wires: Wire[]): Record<string, number> {
+export function statusesOf(wires: Wire[]): Record<string, number> {
   const counts: Record<string, number> = {}
   for (const { statuses } of wires) {
     for (const [status, times] of Object.entries(statuses)) counts[status] = (counts[status] ?? 0) + times

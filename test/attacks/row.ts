@@ -48,7 +48,9 @@ export interface Row<Given = unknown, Found = unknown> {
   isFresh?: boolean
   /** Whether two replicas run behind an nginx that is configured with nothing but their addresses. */
   isProxied?: boolean
-  /** Whether the attacker keeps its connections after the attack, so that the service has to let go of them. */
+  /**
+   * Whether the attacker keeps its connections after the attack, so that the service has to let go of them.
+   */
   holds?: boolean
   /** What others read; the newest page where it is not said. */
   page?: string

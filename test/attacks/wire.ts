@@ -11,20 +11,27 @@ export class Budget {
   #perSecond: number
   #paidUntil = 0
 
-  constructor (perSecond: number) {
+  constructor(perSecond: number) {
     this.#perSecond = perSecond
   }
 
   /** Resolves when as many bytes may be sent. */
-  async take (bytes: number): Promise<void> {
+  async take(bytes: number): Promise<void> {
     const now = performance.now()
-    this.#paidUntil = Math.max(this.#paidUntil, now) + bytes * 1000 / this.#perSecond
+    this.#paidUntil = Math.max(this.#paidUntil, now) + (bytes * 1000) / this.#perSecond
     const wait = this.#paidUntil - now
-    if (wait > 10) await new Promise((resolve) => { setTimeout(resolve, wait) })
+    if (wait > 10) {
+      await new Promise((resolve) => {
+        setTimeout(resolve, wait)
+      })
+    }
   }
 }
 
-/** One connection of an attacker: raw bytes out, and counted status lines in. It reads nothing until `read` is called. */
+/**
+ * One connection of an attacker: raw bytes out, and counted status lines in. It reads nothing until `read` is
+ * called.
+ */
 export class Wire {
   /** The bytes that came so far, how many of each status were among them, and the first of them as text. */
   received = 0
@@ -37,11 +44,13 @@ export class Wire {
   #budget: Budget
   #rest = ''
 
-  private constructor (socket: Socket, budget: Budget) {
+  private constructor(socket: Socket, budget: Budget) {
     this.#socket = socket
     this.#budget = budget
     let how: 'end' | 'reset' = 'end'
-    socket.on('error', () => { how = 'reset' })
+    socket.on('error', () => {
+      how = 'reset'
+    })
     this.closed = new Promise((resolve) => {
       socket.on('close', () => {
         this.isOpen = false
@@ -51,27 +60,29 @@ export class Wire {
   }
 
   /** @throws {Error} when the connection is refused */
-  static async open (port: number, localAddress: string, budget: Budget): Promise<Wire> {
+  static async open(port: number, localAddress: string, budget: Budget): Promise<Wire> {
     const socket = connect({ port, host: '127.0.0.1', localAddress, noDelay: true })
     await once(socket, 'connect')
     return new Wire(socket, budget)
   }
 
-  get answers (): number {
+  get answers(): number {
     return Object.values(this.statuses).reduce((sum, count) => sum + count, 0)
   }
 
   /** Reads from now on whatever comes. */
-  read (): this {
+  read(): this {
     this.#socket.on('data', (chunk: Buffer) => this.#count(chunk))
     return this
   }
 
   /** Reads about as many bytes a second, until the connection is gone. */
-  readSlowly (perSecond: number): this {
+  readSlowly(perSecond: number): this {
     const timer = setInterval(() => {
       for (let left = perSecond / 20; left > 0;) {
-        const chunk: Buffer | null = this.#socket.read(Math.min(left, this.#socket.readableLength) || undefined)
+        const chunk: Buffer | null = this.#socket.read(
+          Math.min(left, this.#socket.readableLength) || undefined
+        )
         if (chunk === null) break
         left -= chunk.length
         this.#count(chunk)
@@ -81,7 +92,7 @@ export class Wire {
     return this
   }
 
-  #count (chunk: Buffer): void {
+  #count(chunk: Buffer): void {
     this.received += chunk.length
     const text = chunk.toString('latin1')
     if (this.head.length < HEAD_LENGTH) this.head += text.slice(0, HEAD_LENGTH - this.head.length)
@@ -95,30 +106,35 @@ export class Wire {
   }
 
   /** Sends within the budget. @returns when the other side has taken it, or the connection is gone */
-  async send (bytes: string | Buffer): Promise<void> {
+  async send(bytes: string | Buffer): Promise<void> {
     await this.#budget.take(Buffer.byteLength(bytes))
     if (!this.isOpen || !this.#socket.writable) return
-    await Promise.race([new Promise((resolve) => { this.#socket.write(bytes, resolve) }), this.closed])
+    await Promise.race([
+      new Promise((resolve) => {
+        this.#socket.write(bytes, resolve)
+      }),
+      this.closed
+    ])
   }
 
   /** Resolves when that many answers have come, or the connection is gone. */
-  async answered (count = 1): Promise<void> {
+  async answered(count = 1): Promise<void> {
     while (this.isOpen && this.answers < count) {
       await Promise.race([once(this.#socket, 'data').catch(() => {}), this.closed])
     }
   }
 
   /** Says that nothing more will be sent. */
-  end (): void {
+  end(): void {
     this.#socket.end()
   }
 
   /** Breaks the connection off with a RST. */
-  reset (): void {
+  reset(): void {
     this.#socket.resetAndDestroy()
   }
 
-  close (): void {
+  close(): void {
     this.#socket.destroy()
   }
 }

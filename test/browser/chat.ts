@@ -2,7 +2,19 @@ import { randomUUID } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
 import t from 'tap'
 import { startService } from '../helpers/app.ts'
-import { enter, message, newPerson, openChat, PASSWORD, readToTheStart, sees, shows, startBrowser, texts, write } from '../helpers/browser.ts'
+import {
+  enter,
+  message,
+  newPerson,
+  openChat,
+  PASSWORD,
+  readToTheStart,
+  sees,
+  shows,
+  startBrowser,
+  texts,
+  write
+} from '../helpers/browser.ts'
 import { connect, ownUserIds } from '../helpers/database.ts'
 
 const browser = await startBrowser(t)
@@ -18,7 +30,11 @@ t.test('two people chat: what one writes, changes and takes back, the other sees
   t.equal(await message(bob, 'hello, bob').locator('.author').textContent(), 'alice')
   await write(bob, 'hello, alice')
   await sees(alice, 'hello, alice')
-  t.equal(await message(alice, 'hello, alice').locator('button:visible').count(), 0, 'another’s message cannot be changed')
+  t.equal(
+    await message(alice, 'hello, alice').locator('button:visible').count(),
+    0,
+    'another’s message cannot be changed'
+  )
 
   await message(alice, 'hello, bob').hover()
   await message(alice, 'hello, bob').getByRole('button', { name: 'Edit' }).click()
@@ -33,28 +49,31 @@ t.test('two people chat: what one writes, changes and takes back, the other sees
   t.equal(await alice.locator('#pending li').count(), 0)
 })
 
-t.test('a reload keeps who is logged in, what was half written, and the newest messages; tabs log out together', async (t) => {
-  const { url, register, post } = await startService(t)
-  const { token } = await register()
-  for (const text of ['one', 'two', 'three']) await post(token, text)
-  const person = await newPerson(t, browser)
-  const [first, second] = [await person.newPage(), await person.newPage()]
-  await first.goto(url)
-  await shows(first, ['one', 'two', 'three'])
-  await enter(first, 'alice')
-  await first.fill('#text', 'a sentence that is not')
-  await first.reload()
-  await shows(first, ['one', 'two', 'three'])
-  t.equal(await first.inputValue('#text'), 'a sentence that is not')
-  t.equal(await first.locator('#me').textContent(), 'alice')
-  await second.goto(url)
-  await second.locator('#text').waitFor()
-  await first.getByRole('button', { name: 'Log out' }).click()
-  await second.locator('input[name=nickname]').waitFor()
-  t.equal(await second.locator('#composer').isVisible(), false)
-  await second.reload()
-  await second.locator('input[name=nickname]').waitFor()
-})
+t.test(
+  'a reload keeps who is logged in, what was half written, and the newest messages; tabs log out together',
+  async (t) => {
+    const { url, register, post } = await startService(t)
+    const { token } = await register()
+    for (const text of ['one', 'two', 'three']) await post(token, text)
+    const person = await newPerson(t, browser)
+    const [first, second] = [await person.newPage(), await person.newPage()]
+    await first.goto(url)
+    await shows(first, ['one', 'two', 'three'])
+    await enter(first, 'alice')
+    await first.fill('#text', 'a sentence that is not')
+    await first.reload()
+    await shows(first, ['one', 'two', 'three'])
+    t.equal(await first.inputValue('#text'), 'a sentence that is not')
+    t.equal(await first.locator('#me').textContent(), 'alice')
+    await second.goto(url)
+    await second.locator('#text').waitFor()
+    await first.getByRole('button', { name: 'Log out' }).click()
+    await second.locator('input[name=nickname]').waitFor()
+    t.equal(await second.locator('#composer').isVisible(), false)
+    await second.reload()
+    await second.locator('input[name=nickname]').waitFor()
+  }
+)
 
 t.test('whatever the service refuses, the page says so in the words of the service', async (t) => {
   const { url, call } = await startService(t)
@@ -81,20 +100,25 @@ t.test('whatever the service refuses, the page says so in the words of the servi
   t.equal((await page.inputValue('#text')).length, 2001, 'and it is still there to be shortened')
 })
 
-t.test('a session that was ended elsewhere asks to log in again, and nothing that was written is lost', async (t) => {
-  const { url, call, database } = await startService(t)
-  await ownUserIds(t, database)
-  const page = await openChat(t, browser, url)
-  await enter(page, 'alice')
-  const { body: { token } } = await call('POST', '/api/login', { body: { nickname: 'alice', password: PASSWORD } })
-  await call('DELETE', '/api/sessions', { token })
-  await write(page, 'written in vain?')
-  await page.getByRole('alert').filter({ hasText: 'session not found' }).waitFor()
-  await page.reload()
-  await enter(page, 'alice', 'login')
-  await sees(page, 'written in vain?')
-  t.strictSame(await texts(page), ['written in vain?'])
-})
+t.test(
+  'a session that was ended elsewhere asks to log in again, and nothing that was written is lost',
+  async (t) => {
+    const { url, call, database } = await startService(t)
+    await ownUserIds(t, database)
+    const page = await openChat(t, browser, url)
+    await enter(page, 'alice')
+    const {
+      body: { token }
+    } = await call('POST', '/api/login', { body: { nickname: 'alice', password: PASSWORD } })
+    await call('DELETE', '/api/sessions', { token })
+    await write(page, 'written in vain?')
+    await page.getByRole('alert').filter({ hasText: 'session not found' }).waitFor()
+    await page.reload()
+    await enter(page, 'alice', 'login')
+    await sees(page, 'written in vain?')
+    t.strictSame(await texts(page), ['written in vain?'])
+  }
+)
 
 t.test('sessions are listed and ended; the password is changed', async (t) => {
   const { url, call, database } = await startService(t)
@@ -103,7 +127,8 @@ t.test('sessions are listed and ended; the password is changed', async (t) => {
   await enter(page, 'alice')
   const elsewhere = await openChat(t, browser, url)
   await enter(elsewhere, 'alice', 'login')
-  const third = (await call('POST', '/api/login', { body: { nickname: 'alice', password: PASSWORD } })).body.token
+  const third = (await call('POST', '/api/login', { body: { nickname: 'alice', password: PASSWORD } })).body
+    .token
   await page.click('#account')
   const dialog = page.getByRole('dialog')
   await dialog.locator('#sessions li:nth-child(3)').waitFor()
@@ -121,7 +146,10 @@ t.test('sessions are listed and ended; the password is changed', async (t) => {
   await change(PASSWORD, 'battery staple', 'Password changed')
   t.equal(await dialog.locator('#sessions li').count(), 1)
   t.equal((await call('GET', '/api/sessions', { token: third })).status, 401)
-  t.equal((await call('POST', '/api/login', { body: { nickname: 'alice', password: 'battery staple' } })).status, 200)
+  t.equal(
+    (await call('POST', '/api/login', { body: { nickname: 'alice', password: 'battery staple' } })).status,
+    200
+  )
   await dialog.getByRole('button', { name: 'Close' }).click()
   await write(page, 'still here')
   await sees(page, 'still here')
@@ -129,64 +157,116 @@ t.test('sessions are listed and ended; the password is changed', async (t) => {
   await elsewhere.getByRole('alert').filter({ hasText: 'session not found' }).waitFor()
 })
 
-t.test('a post whose answer was lost is sent again and is there once; one that waits outlives the page', async (t) => {
-  const { url, database } = await startService(t)
-  const client = await connect(t, database)
-  const page = await openChat(t, browser, url)
-  await enter(page, 'alice')
-  const keys: (string | undefined)[] = []
-  let lost = 2
-  await page.route('**/api/messages', async (route) => {
-    keys.push(route.request().headers()['idempotency-key'])
-    if (--lost < 0) return route.continue()
-    await route.fetch() // the service has it, and the page does not know
-    await route.abort()
-  }, { times: 3 })
-  await write(page, 'only once')
-  await page.waitForFunction(() => document.querySelectorAll('#messages li').length === 1 && !document.querySelector('#pending li'))
-  while (keys.length < 3) await sleep(20)
-  await page.waitForFunction(() => Object.keys(localStorage).every((key) => !key.startsWith('chat.outbox')))
-  t.equal(new Set(keys).size, 1)
-  t.strictSame((await client.query('select text from chat_message')).rows, [{ text: 'only once' }])
+t.test(
+  'a post whose answer was lost is sent again and is there once; one that waits outlives the page',
+  async (t) => {
+    const { url, database } = await startService(t)
+    const client = await connect(t, database)
+    const page = await openChat(t, browser, url)
+    await enter(page, 'alice')
+    const keys: (string | undefined)[] = []
+    let lost = 2
+    await page.route(
+      '**/api/messages',
+      async (route) => {
+        keys.push(route.request().headers()['idempotency-key'])
+        if (--lost < 0) return route.continue()
+        await route.fetch() // the service has it, and the page does not know
+        await route.abort()
+      },
+      { times: 3 }
+    )
+    await write(page, 'only once')
+    await page.waitForFunction(
+      () => document.querySelectorAll('#messages li').length === 1 && !document.querySelector('#pending li')
+    )
+    while (keys.length < 3) await sleep(20)
+    await page.waitForFunction(() => Object.keys(localStorage).every((key) => !key.startsWith('chat.outbox')))
+    t.equal(new Set(keys).size, 1)
+    t.strictSame((await client.query('select text from chat_message')).rows, [{ text: 'only once' }])
 
-  await page.route('**/api/messages', (route) => route.request().method() === 'POST' ? route.abort() : route.continue())
-  await write(page, 'first')
-  await write(page, 'second')
-  await page.locator('#pending').getByText('The service cannot be reached').first().waitFor()
-  await page.getByRole('button', { name: 'Discard' }).first().waitFor()
-  await page.unroute('**/api/messages')
-  await page.reload()
-  await shows(page, ['only once', 'first', 'second'])
-  t.equal(await page.locator('#pending li').count(), 0)
-  t.equal((await client.query('select from chat_message')).rowCount, 3)
-})
+    await page.route('**/api/messages', (route) =>
+      route.request().method() === 'POST' ? route.abort() : route.continue()
+    )
+    await write(page, 'first')
+    await write(page, 'second')
+    await page.locator('#pending').getByText('The service cannot be reached').first().waitFor()
+    await page.getByRole('button', { name: 'Discard' }).first().waitFor()
+    await page.unroute('**/api/messages')
+    await page.reload()
+    await shows(page, ['only once', 'first', 'second'])
+    t.equal(await page.locator('#pending li').count(), 0)
+    t.equal((await client.query('select from chat_message')).rowCount, 3)
+  }
+)
 
-t.test('a text is a text, whatever it looks like, and only an address of the web becomes a link', async (t) => {
-  const { url, call, database } = await startService(t)
-  const client = await connect(t, database)
-  const attacks = ['<img src=x onerror="window.hit=1">', '<script>window.hit=1</script>', '"><svg onload=window.hit=1>', '<a href="javascript:window.hit=1">x</a>',
-    'javascript:window.hit=1', 'data:text/html,<script>window.hit=1</script>', '{{constructor.constructor("window.hit=1")()}}', '&lt;b&gt;', '</template><b>b</b>']
-  const { body: { token } } = await call('POST', '/api/register', { body: { nickname: '<b onclick=window.hit=1>eve</b>', password: PASSWORD } })
-  for (const text of attacks) await call('POST', '/api/messages', { token, body: { text } })
-  await client.query("insert into chat_message (user_id, text, created_at) select id, 'https://example.com/\"onmouseover=window.hit=1//<b>?q=1).', now() from chat_user")
-  await call('POST', '/api/messages', { token, body: { text: 'see https://example.com/a?b=1&c=(2), or HTTP://EXAMPLE.COM.' } })
-  const page = await openChat(t, browser, url)
-  await sees(page, attacks.at(-1)!)
-  t.strictSame((await texts(page)).slice(0, attacks.length), attacks)
-  t.equal(await page.locator('#messages .author').first().textContent(), '<b onclick=window.hit=1>eve</b>')
-  t.equal(await page.locator('#messages').locator('img, script, svg, b, template').count(), 0)
-  for (const link of await page.locator('#messages a').all()) await link.dispatchEvent('mouseover')
-  t.strictSame(await page.locator('#messages a').evaluateAll((links) => links.map((link) => [(link as HTMLAnchorElement).href, (link as HTMLAnchorElement).rel, (link as HTMLAnchorElement).target])),
-    ['https://example.com/', 'https://example.com/a?b=1&c=(2', 'http://example.com/'].map((href) => [href, 'noopener noreferrer nofollow', '_blank']))
-  t.equal(await page.evaluate(() => (window as { hit?: number }).hit), undefined)
-})
+t.test(
+  'a text is a text, whatever it looks like, and only an address of the web becomes a link',
+  async (t) => {
+    const { url, call, database } = await startService(t)
+    const client = await connect(t, database)
+    const attacks = [
+      '<img src=x onerror="window.hit=1">',
+      '<script>window.hit=1</script>',
+      '"><svg onload=window.hit=1>',
+      '<a href="javascript:window.hit=1">x</a>',
+      'javascript:window.hit=1',
+      'data:text/html,<script>window.hit=1</script>',
+      '{{constructor.constructor("window.hit=1")()}}',
+      '&lt;b&gt;',
+      '</template><b>b</b>'
+    ]
+    const {
+      body: { token }
+    } = await call('POST', '/api/register', {
+      body: { nickname: '<b onclick=window.hit=1>eve</b>', password: PASSWORD }
+    })
+    for (const text of attacks) await call('POST', '/api/messages', { token, body: { text } })
+    await client.query(
+      "insert into chat_message (user_id, text, created_at) select id, 'https://example.com/\"onmouseover=window.hit=1//<b>?q=1).', now() from chat_user"
+    )
+    await call('POST', '/api/messages', {
+      token,
+      body: { text: 'see https://example.com/a?b=1&c=(2), or HTTP://EXAMPLE.COM.' }
+    })
+    const page = await openChat(t, browser, url)
+    await sees(page, attacks.at(-1)!)
+    t.strictSame((await texts(page)).slice(0, attacks.length), attacks)
+    t.equal(await page.locator('#messages .author').first().textContent(), '<b onclick=window.hit=1>eve</b>')
+    t.equal(await page.locator('#messages').locator('img, script, svg, b, template').count(), 0)
+    for (const link of await page.locator('#messages a').all()) await link.dispatchEvent('mouseover')
+    t.strictSame(
+      await page
+        .locator('#messages a')
+        .evaluateAll((links) =>
+          links.map((link) => [
+            (link as HTMLAnchorElement).href,
+            (link as HTMLAnchorElement).rel,
+            (link as HTMLAnchorElement).target
+          ])
+        ),
+      ['https://example.com/', 'https://example.com/a?b=1&c=(2', 'http://example.com/'].map((href) => [
+        href,
+        'noopener noreferrer nofollow',
+        '_blank'
+      ])
+    )
+    t.equal(await page.evaluate(() => (window as { hit?: number }).hit), undefined)
+  }
+)
 
 t.test('the keyboard is enough', async (t) => {
   const { url } = await startService(t)
   const page = await openChat(t, browser, url)
-  const focused = () => page.evaluate(() => document.activeElement?.id || document.activeElement?.getAttribute('name') || document.activeElement?.className)
+  const focused = () =>
+    page.evaluate(
+      () =>
+        document.activeElement?.id ||
+        document.activeElement?.getAttribute('name') ||
+        document.activeElement?.className
+    )
   const tabTo = async (goal: string, key = 'Tab') => {
-    for (let i = 0; i < 20 && await focused() !== goal; i++) await page.keyboard.press(key)
+    for (let i = 0; i < 20 && (await focused()) !== goal; i++) await page.keyboard.press(key)
     t.equal(await focused(), goal)
   }
   await page.keyboard.press('Tab')
@@ -241,7 +321,12 @@ t.test('an Enter that belongs to an input method sends nothing', async (t) => {
   await page.focus('#text')
   const ime = await page.context().newCDPSession(page)
   await ime.send('Input.imeSetComposition', { text: 'にほん', selectionStart: 3, selectionEnd: 3 })
-  await ime.send('Input.dispatchKeyEvent', { type: 'keyDown', key: 'Enter', code: 'Enter', windowsVirtualKeyCode: 229 })
+  await ime.send('Input.dispatchKeyEvent', {
+    type: 'keyDown',
+    key: 'Enter',
+    code: 'Enter',
+    windowsVirtualKeyCode: 229
+  })
   t.equal(await page.inputValue('#text'), 'にほん')
   await ime.send('Input.insertText', { text: '日本' })
   await page.press('#text', 'Enter')
@@ -258,13 +343,29 @@ t.test('English and Russian, right to left, emoji, and the hours as the reader w
   await page.getByRole('button', { name: 'Войти' }).waitFor()
   t.equal(await page.getAttribute('html', 'lang'), 'ru')
   t.equal(await page.locator('.day:visible').textContent(), 'Сегодня')
-  const direction = (text: string) => message(page, text).locator('.text').evaluate((element) => getComputedStyle(element).direction)
-  t.strictSame([await direction('שלום עולם'), await direction('مرحبا'), await direction('plain')], ['rtl', 'rtl', 'ltr'])
-  t.ok(await message(page, '👩‍👩‍👧‍👦').locator('.text.emoji').count(), 'one emoji, however it is made, is shown large')
+  const direction = (text: string) =>
+    message(page, text)
+      .locator('.text')
+      .evaluate((element) => getComputedStyle(element).direction)
+  t.strictSame(
+    [await direction('שלום עולם'), await direction('مرحبا'), await direction('plain')],
+    ['rtl', 'rtl', 'ltr']
+  )
+  t.ok(
+    await message(page, '👩‍👩‍👧‍👦').locator('.text.emoji').count(),
+    'one emoji, however it is made, is shown large'
+  )
   await enter(page, 'Маша')
   t.equal(await page.getAttribute('#text', 'placeholder'), 'Напишите сообщение')
-  const time = await message(page, 'plain').locator('time').evaluate((element) => [element.textContent, (element as HTMLTimeElement).dateTime])
-  t.equal(time[0], new Intl.DateTimeFormat('ru-RU', { timeStyle: 'short', timeZone: 'Asia/Tokyo' }).format(new Date(time[1]!)))
+  const time = await message(page, 'plain')
+    .locator('time')
+    .evaluate((element) => [element.textContent, (element as HTMLTimeElement).dateTime])
+  t.equal(
+    time[0],
+    new Intl.DateTimeFormat('ru-RU', { timeStyle: 'short', timeZone: 'Asia/Tokyo' }).format(
+      new Date(time[1]!)
+    )
+  )
   await page.selectOption('#language', 'en')
   await page.getByRole('button', { name: 'Log out' }).waitFor()
   await page.reload()
@@ -275,37 +376,52 @@ t.test('English and Russian, right to left, emoji, and the hours as the reader w
   t.match(await message(american, 'plain').locator('time').textContent(), /[AP]M$/)
 })
 
-t.test('in a room of ten thousand, older ones come by scrolling up, the view stays where it is, and the page stays small', async (t) => {
-  const { url, call, register, post, database } = await startService(t)
-  const { userId, token } = await register()
-  const client = await connect(t, database)
-  await client.query("insert into chat_message (user_id, text, created_at) select $1, 'message ' || n, now() - make_interval(mins => 10000 - n) from generate_series(1, 10000) n", [userId])
-  while ((await call('GET', '/api/messages?limit=1')).body[0]?.text !== 'message 10000') await sleep(50)
-  const page = await openChat(t, browser, url)
-  await sees(page, 'message 10000')
-  t.equal(await page.locator('#messages li').count(), 50, 'the newest at first')
+t.test(
+  'in a room of ten thousand, older ones come by scrolling up, the view stays where it is, and the page stays small',
+  async (t) => {
+    const { url, call, register, post, database } = await startService(t)
+    const { userId, token } = await register()
+    const client = await connect(t, database)
+    await client.query(
+      "insert into chat_message (user_id, text, created_at) select $1, 'message ' || n, now() - make_interval(mins => 10000 - n) from generate_series(1, 10000) n",
+      [userId]
+    )
+    while ((await call('GET', '/api/messages?limit=1')).body[0]?.text !== 'message 10000') await sleep(50)
+    const page = await openChat(t, browser, url)
+    await sees(page, 'message 10000')
+    t.equal(await page.locator('#messages li').count(), 50, 'the newest at first')
 
-  const place = (text: string) => message(page, text).evaluate((element) => element.getBoundingClientRect().top)
-  for (const anchor of [9955, 9905, 9855, 9805, 9755]) {
-    await message(page, `message ${anchor}`).evaluate((element) => element.scrollIntoView())
-    const before = await place(`message ${anchor}`)
-    await sees(page, `message ${anchor - 20}`)
-    t.ok(Math.abs(await place(`message ${anchor}`) - before) < 2, `nothing moves at ${anchor}`)
-    t.ok(await page.locator('#messages li').count() <= 200)
+    const place = (text: string) =>
+      message(page, text).evaluate((element) => element.getBoundingClientRect().top)
+    for (const anchor of [9955, 9905, 9855, 9805, 9755]) {
+      await message(page, `message ${anchor}`).evaluate((element) => element.scrollIntoView())
+      const before = await place(`message ${anchor}`)
+      await sees(page, `message ${anchor - 20}`)
+      t.ok(Math.abs((await place(`message ${anchor}`)) - before) < 2, `nothing moves at ${anchor}`)
+      t.ok((await page.locator('#messages li').count()) <= 200)
+    }
+    await post(token, 'news while I read')
+    await page.getByRole('button', { name: '1 new message' }).waitFor()
+    t.equal(await page.title(), '(1) Chat')
+    for (let count = 0; (await message(page, 'news while I read').count()) === 0 && count < 100; count++) {
+      await page.locator('#scroller').evaluate((element) => {
+        element.scrollTop = element.scrollHeight
+      })
+      await page.evaluate(() => new Promise(requestAnimationFrame))
+    }
+    await sees(page, 'news while I read')
+    t.strictSame(
+      (await texts(page)).slice(-100),
+      [...Array.from({ length: 99 }, (_, i) => `message ${9902 + i}`), 'news while I read'],
+      'no gap on the way back'
+    )
+    await page.locator('#scroller').evaluate((element) => {
+      element.scrollTop = 0
+    })
+    await page.getByRole('button', { name: 'To the newest' }).click()
+    await page.locator('#newest').waitFor({ state: 'hidden' })
   }
-  await post(token, 'news while I read')
-  await page.getByRole('button', { name: '1 new message' }).waitFor()
-  t.equal(await page.title(), '(1) Chat')
-  for (let count = 0; await message(page, 'news while I read').count() === 0 && count < 100; count++) {
-    await page.locator('#scroller').evaluate((element) => { element.scrollTop = element.scrollHeight })
-    await page.evaluate(() => new Promise(requestAnimationFrame))
-  }
-  await sees(page, 'news while I read')
-  t.strictSame((await texts(page)).slice(-100), [...Array.from({ length: 99 }, (_, i) => `message ${9902 + i}`), 'news while I read'], 'no gap on the way back')
-  await page.locator('#scroller').evaluate((element) => { element.scrollTop = 0 })
-  await page.getByRole('button', { name: 'To the newest' }).click()
-  await page.locator('#newest').waitFor({ state: 'hidden' })
-})
+)
 
 t.test('two hundred messages a second do not freeze it', async (t) => {
   const { url, register, database } = await startService(t)
@@ -321,7 +437,10 @@ t.test('two hundred messages a second do not freeze it', async (t) => {
         figures.longest = Math.max(figures.longest, duration)
       }
     }).observe({ type: 'longtask' })
-    const count = () => { figures.frames++; requestAnimationFrame(count) }
+    const count = () => {
+      figures.frames++
+      requestAnimationFrame(count)
+    }
     count()
     Object.assign(window, { figures })
   })
@@ -329,10 +448,16 @@ t.test('two hundred messages a second do not freeze it', async (t) => {
   const started = performance.now()
   const flood = (async () => {
     for (let n = 0; n < 1000; n += 10) {
-      await client.query("insert into chat_message (user_id, text, created_at) select $1, 'flood ' || n, now() from generate_series($2::int, $2::int + 9) n", [userId, n])
+      await client.query(
+        "insert into chat_message (user_id, text, created_at) select $1, 'flood ' || n, now() from generate_series($2::int, $2::int + 9) n",
+        [userId, n]
+      )
       await sleep(Math.max(0, started + (n + 10) * 5 - performance.now()))
     }
-    await client.query('insert into chat_message (user_id, text, created_at) values ($1, $2, now())', [userId, last])
+    await client.query('insert into chat_message (user_id, text, created_at) values ($1, $2, now())', [
+      userId,
+      last
+    ])
     return (performance.now() - started) / 1000
   })()
   const typed: number[] = []
@@ -340,7 +465,7 @@ t.test('two hundred messages a second do not freeze it', async (t) => {
     const asked = performance.now()
     await page.type('#text', word)
     typed.push(performance.now() - asked)
-    t.ok(await page.locator('#messages li').count() <= 200)
+    t.ok((await page.locator('#messages li').count()) <= 200)
   }
   const asked = performance.now()
   await page.press('#text', 'Enter')
@@ -348,14 +473,22 @@ t.test('two hundred messages a second do not freeze it', async (t) => {
   const confirmed = performance.now() - asked
   const seconds = await flood
   await sees(page, last)
-  const figures = await page.evaluate(() => (window as unknown as { figures: { longTasks: number, longest: number, frames: number } }).figures)
-  t.comment(`${Math.round(1000 / seconds)} messages/s: slowest word ${Math.round(Math.max(...typed))} ms, own message confirmed after ${Math.round(confirmed)} ms, ` +
-    `${Math.round(figures.frames / seconds)} frames/s, ${figures.longTasks} long tasks, the longest ${Math.round(figures.longest)} ms`)
+  const figures = await page.evaluate(
+    () => (window as unknown as { figures: { longTasks: number; longest: number; frames: number } }).figures
+  )
+  t.comment(
+    `${Math.round(1000 / seconds)} messages/s: slowest word ${Math.round(Math.max(...typed))} ms, own message confirmed after ${Math.round(confirmed)} ms, ` +
+      `${Math.round(figures.frames / seconds)} frames/s, ${figures.longTasks} long tasks, the longest ${Math.round(figures.longest)} ms`
+  )
   t.ok(Math.max(...typed, confirmed) < 2000)
   t.strictSame((await texts(page)).at(-1), last)
   await page.locator('#log').getByText('new messages').waitFor({ state: 'attached' })
-  t.ok(await page.locator('#log p').count() <= 3, 'and nobody has to listen to each of them')
+  t.ok((await page.locator('#log p').count()) <= 3, 'and nobody has to listen to each of them')
   const all = await readToTheStart(page)
   t.equal(all.filter((text) => text.startsWith('flood')).length, 1000)
-  t.strictSame(all.filter((text) => text.startsWith('flood')), Array.from({ length: 1000 }, (_, n) => `flood ${n}`), 'none is missing, none is twice')
+  t.strictSame(
+    all.filter((text) => text.startsWith('flood')),
+    Array.from({ length: 1000 }, (_, n) => `flood ${n}`),
+    'none is missing, none is twice'
+  )
 })

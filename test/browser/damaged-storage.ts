@@ -74,7 +74,10 @@ t.test('what one tab has sent or discarded, another one does not send again', as
   await other.locator('#pending li').waitFor({ state: 'detached' })
   await shows(other, ['sent'])
   const stored = await page.evaluate(() => Object.keys(localStorage))
-  t.strictSame(stored.filter((key) => key.startsWith('chat.outbox')), [])
+  t.strictSame(
+    stored.filter((key) => key.startsWith('chat.outbox')),
+    []
+  )
 })
 
 const SHAPES = [
@@ -112,12 +115,15 @@ t.test('whatever is in the storage, the page lives, and one can log in and write
   const page = await (await newPerson(t, browser)).newPage()
   for (const [i, shape] of SHAPES.entries()) {
     await page.goto(`${url}/api/openapi.json`) // the same storage, without the chat
-    await page.evaluate(({ names, shape }) => {
-      for (const storage of [localStorage, sessionStorage]) {
-        storage.clear()
-        for (const name of names) storage.setItem(`chat.${name}`, shape)
-      }
-    }, { names, shape })
+    await page.evaluate(
+      ({ names, shape }) => {
+        for (const storage of [localStorage, sessionStorage]) {
+          storage.clear()
+          for (const name of names) storage.setItem(`chat.${name}`, shape)
+        }
+      },
+      { names, shape }
+    )
     await page.goto(url)
     await enter(page, `user ${i}`)
     await write(page, `message ${i}`)

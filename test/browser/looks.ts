@@ -3,12 +3,19 @@ import type { BrowserContextOptions, Page } from 'playwright-core'
 import t from 'tap'
 import { startService } from '../helpers/app.ts'
 import {
-  enter, message, openChat, reachesTheEnd, sees, shows, startBrowser, write
+  enter,
+  message,
+  openChat,
+  reachesTheEnd,
+  sees,
+  shows,
+  startBrowser,
+  write
 } from '../helpers/browser.ts'
 import { connect } from '../helpers/database.ts'
 
-// Each state of the page is looked at by axe-core. With SCREENSHOTS=<folder> it is drawn as well, for people to
-// look at; `npm run screenshots` draws those of them that are in docs/.
+// Each state of the page is looked at by axe-core. With SCREENSHOTS=<folder> it is drawn as well, for people
+// to look at; `npm run screenshots` draws those of them that are in docs/.
 const { SCREENSHOTS: folder, SCREENSHOTS_ONLY: only } = process.env
 
 const browser = await startBrowser(t)
@@ -44,8 +51,11 @@ t.jobs = 1
 
 const look = async (page: Page, name: string) => {
   await page.mouse.move(0, 0)
-  await page.waitForFunction(() => document.getAnimations().every(({ playState }) => playState === 'finished'))
-  const result = await page.evaluate(`${axe.source}; axe.run()`) as axe.AxeResults // As axe.run() declares it.
+  await page.waitForFunction(() =>
+    document.getAnimations().every(({ playState }) => playState === 'finished')
+  )
+  // As axe.run() declares it.
+  const result = (await page.evaluate(`${axe.source}; axe.run()`)) as axe.AxeResults
   const found = result.violations.map(({ id, nodes }) => {
     return { id, nodes: nodes.map(({ html, failureSummary }) => ({ html, failureSummary })) }
   })
@@ -139,7 +149,9 @@ t.test('a browser that stores nothing', async (t) => {
   for (const colorScheme of ['light', 'dark'] as const) {
     const page = await open({ colorScheme }, 'Ada')
     await page.evaluate(() => {
-      Storage.prototype.setItem = () => { throw new DOMException('full', 'QuotaExceededError') }
+      Storage.prototype.setItem = () => {
+        throw new DOMException('full', 'QuotaExceededError')
+      }
     })
     await page.context().setOffline(true)
     await page.getByRole('status').filter({ hasText: 'You are offline' }).waitFor()
@@ -173,7 +185,10 @@ t.test('the first load is small, and one round trip deep', async (t) => {
     await page.waitForFunction(() => 'firstMessageAt' in window)
     return page.evaluate(() => {
       // Both kinds are of that type, which the DOM's types do not know.
-      const found = [...performance.getEntriesByType('navigation'), ...performance.getEntriesByType('resource')]
+      const found = [
+        ...performance.getEntriesByType('navigation'),
+        ...performance.getEntriesByType('resource')
+      ]
       const entries = found as PerformanceResourceTiming[]
       const sum = (what: 'transferSize' | 'decodedBodySize') => {
         return entries.reduce((total, entry) => total + entry[what], 0)
@@ -192,9 +207,14 @@ t.test('the first load is small, and one round trip deep', async (t) => {
   const first = await load()
   await page.reload()
   const second = await load()
-  for (const [name, { requests, bytes, content, firstMessage, firstPaint }] of Object.entries({ first, second })) {
-    t.comment(`${name} load: ${requests} requests, ${bytes} bytes on the wire for ${content} of content, ` +
-      `first paint after ${Math.round(firstPaint)} ms, first message after ${Math.round(firstMessage)} ms`)
+  for (const [name, { requests, bytes, content, firstMessage, firstPaint }] of Object.entries({
+    first,
+    second
+  })) {
+    t.comment(
+      `${name} load: ${requests} requests, ${bytes} bytes on the wire for ${content} of content, ` +
+        `first paint after ${Math.round(firstPaint)} ms, first message after ${Math.round(firstMessage)} ms`
+    )
   }
   t.equal(first.pages, 1, 'the messages are asked for once')
   t.ok(first.bytes < 120_000 && second.bytes < 20_000)

@@ -3,7 +3,16 @@ import type { Route } from 'playwright-core'
 import t from 'tap'
 import { freePort } from '../../src/embedded/process.ts'
 import { startService } from '../helpers/app.ts'
-import { enter, openChat, readToTheStart, sees, shows, startBrowser, texts, write } from '../helpers/browser.ts'
+import {
+  enter,
+  openChat,
+  readToTheStart,
+  sees,
+  shows,
+  startBrowser,
+  texts,
+  write
+} from '../helpers/browser.ts'
 import { config, connect, createDatabase, ownUserIds } from '../helpers/database.ts'
 import { startProxy } from '../helpers/proxy.ts'
 import { externalEngines, startServer } from '../helpers/server.ts'
@@ -11,45 +20,69 @@ import { externalEngines, startServer } from '../helpers/server.ts'
 const browser = await startBrowser(t)
 t.jobs = 1
 
-t.test('the service is killed and started in mid-sentence: nothing is lost, and nothing has to be done', async (t) => {
-  const port = `${await freePort()}`
-  const env = { ...externalEngines(), POSTGRES_DB: await createDatabase(t), HTTP_PORT: port, BCRYPT_COST: '4' }
-  const server = startServer(t, env)
-  const page = await openChat(t, browser, await server.ready)
-  await enter(page, `alice ${port}`)
-  await write(page, 'before')
-  await sees(page, 'before')
-  await page.fill('#text', 'in mid-')
-  server.child.kill('SIGKILL')
-  await page.getByRole('status').filter({ hasText: 'The service cannot be reached' }).waitFor()
-  await page.locator('#text').pressSequentially('sentence')
-  await page.press('#text', 'Enter')
-  await page.locator('#pending li').getByText('in mid-sentence').waitFor()
-  await startServer(t, env).ready
-  await page.getByRole('status').filter({ hasText: 'Connected again' }).waitFor()
-  await shows(page, ['before', 'in mid-sentence'])
-  await page.getByRole('status').waitFor({ state: 'hidden' })
-  t.equal(await page.locator('#pending li').count(), 0)
-})
-
-t.test('PostgreSQL and Redis go down and come back: posts wait, with the reason, and nobody is logged out', async (t) => {
-  const postgres = await startProxy(t, config.POSTGRES_HOST!, config.POSTGRES_PORT)
-  const redis = await startProxy(t, config.REDIS_HOST!, config.REDIS_PORT)
-  const { url, database } = await startService(t, { POSTGRES_HOST: '127.0.0.1', POSTGRES_PORT: postgres.port, REDIS_HOST: '127.0.0.1', REDIS_PORT: redis.port })
-  await ownUserIds(t, database)
-  const page = await openChat(t, browser, url)
-  await enter(page, 'alice')
-  for (const [engine, sentence] of [[postgres, 'database is not ready'], [redis, 'redis is not ready']] as const) {
-    await engine.cut()
-    await write(page, sentence)
-    await page.locator('#pending li').filter({ hasText: sentence }).locator('.state').getByText(sentence).waitFor()
-    t.equal(await page.locator('#composer').isVisible(), true)
-    await engine.mend()
-    await sees(page, sentence)
-    await page.locator('#pending li').waitFor({ state: 'detached' })
+t.test(
+  'the service is killed and started in mid-sentence: nothing is lost, and nothing has to be done',
+  async (t) => {
+    const port = `${await freePort()}`
+    const env = {
+      ...externalEngines(),
+      POSTGRES_DB: await createDatabase(t),
+      HTTP_PORT: port,
+      BCRYPT_COST: '4'
+    }
+    const server = startServer(t, env)
+    const page = await openChat(t, browser, await server.ready)
+    await enter(page, `alice ${port}`)
+    await write(page, 'before')
+    await sees(page, 'before')
+    await page.fill('#text', 'in mid-')
+    server.child.kill('SIGKILL')
+    await page.getByRole('status').filter({ hasText: 'The service cannot be reached' }).waitFor()
+    await page.locator('#text').pressSequentially('sentence')
+    await page.press('#text', 'Enter')
+    await page.locator('#pending li').getByText('in mid-sentence').waitFor()
+    await startServer(t, env).ready
+    await page.getByRole('status').filter({ hasText: 'Connected again' }).waitFor()
+    await shows(page, ['before', 'in mid-sentence'])
+    await page.getByRole('status').waitFor({ state: 'hidden' })
+    t.equal(await page.locator('#pending li').count(), 0)
   }
-  t.strictSame(await texts(page), ['database is not ready', 'redis is not ready'])
-})
+)
+
+t.test(
+  'PostgreSQL and Redis go down and come back: posts wait, with the reason, and nobody is logged out',
+  async (t) => {
+    const postgres = await startProxy(t, config.POSTGRES_HOST!, config.POSTGRES_PORT)
+    const redis = await startProxy(t, config.REDIS_HOST!, config.REDIS_PORT)
+    const { url, database } = await startService(t, {
+      POSTGRES_HOST: '127.0.0.1',
+      POSTGRES_PORT: postgres.port,
+      REDIS_HOST: '127.0.0.1',
+      REDIS_PORT: redis.port
+    })
+    await ownUserIds(t, database)
+    const page = await openChat(t, browser, url)
+    await enter(page, 'alice')
+    for (const [engine, sentence] of [
+      [postgres, 'database is not ready'],
+      [redis, 'redis is not ready']
+    ] as const) {
+      await engine.cut()
+      await write(page, sentence)
+      await page
+        .locator('#pending li')
+        .filter({ hasText: sentence })
+        .locator('.state')
+        .getByText(sentence)
+        .waitFor()
+      t.equal(await page.locator('#composer').isVisible(), true)
+      await engine.mend()
+      await sees(page, sentence)
+      await page.locator('#pending li').waitFor({ state: 'detached' })
+    }
+    t.strictSame(await texts(page), ['database is not ready', 'redis is not ready'])
+  }
+)
 
 t.test('a stream is cut: it says so, goes on from where it was, and nothing comes twice', async (t) => {
   const { url, register, post } = await startService(t)
@@ -59,9 +92,16 @@ t.test('a stream is cut: it says so, goes on from where it was, and nothing come
   const first = await post(token, 'one')
   await sees(page, 'one')
   await wire.cut()
-  await page.getByRole('status').filter({ hasText: /cannot be reached|Connecting/ }).waitFor()
+  await page
+    .getByRole('status')
+    .filter({ hasText: /cannot be reached|Connecting/ })
+    .waitFor()
   await post(token, 'two')
-  await fetch(`${url}/api/messages/${first.id}`, { method: 'PATCH', headers: { authorization: `Bearer ${token}`, 'content-type': 'application/json' }, body: '{"text":"one, changed"}' })
+  await fetch(`${url}/api/messages/${first.id}`, {
+    method: 'PATCH',
+    headers: { authorization: `Bearer ${token}`, 'content-type': 'application/json' },
+    body: '{"text":"one, changed"}'
+  })
   await wire.mend()
   await page.getByRole('status').filter({ hasText: 'Connected again' }).waitFor()
   await shows(page, ['one, changed', 'two'])
@@ -69,31 +109,43 @@ t.test('a stream is cut: it says so, goes on from where it was, and nothing come
   await shows(page, ['one, changed', 'two', 'three'])
 })
 
-t.test('five hundred messages while offline are all there afterwards, also those that the log no longer tells', async (t) => {
-  const { url, register, call, database } = await startService(t)
-  const { userId } = await register()
-  const client = await connect(t, database)
-  const say = (from: number, to: number) => client.query(
-    "insert into chat_message (user_id, text, created_at) select $1, 'message ' || n, now() from generate_series($2::int, $3::int) n", [userId, from, to])
-  const page = await openChat(t, browser, url)
-  await say(1, 10)
-  await sees(page, 'message 10')
-  await page.context().setOffline(true)
-  await page.getByRole('status').filter({ hasText: 'You are offline' }).waitFor()
-  await say(11, 510)
-  await page.context().setOffline(false)
-  await sees(page, 'message 510')
-  t.strictSame(await readToTheStart(page), Array.from({ length: 510 }, (_, n) => `message ${n + 1}`))
+t.test(
+  'five hundred messages while offline are all there afterwards, also those that the log no longer tells',
+  async (t) => {
+    const { url, register, call, database } = await startService(t)
+    const { userId } = await register()
+    const client = await connect(t, database)
+    const say = (from: number, to: number) =>
+      client.query(
+        "insert into chat_message (user_id, text, created_at) select $1, 'message ' || n, now() from generate_series($2::int, $3::int) n",
+        [userId, from, to]
+      )
+    const page = await openChat(t, browser, url)
+    await say(1, 10)
+    await sees(page, 'message 10')
+    await page.context().setOffline(true)
+    await page.getByRole('status').filter({ hasText: 'You are offline' }).waitFor()
+    await say(11, 510)
+    await page.context().setOffline(false)
+    await sees(page, 'message 510')
+    t.strictSame(
+      await readToTheStart(page),
+      Array.from({ length: 510 }, (_, n) => `message ${n + 1}`)
+    )
 
-  await page.context().setOffline(true)
-  await page.getByRole('status').filter({ hasText: 'You are offline' }).waitFor()
-  await say(511, 2600)
-  while ((await call('GET', '/api/messages?limit=1')).body[0].text !== 'message 2600') await sleep(50)
-  await client.query('delete from chat_event where seq < (select max(seq) - 10 from chat_event)')
-  await page.context().setOffline(false)
-  await sees(page, 'message 2600')
-  t.strictSame(await readToTheStart(page), Array.from({ length: 2600 }, (_, n) => `message ${n + 1}`))
-})
+    await page.context().setOffline(true)
+    await page.getByRole('status').filter({ hasText: 'You are offline' }).waitFor()
+    await say(511, 2600)
+    while ((await call('GET', '/api/messages?limit=1')).body[0].text !== 'message 2600') await sleep(50)
+    await client.query('delete from chat_event where seq < (select max(seq) - 10 from chat_event)')
+    await page.context().setOffline(false)
+    await sees(page, 'message 2600')
+    t.strictSame(
+      await readToTheStart(page),
+      Array.from({ length: 2600 }, (_, n) => `message ${n + 1}`)
+    )
+  }
+)
 
 t.test('where no stream comes through, it asks again and again, and hears of changes as well', async (t) => {
   const { url, register, call, post } = await startService(t)
@@ -140,7 +192,12 @@ t.test('a service that is busy says so, and the page comes back by itself', asyn
   const { url, register, post } = await startService(t)
   const { token } = await register()
   const page = await openChat(t, browser, 'about:blank')
-  const answer = { status: 503, headers: { 'retry-after': '1' }, contentType: 'application/json', body: '{"error":"service is busy, try again soon","code":"busy","requestId":"x"}' }
+  const answer = {
+    status: 503,
+    headers: { 'retry-after': '1' },
+    contentType: 'application/json',
+    body: '{"error":"service is busy, try again soon","code":"busy","requestId":"x"}'
+  }
   await page.route('**/api/{events,messages}*', (route) => route.fulfill(answer))
   await page.goto(url)
   await page.getByRole('status').filter({ hasText: 'service is busy, try again soon' }).waitFor()
@@ -150,25 +207,29 @@ t.test('a service that is busy says so, and the page comes back by itself', asyn
   await page.getByRole('status').waitFor({ state: 'hidden' })
 })
 
-t.test('a page that nobody looks at gives its stream up, and has missed nothing when somebody does', async (t) => {
-  const { url, register, post } = await startService(t)
-  const { token } = await register()
-  const page = await openChat(t, browser, url)
-  const look = (hidden: boolean) => page.evaluate((hidden) => {
-    Object.defineProperty(document, 'hidden', { value: hidden, configurable: true })
-    document.dispatchEvent(new Event('visibilitychange'))
-  }, hidden)
-  await post(token, 'one')
-  await sees(page, 'one')
-  const polled = page.waitForRequest(/after_id=\d+&limit=200&wait=0/, { timeout: 40_000 })
-  await look(true)
-  await post(token, 'two')
-  await page.waitForFunction(() => document.title === '(1) Chat')
-  await polled
-  await post(token, 'three')
-  const resumed = page.waitForRequest(/api\/events/)
-  await look(false)
-  await resumed
-  await shows(page, ['one', 'two', 'three'])
-  t.equal(await page.title(), 'Chat')
-})
+t.test(
+  'a page that nobody looks at gives its stream up, and has missed nothing when somebody does',
+  async (t) => {
+    const { url, register, post } = await startService(t)
+    const { token } = await register()
+    const page = await openChat(t, browser, url)
+    const look = (hidden: boolean) =>
+      page.evaluate((hidden) => {
+        Object.defineProperty(document, 'hidden', { value: hidden, configurable: true })
+        document.dispatchEvent(new Event('visibilitychange'))
+      }, hidden)
+    await post(token, 'one')
+    await sees(page, 'one')
+    const polled = page.waitForRequest(/after_id=\d+&limit=200&wait=0/, { timeout: 40_000 })
+    await look(true)
+    await post(token, 'two')
+    await page.waitForFunction(() => document.title === '(1) Chat')
+    await polled
+    await post(token, 'three')
+    const resumed = page.waitForRequest(/api\/events/)
+    await look(false)
+    await resumed
+    await shows(page, ['one', 'two', 'three'])
+    t.equal(await page.title(), 'Chat')
+  }
+)

@@ -3,7 +3,17 @@ import type { Page, Route } from 'playwright-core'
 import t from 'tap'
 import { startService } from '../helpers/app.ts'
 import {
-  drawn, enter, message, newPerson, openChat, readToTheStart, sees, shows, startBrowser, texts, write
+  drawn,
+  enter,
+  message,
+  newPerson,
+  openChat,
+  readToTheStart,
+  sees,
+  shows,
+  startBrowser,
+  texts,
+  write
 } from '../helpers/browser.ts'
 import { connect } from '../helpers/database.ts'
 
@@ -18,7 +28,7 @@ const refusal = (status: 429 | 503, seconds: number) => {
 }
 
 /** Counts the requests of a page that match. */
-function countRequests (page: Page, path: RegExp) {
+function countRequests(page: Page, path: RegExp) {
   const times: number[] = []
   page.on('request', (request) => {
     if (path.test(request.url())) times.push(performance.now())
@@ -26,47 +36,55 @@ function countRequests (page: Page, path: RegExp) {
   return times
 }
 
-t.test('edits and deletes that come too often are made all the same, when the service allows it', async (t) => {
-  const { url } = await startService(t)
-  const page = await openChat(t, browser, url)
-  await enter(page, 'alice')
-  for (const text of ['one', 'two']) {
-    await write(page, text)
-    await sees(page, text)
+t.test(
+  'edits and deletes that come too often are made all the same, when the service allows it',
+  async (t) => {
+    const { url } = await startService(t)
+    const page = await openChat(t, browser, url)
+    await enter(page, 'alice')
+    for (const text of ['one', 'two']) {
+      await write(page, text)
+      await sees(page, text)
+    }
+    const refused: string[] = []
+    const refuseTwice = (seconds: number) =>
+      page.route(
+        '**/api/messages/*',
+        async (route) => {
+          refused.push(route.request().method())
+          await route.fulfill(refusal(429, seconds))
+        },
+        { times: 2 }
+      )
+
+    await refuseTwice(1)
+    await message(page, 'one').hover()
+    await message(page, 'one').getByRole('button', { name: 'Edit' }).click()
+    await write(page, 'one, changed')
+    await shows(page, ['one, changed', 'two'])
+    t.equal(await page.inputValue('#text'), '', 'and one can go on writing')
+    await refuseTwice(1)
+    await message(page, 'two').hover()
+    await message(page, 'two').getByRole('button', { name: 'Delete' }).click()
+    await page.getByRole('dialog').getByRole('button', { name: 'Delete' }).click()
+    await shows(page, ['one, changed'])
+    t.strictSame(refused, ['PATCH', 'PATCH', 'DELETE', 'DELETE'])
+    t.equal(await page.getByRole('alert').filter({ visible: true }).count(), 0)
+
+    // Where it would take too long, the reader decides.
+    await refuseTwice(600)
+    await message(page, 'one, changed').hover()
+    await message(page, 'one, changed').getByRole('button', { name: 'Edit' }).click()
+    await write(page, 'changed again')
+    await page.getByRole('alert').filter({ hasText: 'refused for 600 s' }).waitFor()
+    t.equal(await page.inputValue('#text'), 'changed again', 'what was written is still there')
+    await page.press('#text', 'Enter')
+    await page.waitForFunction(() => document.querySelector('#composer')!.ariaBusy === null)
+    await page.press('#text', 'Enter')
+    await shows(page, ['changed again'])
+    t.equal(await page.getByRole('alert').filter({ visible: true }).count(), 0)
   }
-  const refused: string[] = []
-  const refuseTwice = (seconds: number) => page.route('**/api/messages/*', async (route) => {
-    refused.push(route.request().method())
-    await route.fulfill(refusal(429, seconds))
-  }, { times: 2 })
-
-  await refuseTwice(1)
-  await message(page, 'one').hover()
-  await message(page, 'one').getByRole('button', { name: 'Edit' }).click()
-  await write(page, 'one, changed')
-  await shows(page, ['one, changed', 'two'])
-  t.equal(await page.inputValue('#text'), '', 'and one can go on writing')
-  await refuseTwice(1)
-  await message(page, 'two').hover()
-  await message(page, 'two').getByRole('button', { name: 'Delete' }).click()
-  await page.getByRole('dialog').getByRole('button', { name: 'Delete' }).click()
-  await shows(page, ['one, changed'])
-  t.strictSame(refused, ['PATCH', 'PATCH', 'DELETE', 'DELETE'])
-  t.equal(await page.getByRole('alert').filter({ visible: true }).count(), 0)
-
-  // Where it would take too long, the reader decides.
-  await refuseTwice(600)
-  await message(page, 'one, changed').hover()
-  await message(page, 'one, changed').getByRole('button', { name: 'Edit' }).click()
-  await write(page, 'changed again')
-  await page.getByRole('alert').filter({ hasText: 'refused for 600 s' }).waitFor()
-  t.equal(await page.inputValue('#text'), 'changed again', 'what was written is still there')
-  await page.press('#text', 'Enter')
-  await page.waitForFunction(() => document.querySelector('#composer')!.ariaBusy === null)
-  await page.press('#text', 'Enter')
-  await shows(page, ['changed again'])
-  t.equal(await page.getByRole('alert').filter({ visible: true }).count(), 0)
-})
+)
 
 t.test('the limits of the service itself: a burst of edits by one account in two tabs', async (t) => {
   const { url, call } = await startService(t, { RATE_LIMIT: 'on' })
@@ -106,7 +124,7 @@ t.test('posts that come too often wait as long as the service says, and no longe
 })
 
 /** What a service or a proxy may do to streams, and to requests that wait, when there are too many. */
-const overloads: Record<string, { events: (route: Route) => unknown, wait?: (route: Route) => unknown }> = {
+const overloads: Record<string, { events: (route: Route) => unknown; wait?: (route: Route) => unknown }> = {
   'streams end at once': {
     events: (route) => route.fulfill({ body: 'retry: 1000\n\n' })
   },
@@ -137,37 +155,40 @@ const overloads: Record<string, { events: (route: Route) => unknown, wait?: (rou
   }
 }
 
-t.test('where streams are refused, the page polls, says that all is well, and asks in moderation', async (t) => {
-  const { url, register, call, post } = await startService(t)
-  const { token } = await register()
-  const first = await post(token, 'one')
-  const pages: { name: string, page: Page, asked: number[], before: number }[] = []
-  for (const [name, { events, wait }] of Object.entries(overloads)) {
-    const page = await (await newPerson(t, browser)).newPage()
-    await page.route('**/api/events*', events)
-    if (wait) await page.route(/wait=10/, wait)
-    const asked = countRequests(page, /\/api\/(events|messages)/)
-    await page.goto(url)
-    await sees(page, 'one')
-    pages.push({ name, page, asked, before: asked.length })
+t.test(
+  'where streams are refused, the page polls, says that all is well, and asks in moderation',
+  async (t) => {
+    const { url, register, call, post } = await startService(t)
+    const { token } = await register()
+    const first = await post(token, 'one')
+    const pages: { name: string; page: Page; asked: number[]; before: number }[] = []
+    for (const [name, { events, wait }] of Object.entries(overloads)) {
+      const page = await (await newPerson(t, browser)).newPage()
+      await page.route('**/api/events*', events)
+      if (wait) await page.route(/wait=10/, wait)
+      const asked = countRequests(page, /\/api\/(events|messages)/)
+      await page.goto(url)
+      await sees(page, 'one')
+      pages.push({ name, page, asked, before: asked.length })
+    }
+    const isWell = async (name: string, page: Page) => {
+      t.equal(await page.getByRole('status').filter({ visible: true }).count(), 0, `${name}: all is well`)
+    }
+    for (const each of pages) each.before = each.asked.length
+    await sleep(6000)
+    for (const { name, page, asked, before } of pages) {
+      t.ok(asked.length - before <= 14, `${name}: ${asked.length - before} requests in 6 s`)
+      await isWell(name, page)
+    }
+    await post(token, 'two')
+    for (const { page } of pages) await sees(page, 'two')
+    await call('PATCH', `/api/messages/${first.id}`, { token, body: { text: 'one, changed' } })
+    for (const { name, page } of pages) {
+      await shows(page, ['one, changed', 'two'])
+      await isWell(name, page)
+    }
   }
-  const isWell = async (name: string, page: Page) => {
-    t.equal(await page.getByRole('status').filter({ visible: true }).count(), 0, `${name}: all is well`)
-  }
-  for (const each of pages) each.before = each.asked.length
-  await sleep(6000)
-  for (const { name, page, asked, before } of pages) {
-    t.ok(asked.length - before <= 14, `${name}: ${asked.length - before} requests in 6 s`)
-    await isWell(name, page)
-  }
-  await post(token, 'two')
-  for (const { page } of pages) await sees(page, 'two')
-  await call('PATCH', `/api/messages/${first.id}`, { token, body: { text: 'one, changed' } })
-  for (const { name, page } of pages) {
-    await shows(page, ['one, changed', 'two'])
-    await isWell(name, page)
-  }
-})
+)
 
 t.test('a refusal of older messages is not answered by asking again and again', async (t) => {
   const { url, register, database } = await startService(t)
@@ -181,7 +202,9 @@ t.test('a refusal of older messages is not answered by asking again and again', 
   const asked = countRequests(page, /before_id/)
   await page.goto(url)
   await sees(page, 'message 120')
-  await page.locator('#scroller').evaluate((element) => { element.scrollTop = 0 })
+  await page.locator('#scroller').evaluate((element) => {
+    element.scrollTop = 0
+  })
   await page.locator('#top').getByText('refused for 2 s').waitFor()
   await sleep(5000)
   t.ok(asked.length >= 2 && asked.length <= 4, `${asked.length} requests in 5 s`)
@@ -191,47 +214,54 @@ t.test('a refusal of older messages is not answered by asking again and again', 
   t.equal((await readToTheStart(page)).length, 120)
 })
 
-t.test('pages that are cut short: the history is read to its beginning, and nothing that is new is missed', async (t) => {
-  const { url, register, post, call, database } = await startService(t)
-  const { userId, token } = await register()
-  const client = await connect(t, database)
-  const fill = "insert into chat_message (user_id, text, created_at) select $1, 'message ' || n, now()"
-  await client.query(`${fill} from generate_series(1, 60) n`, [userId])
-  for (const isStreamed of [true, false]) {
-    const way = isStreamed ? 'by stream' : 'by polls'
-    let isAway = false
-    const page = await (await newPerson(t, browser)).newPage()
-    await page.route('**/api/messages?*', async (route) => {
-      if (isAway) return route.abort()
-      const response = await route.fetch()
-      const messages = await response.json() as unknown[]
-      const isAfter = route.request().url().includes('after_id')
-      await route.fulfill({ response, json: isAfter ? messages.slice(0, 7) : messages.slice(-7) })
-    })
-    await page.route('**/api/events*', (route) => {
-      if (isAway) return route.abort()
-      return isStreamed ? route.continue() : route.fulfill({ body: 'retry: 600000\n\n' })
-    })
-    await page.goto(url)
-    await sees(page, 'message 60')
-    const all = await readToTheStart(page)
-    t.strictSame(all.slice(0, 60), Array.from({ length: 60 }, (_, i) => `message ${i + 1}`), way)
-    await page.locator('#newest').click()
-    await page.locator('#newest').waitFor({ state: 'hidden' })
+t.test(
+  'pages that are cut short: the history is read to its beginning, and nothing that is new is missed',
+  async (t) => {
+    const { url, register, post, call, database } = await startService(t)
+    const { userId, token } = await register()
+    const client = await connect(t, database)
+    const fill = "insert into chat_message (user_id, text, created_at) select $1, 'message ' || n, now()"
+    await client.query(`${fill} from generate_series(1, 60) n`, [userId])
+    for (const isStreamed of [true, false]) {
+      const way = isStreamed ? 'by stream' : 'by polls'
+      let isAway = false
+      const page = await (await newPerson(t, browser)).newPage()
+      await page.route('**/api/messages?*', async (route) => {
+        if (isAway) return route.abort()
+        const response = await route.fetch()
+        const messages = (await response.json()) as unknown[]
+        const isAfter = route.request().url().includes('after_id')
+        await route.fulfill({ response, json: isAfter ? messages.slice(0, 7) : messages.slice(-7) })
+      })
+      await page.route('**/api/events*', (route) => {
+        if (isAway) return route.abort()
+        return isStreamed ? route.continue() : route.fulfill({ body: 'retry: 600000\n\n' })
+      })
+      await page.goto(url)
+      await sees(page, 'message 60')
+      const all = await readToTheStart(page)
+      t.strictSame(
+        all.slice(0, 60),
+        Array.from({ length: 60 }, (_, i) => `message ${i + 1}`),
+        way
+      )
+      await page.locator('#newest').click()
+      await page.locator('#newest').waitFor({ state: 'hidden' })
 
-    isAway = true
-    await page.evaluate(() => dispatchEvent(new Event('offline')))
-    await page.getByRole('status').filter({ hasText: 'cannot be reached' }).waitFor()
-    const { id } = await post(token, 'to be changed')
-    const missed = Array.from({ length: 20 }, (_, i) => `${way} ${i + 1}`)
-    for (const text of missed) await post(token, text)
-    await call('PATCH', `/api/messages/${id}`, { token, body: { text: `${way}, changed` } })
-    isAway = false
-    await sees(page, missed.at(-1)!)
-    await sees(page, `${way}, changed`)
-    await drawn(page)
-    t.strictSame((await texts(page)).slice(-21), [`${way}, changed`, ...missed])
-    await page.unrouteAll({ behavior: 'ignoreErrors' })
-    await page.close()
+      isAway = true
+      await page.evaluate(() => dispatchEvent(new Event('offline')))
+      await page.getByRole('status').filter({ hasText: 'cannot be reached' }).waitFor()
+      const { id } = await post(token, 'to be changed')
+      const missed = Array.from({ length: 20 }, (_, i) => `${way} ${i + 1}`)
+      for (const text of missed) await post(token, text)
+      await call('PATCH', `/api/messages/${id}`, { token, body: { text: `${way}, changed` } })
+      isAway = false
+      await sees(page, missed.at(-1)!)
+      await sees(page, `${way}, changed`)
+      await drawn(page)
+      t.strictSame((await texts(page)).slice(-21), [`${way}, changed`, ...missed])
+      await page.unrouteAll({ behavior: 'ignoreErrors' })
+      await page.close()
+    }
   }
-})
+)

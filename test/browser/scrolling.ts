@@ -3,7 +3,15 @@ import type { Page } from 'playwright-core'
 import t, { type Test } from 'tap'
 import { startService } from '../helpers/app.ts'
 import {
-  below, drawn, enter, message, openChat, place, reachesTheEnd, sees, startBrowser
+  below,
+  drawn,
+  enter,
+  message,
+  openChat,
+  place,
+  reachesTheEnd,
+  sees,
+  startBrowser
 } from '../helpers/browser.ts'
 import { connect } from '../helpers/database.ts'
 
@@ -12,12 +20,15 @@ const browser = await startBrowser(t, { ignoreDefaultArgs: ['--hide-scrollbars']
 t.jobs = 1
 
 /** A room of 300 messages, and a page at the newest of them. */
-async function openRoom (t: Test) {
+async function openRoom(t: Test) {
   const { url, register, post, database } = await startService(t)
   const { userId, token } = await register()
   const client = await connect(t, database)
-  await client.query(`insert into chat_message (user_id, text, created_at)
-    select $1, 'message ' || n, now() - make_interval(mins => 300 - n) from generate_series(1, 300) n`, [userId])
+  await client.query(
+    `insert into chat_message (user_id, text, created_at)
+    select $1, 'message ' || n, now() - make_interval(mins => 300 - n) from generate_series(1, 300) n`,
+    [userId]
+  )
   const page = await openChat(t, browser, url, { hasTouch: true })
   await sees(page, 'message 300')
   await reachesTheEnd(page)
@@ -25,7 +36,7 @@ async function openRoom (t: Test) {
 }
 
 /** Where the view was at each scroll event while `act` ran and until the scrolling had come to rest. */
-async function trace (page: Page, act: () => Promise<unknown>): Promise<number[]> {
+async function trace(page: Page, act: () => Promise<unknown>): Promise<number[]> {
   await page.evaluate(() => {
     const scroller = document.querySelector('#scroller')!
     const tops = [scroller.scrollTop]
@@ -91,7 +102,7 @@ t.test('who scrolls up from the newest message stays where they scrolled to', as
   const { page } = await openRoom(t)
   for (const [way, scrollUp] of Object.entries(ways)) {
     const tops = await trace(page, () => scrollUp(page))
-    t.ok(await below(page) >= 5, `${way}: ${await below(page)} px above the end`)
+    t.ok((await below(page)) >= 5, `${way}: ${await below(page)} px above the end`)
     const isThrownBack = tops.some((top, i) => top > (tops[i - 1] ?? Infinity) + 1)
     t.notOk(isThrownBack, `${way}: and on the way there nothing throws the view back`)
     await page.focus('#scroller')
@@ -103,7 +114,8 @@ t.test('who scrolls up from the newest message stays where they scrolled to', as
 t.test('who scrolls up while messages arrive is not dragged along', async (t) => {
   const { page, client, userId } = await openRoom(t)
   const flood = { count: 0, isOver: false }
-  const insert = "insert into chat_message (user_id, text, created_at) values ($1, 'flood ' || $2::int, now())"
+  const insert =
+    "insert into chat_message (user_id, text, created_at) values ($1, 'flood ' || $2::int, now())"
   const flooding = (async () => {
     while (!flood.isOver) {
       await client.query(insert, [userId, ++flood.count])
@@ -114,7 +126,10 @@ t.test('who scrolls up while messages arrive is not dragged along', async (t) =>
     // The thumb of a scrollbar stands for a part of the whole list, which a flood changes under the hand.
     if (way.includes('scrollbar')) continue
     await trace(page, () => scrollUp(page))
-    await page.locator('#newest').getByText(/new messages/).waitFor()
+    await page
+      .locator('#newest')
+      .getByText(/new messages/)
+      .waitFor()
     const first = await page.evaluate(() => {
       const edge = document.querySelector('#scroller')!.getBoundingClientRect().top
       const messages = [...document.querySelectorAll('#messages li')]
@@ -124,9 +139,9 @@ t.test('who scrolls up while messages arrive is not dragged along', async (t) =>
     const before = await place(page, first)
     const news = await page.title()
     await page.waitForFunction((news) => document.title !== news, news)
-    const isMoved = Math.abs(await place(page, first) - before) >= 2
+    const isMoved = Math.abs((await place(page, first)) - before) >= 2
     t.notOk(isMoved, `${way}: ${first} stays in place while more arrives`)
-    t.ok(await below(page) > 40, `${way}: and the end moves away`)
+    t.ok((await below(page)) > 40, `${way}: and the end moves away`)
     await page.locator('#newest').click()
     await reachesTheEnd(page)
     await page.locator('#newest').waitFor({ state: 'hidden' })
@@ -149,7 +164,7 @@ t.test('who is at the newest message follows it, also after a few pixels up and 
   await page.locator('#newest').waitFor()
   await say('not followed')
   await page.getByRole('button', { name: '1 new message' }).waitFor()
-  t.ok(await below(page) > 10)
+  t.ok((await below(page)) > 10)
   await page.mouse.wheel(0, 1000)
   await reachesTheEnd(page)
   await follows('after a wheel')
@@ -177,7 +192,14 @@ t.test('what the page itself moves does not end the following', async (t) => {
   await page.fill('#text', '')
   await reachesTheEnd(page)
   await follows('once it is low again')
-  const sizes = [[500, 760], [500, 400], [1100, 300], [1100, 900], [320, 500], [1100, 760]] as const
+  const sizes = [
+    [500, 760],
+    [500, 400],
+    [1100, 300],
+    [1100, 900],
+    [320, 500],
+    [1100, 760]
+  ] as const
   for (const [width, height] of sizes) {
     await page.setViewportSize({ width, height })
     await reachesTheEnd(page)
@@ -202,7 +224,7 @@ t.test('what a reader looks at stays in place, whatever happens around it', asyn
     const before = await place(page, 'message 265')
     await happens()
     await drawn(page)
-    const moved = Math.abs(await place(page, 'message 265') - before)
+    const moved = Math.abs((await place(page, 'message 265')) - before)
     t.ok(moved < 2, `${what}: moved by ${moved} px`)
   }
   await message(page, 'message 265').evaluate((element) => element.scrollIntoView())
@@ -217,7 +239,9 @@ t.test('what a reader looks at stays in place, whatever happens around it', asyn
     await message(page, 'message 260').waitFor({ state: 'detached' })
   })
   await stays('one above is edited, and higher then', async () => {
-    await client.query("update chat_message set text = E'high\\n\\n\\n\\n\\nhigher' where text = 'message 261'")
+    await client.query(
+      "update chat_message set text = E'high\\n\\n\\n\\n\\nhigher' where text = 'message 261'"
+    )
     await page.getByText('higher').waitFor()
   })
   await stays('those above need more lines, in a narrow window', async () => {

@@ -2,7 +2,14 @@ import type { BrowserContext } from 'playwright-core'
 import t from 'tap'
 import { startService } from '../helpers/app.ts'
 import {
-  enter, newPerson, PASSWORD, refusePosts, sees, shows, startBrowser, write
+  enter,
+  newPerson,
+  PASSWORD,
+  refusePosts,
+  sees,
+  shows,
+  startBrowser,
+  write
 } from '../helpers/browser.ts'
 import { ownUserIds } from '../helpers/database.ts'
 
@@ -13,31 +20,39 @@ const LOST_ON_RELOAD = /They will be lost if you reload or close this page/
 
 /** Every way in which a browser can refuse to store. Each of them is set before the page begins. */
 const refusals: Record<string, (context: BrowserContext) => Promise<unknown>> = {
-  'it is full': (context) => context.addInitScript(() => {
-    let filler = localStorage['filler'] ?? ''
-    for (let size = 2 ** 22; size >= 1; size /= 2) {
-      try {
-        localStorage.setItem('filler', filler + 'x'.repeat(size))
-        filler += 'x'.repeat(size)
-      } catch {}
-    }
-  }),
-  'any access to it is refused (SecurityError)': (context) => context.addInitScript(() => {
-    for (const area of ['localStorage', 'sessionStorage']) {
-      const get = () => { throw new DOMException('The operation is insecure.', 'SecurityError') }
-      Object.defineProperty(window, area, { get, configurable: true })
-    }
-  }),
-  'there is none': (context) => context.addInitScript(() => {
-    for (const area of ['localStorage', 'sessionStorage']) {
-      Object.defineProperty(window, area, { value: null, configurable: true })
-    }
-  }),
-  'each of its methods throws': (context) => context.addInitScript(() => {
-    for (const method of ['getItem', 'setItem', 'removeItem', 'key'] as const) {
-      Storage.prototype[method] = () => { throw new DOMException('broken', 'NS_ERROR_FILE_CORRUPTED') }
-    }
-  })
+  'it is full': (context) =>
+    context.addInitScript(() => {
+      let filler = localStorage['filler'] ?? ''
+      for (let size = 2 ** 22; size >= 1; size /= 2) {
+        try {
+          localStorage.setItem('filler', filler + 'x'.repeat(size))
+          filler += 'x'.repeat(size)
+        } catch {}
+      }
+    }),
+  'any access to it is refused (SecurityError)': (context) =>
+    context.addInitScript(() => {
+      for (const area of ['localStorage', 'sessionStorage']) {
+        const get = () => {
+          throw new DOMException('The operation is insecure.', 'SecurityError')
+        }
+        Object.defineProperty(window, area, { get, configurable: true })
+      }
+    }),
+  'there is none': (context) =>
+    context.addInitScript(() => {
+      for (const area of ['localStorage', 'sessionStorage']) {
+        Object.defineProperty(window, area, { value: null, configurable: true })
+      }
+    }),
+  'each of its methods throws': (context) =>
+    context.addInitScript(() => {
+      for (const method of ['getItem', 'setItem', 'removeItem', 'key'] as const) {
+        Storage.prototype[method] = () => {
+          throw new DOMException('broken', 'NS_ERROR_FILE_CORRUPTED')
+        }
+      }
+    })
 }
 
 for (const [refusal, refuse] of Object.entries(refusals)) {
@@ -90,8 +105,14 @@ t.test('when there is space again, what is unsent is stored after all, and survi
   await refusePosts(page)
   await page.evaluate(() => {
     const { setItem } = Storage.prototype
-    Storage.prototype.setItem = () => { throw new DOMException('full', 'QuotaExceededError') }
-    Object.assign(window, { makeSpace: () => { Storage.prototype.setItem = setItem } })
+    Storage.prototype.setItem = () => {
+      throw new DOMException('full', 'QuotaExceededError')
+    }
+    Object.assign(window, {
+      makeSpace: () => {
+        Storage.prototype.setItem = setItem
+      }
+    })
   })
   await write(page, 'one')
   await page.locator('#unsaved').waitFor()

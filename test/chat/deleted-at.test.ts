@@ -13,30 +13,51 @@ for (const when of ['before the service starts', 'while the service runs'] as co
     for (const text of texts) ids.push((await service.post(token, text)).id)
     await client.query('alter table chat_message add column deleted_at timestamptz')
     await client.query('update chat_message set deleted_at = now() where id = $1', [ids[0]])
-    const { call, url, post } = when === 'while the service runs' ? service : await startService(t, { POSTGRES_DB: service.database })
+    const { call, url, post } =
+      when === 'while the service runs' ? service : await startService(t, { POSTGRES_DB: service.database })
     const stream = await openStream(t, url)
-    const shown = async (query = '') => (await call('GET', `/api/messages${query}`)).body.map(({ text }: { text: string }) => text)
+    const shown = async (query = '') =>
+      (await call('GET', `/api/messages${query}`)).body.map(({ text }: { text: string }) => text)
     const last = await post(token, 'five') // and with it, the log has been read so far
-    for (const query of ['', '?after_id=0', `?before_id=${last.id + 1}`]) t.strictSame(await shown(query), ['two', 'three', 'four', 'five'], query)
+    for (const query of ['', '?after_id=0', `?before_id=${last.id + 1}`]) {
+      t.strictSame(await shown(query), ['two', 'three', 'four', 'five'], query)
+    }
     t.equal((await call('PATCH', `/api/messages/${ids[0]}`, { token, body: { text: 'no' } })).status, 404)
     t.equal((await call('DELETE', `/api/messages/${ids[0]}`, { token })).status, 404)
 
     t.equal((await call('DELETE', `/api/messages/${ids[1]}`, { token })).status, 200)
     t.equal((await call('DELETE', `/api/messages/${ids[1]}`, { token })).status, 404, 'once')
-    t.match((await client.query('select text, deleted_at from chat_message where id = $1', [ids[1]])).rows, [{ text: 'two', deleted_at: Date }])
+    t.match((await client.query('select text, deleted_at from chat_message where id = $1', [ids[1]])).rows, [
+      { text: 'two', deleted_at: Date }
+    ])
     await client.query('update chat_message set deleted_at = null where id = $1', [ids[0]])
     await client.query('update chat_message set deleted_at = now() where id = $1', [ids[2]])
-    await client.query("insert into chat_message (user_id, text, created_at, deleted_at) values ($1, 'history', now(), now())", [userId])
+    await client.query(
+      "insert into chat_message (user_id, text, created_at, deleted_at) values ($1, 'history', now(), now())",
+      [userId]
+    )
     const { id } = await post(token, 'six')
     // The stream may have opened before this replica had read of the first deletion.
-    const isAfterOpening = ({ data }: { data: { type: string, id?: number } }) => data.type !== 'message_deleted' || data.id !== ids[0]
-    while (!(await stream.events(5)).some(({ data }) => data.message?.id === id)) await new Promise(setImmediate)
-    const events = (await stream.events(5)).filter(isAfterOpening).map(({ data }) => `${data.type} ${data.message?.id ?? data.id}`)
-    t.strictSame(events, [`message_created ${last.id}`, `message_deleted ${ids[1]}`, `message_created ${ids[0]}`, `message_deleted ${ids[2]}`, `message_created ${id}`])
+    const isAfterOpening = ({ data }: { data: { type: string; id?: number } }) =>
+      data.type !== 'message_deleted' || data.id !== ids[0]
+    while (!(await stream.events(5)).some(({ data }) => data.message?.id === id)) {
+      await new Promise(setImmediate)
+    }
+    const events = (await stream.events(5))
+      .filter(isAfterOpening)
+      .map(({ data }) => `${data.type} ${data.message?.id ?? data.id}`)
+    t.strictSame(events, [
+      `message_created ${last.id}`,
+      `message_deleted ${ids[1]}`,
+      `message_created ${ids[0]}`,
+      `message_deleted ${ids[2]}`,
+      `message_created ${id}`
+    ])
     t.strictSame(await shown(), ['one', 'four', 'five', 'six'])
     t.strictSame(await shown('?after_id=0'), ['one', 'four', 'five', 'six'])
 
-    const keyed = () => call('POST', '/api/messages', { token, body: { text: 'keyed' }, headers: { 'idempotency-key': 'key' } })
+    const keyed = () =>
+      call('POST', '/api/messages', { token, body: { text: 'keyed' }, headers: { 'idempotency-key': 'key' } })
     const first = await keyed()
     await call('DELETE', `/api/messages/${first.body.id}`, { token })
     const second = await keyed()
@@ -45,7 +66,11 @@ for (const when of ['before the service starts', 'while the service runs'] as co
 
     await client.query('alter table chat_message drop column deleted_at')
     t.equal((await call('DELETE', `/api/messages/${second.body.id}`, { token })).status, 200)
-    t.equal((await client.query('select from chat_message where id = $1', [second.body.id])).rowCount, 0, 'deleted as ever without the column')
+    t.equal(
+      (await client.query('select from chat_message where id = $1', [second.body.id])).rowCount,
+      0,
+      'deleted as ever without the column'
+    )
   })
 }
 
@@ -55,11 +80,13 @@ t.test('a deletion is published for the pages that another service serves', asyn
   const { id } = await post(token, 'to be deleted')
   const redis = openRedis(t)
   const published: string[] = []
-  const isPublished = new Promise<void>((resolve) => redis.on('message', (channel, message) => {
-    if (JSON.parse(message).id !== id) return // All tests share one Redis.
-    published.push(`${channel} ${message}`)
-    resolve()
-  }))
+  const isPublished = new Promise<void>((resolve) =>
+    redis.on('message', (channel, message) => {
+      if (JSON.parse(message).id !== id) return // All tests share one Redis.
+      published.push(`${channel} ${message}`)
+      resolve()
+    })
+  )
   await redis.subscribe('chat:events')
   t.equal((await call('DELETE', `/api/messages/${id + 1}`, { token })).status, 404)
   t.equal((await call('DELETE', `/api/messages/${id}`, { token })).status, 200)

@@ -5,24 +5,42 @@ import { waitUntil } from '../helpers/raw.ts'
 import { openStream } from '../helpers/stream.ts'
 
 const readyz = async ({ call }: Service) => (await call('GET', '/health/readyz')).status
-const texts = async ({ call }: Service) => (await call('GET', '/api/messages')).body.map(({ text }: { text: string }) => text)
-const metric = async ({ call }: Service, name: string) => Number(new RegExp(`^${name} (\\d+)$`, 'm').exec((await call('GET', '/metrics')).body)?.[1])
-const logged = ({ logs }: Service, level: number, start: string) => logs.some((line) => line['level'] === level && `${line['msg']}`.startsWith(start))
+const texts = async ({ call }: Service) =>
+  (await call('GET', '/api/messages')).body.map(({ text }: { text: string }) => text)
+const metric = async ({ call }: Service, name: string) =>
+  Number(new RegExp(`^${name} (\\d+)$`, 'm').exec((await call('GET', '/metrics')).body)?.[1])
+const logged = ({ logs }: Service, level: number, start: string) =>
+  logs.some((line) => line['level'] === level && `${line['msg']}`.startsWith(start))
 const ERROR = 50
 const WARNING = 40
 
 const NO_OP = 'returns trigger language plpgsql as $$ begin return null; end $$'
 
 /** What takes the log out of force, and what clients still do before anybody repairs it. */
-const sabotages: { what: string, sql: string, undo?: string }[] = [
-  { what: 'all triggers are disabled', sql: 'alter table chat_message disable trigger all', undo: 'alter table chat_message enable trigger all' },
-  { what: 'one trigger is disabled', sql: 'alter table chat_message disable trigger chat_event_created', undo: 'alter table chat_message enable trigger chat_event_created' },
-  { what: 'a trigger fires for replicas only', sql: 'alter table chat_message enable replica trigger chat_event_created', undo: 'alter table chat_message enable trigger user' },
+const sabotages: { what: string; sql: string; undo?: string }[] = [
+  {
+    what: 'all triggers are disabled',
+    sql: 'alter table chat_message disable trigger all',
+    undo: 'alter table chat_message enable trigger all'
+  },
+  {
+    what: 'one trigger is disabled',
+    sql: 'alter table chat_message disable trigger chat_event_created',
+    undo: 'alter table chat_message enable trigger chat_event_created'
+  },
+  {
+    what: 'a trigger fires for replicas only',
+    sql: 'alter table chat_message enable replica trigger chat_event_created',
+    undo: 'alter table chat_message enable trigger user'
+  },
   { what: 'a trigger was dropped', sql: 'drop trigger chat_event_created on chat_message' },
   { what: 'the lock was dropped', sql: 'drop trigger chat_event_lock on chat_message' },
   { what: 'a function was dropped with its triggers', sql: 'drop function chat_event_created cascade' },
   { what: 'a function was replaced', sql: `create or replace function chat_event_created () ${NO_OP}` },
-  { what: 'a trigger calls another function', sql: `create function other () ${NO_OP}; create or replace trigger chat_event_created after insert on chat_message execute function other()` },
+  {
+    what: 'a trigger calls another function',
+    sql: `create function other () ${NO_OP}; create or replace trigger chat_event_created after insert on chat_message execute function other()`
+  },
   { what: 'the trigger of nicknames was dropped', sql: 'drop trigger chat_event_renamed on chat_user' },
   {
     what: 'Django made the table anew',
@@ -32,39 +50,46 @@ const sabotages: { what: string, sql: string, undo?: string }[] = [
 ]
 
 for (const { what, sql, undo } of sabotages) {
-  t.test(`${what}: readyz, the metric and the log say so, pages are right, and the next start repairs it`, async (t) => {
-    const service = await startService(t)
-    const { token } = await service.register()
-    await service.post(token, 'before')
-    const client = await connect(t, service.database)
-    t.equal(await readyz(service), 200)
-    t.equal(await metric(service, 'chat_log_in_force'), 1)
+  t.test(
+    `${what}: readyz, the metric and the log say so, pages are right, and the next start repairs it`,
+    async (t) => {
+      const service = await startService(t)
+      const { token } = await service.register()
+      await service.post(token, 'before')
+      const client = await connect(t, service.database)
+      t.equal(await readyz(service), 200)
+      t.equal(await metric(service, 'chat_log_in_force'), 1)
 
-    await client.query(sql)
-    const { status } = await service.call('POST', '/api/messages', { token, body: { text: 'meanwhile' } })
-    t.equal(status, 201)
-    await waitUntil('readyz is 503', async () => await readyz(service) === 503)
-    t.match((await service.call('GET', '/health/readyz')).body, { error: 'database is not ready' })
-    t.equal(await metric(service, 'chat_log_in_force'), 0)
-    t.ok(logged(service, ERROR, 'the event log is not in force: '))
-    await waitUntil('the newest page has the message', async () => (await texts(service)).includes('meanwhile'))
+      await client.query(sql)
+      const { status } = await service.call('POST', '/api/messages', { token, body: { text: 'meanwhile' } })
+      t.equal(status, 201)
+      await waitUntil('readyz is 503', async () => (await readyz(service)) === 503)
+      t.match((await service.call('GET', '/health/readyz')).body, { error: 'database is not ready' })
+      t.equal(await metric(service, 'chat_log_in_force'), 0)
+      t.ok(logged(service, ERROR, 'the event log is not in force: '))
+      await waitUntil('the newest page has the message', async () =>
+        (await texts(service)).includes('meanwhile')
+      )
 
-    const stream = await openStream(t, service.url)
-    if (undo !== undefined) {
-      await client.query(undo)
-    } else {
-      const restarted = await startService(t, { POSTGRES_DB: service.database })
-      t.ok(logged(restarted, WARNING, 'the event log was repaired'))
-      t.equal(await readyz(restarted), 200)
-      t.ok((await texts(restarted)).includes('meanwhile'))
+      const stream = await openStream(t, service.url)
+      if (undo !== undefined) {
+        await client.query(undo)
+      } else {
+        const restarted = await startService(t, { POSTGRES_DB: service.database })
+        t.ok(logged(restarted, WARNING, 'the event log was repaired'))
+        t.equal(await readyz(restarted), 200)
+        t.ok((await texts(restarted)).includes('meanwhile'))
+      }
+      await waitUntil('readyz is 200', async () => (await readyz(service)) === 200)
+      t.match((await stream.events(1))[0], { data: { type: 'reset' } }, 'clients load the room again')
+      t.equal(await metric(service, 'chat_log_in_force'), 1)
+      const after = await service.post(token, 'after')
+      await waitUntil('the stream tells the next message', async () =>
+        (await stream.events(2)).some(({ data }) => data.message?.id === after.id)
+      )
+      t.ok((await texts(service)).includes('after'))
     }
-    await waitUntil('readyz is 200', async () => await readyz(service) === 200)
-    t.match((await stream.events(1))[0], { data: { type: 'reset' } }, 'clients load the room again')
-    t.equal(await metric(service, 'chat_log_in_force'), 1)
-    const after = await service.post(token, 'after')
-    await waitUntil('the stream tells the next message', async () => (await stream.events(2)).some(({ data }) => data.message?.id === after.id))
-    t.ok((await texts(service)).includes('after'))
-  })
+  )
 }
 
 t.test('a start that may not repair says what is wrong, and is not ready', async (t) => {
@@ -73,64 +98,96 @@ t.test('a start that may not repair says what is wrong, and is not ready', async
   await client.query('drop trigger chat_event_created on chat_message')
   const second = await startService(t, { POSTGRES_DB: first.database, MIGRATE: 'off' })
   t.equal(await readyz(second), 503)
-  t.ok(logged(second, ERROR, 'the event log is not in force: the trigger chat_event_created on chat_message is missing'))
+  t.ok(
+    logged(
+      second,
+      ERROR,
+      'the event log is not in force: the trigger chat_event_created on chat_message is missing'
+    )
+  )
   await client.query("insert into chat_backend_migration (name) values ('999_of_a_later_version')")
   const third = await startService(t, { POSTGRES_DB: first.database })
   t.equal(await readyz(third), 503)
   t.ok(logged(third, ERROR, 'the event log could not be repaired'), 'a later version may have meant it so')
 })
 
-t.test('a message that did not reach the log, for whatever reason, is an alarm, and becomes visible', async (t) => {
-  const service = await startService(t)
-  const { token } = await service.register()
-  const client = await connect(t, service.database)
-  // Nothing in the catalogue tells of it: the function is replaced, and signed as the migrations do it.
-  await client.query(`create or replace function chat_event_created () ${NO_OP}`)
-  await client.query(`do $$ begin execute format('comment on function chat_event_created is %L', (
+t.test(
+  'a message that did not reach the log, for whatever reason, is an alarm, and becomes visible',
+  async (t) => {
+    const service = await startService(t)
+    const { token } = await service.register()
+    const client = await connect(t, service.database)
+    // Nothing in the catalogue tells of it: the function is replaced, and signed as the migrations do it.
+    await client.query(`create or replace function chat_event_created () ${NO_OP}`)
+    await client.query(`do $$ begin execute format('comment on function chat_event_created is %L', (
     select 'chat-backend ' || md5(concat_ws(' ', prosrc, prosecdef, proconfig)) from pg_proc where proname = 'chat_event_created')); end $$`)
-  const stream = await openStream(t, service.url)
-  const { status, body } = await service.call('POST', '/api/messages', { token, body: { text: 'unheard' } })
-  t.equal(status, 201)
-  t.ok(logged(service, ERROR, `the event log is not in force: messages did not reach it: ${body.id}`))
-  t.equal(await metric(service, 'chat_log_in_force'), 0)
-  t.equal(await metric(service, 'chat_log_missed_messages_total'), 1)
-  t.equal(await readyz(service), 503)
-  t.match((await stream.events(1))[0], { data: { type: 'reset' } })
-  t.ok((await texts(service)).includes('unheard'))
-})
+    const stream = await openStream(t, service.url)
+    const { status, body } = await service.call('POST', '/api/messages', { token, body: { text: 'unheard' } })
+    t.equal(status, 201)
+    t.ok(logged(service, ERROR, `the event log is not in force: messages did not reach it: ${body.id}`))
+    t.equal(await metric(service, 'chat_log_in_force'), 0)
+    t.equal(await metric(service, 'chat_log_missed_messages_total'), 1)
+    t.equal(await readyz(service), 503)
+    t.match((await stream.events(1))[0], { data: { type: 'reset' } })
+    t.ok((await texts(service)).includes('unheard'))
+  }
+)
 
 const sequence = (table: string, column: string) => `pg_get_serial_sequence('${table}', '${column}')`
 
 for (const [what, sql] of [
-  ['the log, to where it was trimmed', `delete from chat_event where seq < (select max(seq) from chat_event); select setval(${sequence('chat_event', 'seq')}, 3)`],
+  [
+    'the log, to where it was trimmed',
+    `delete from chat_event where seq < (select max(seq) from chat_event); select setval(${sequence('chat_event', 'seq')}, 3)`
+  ],
   ['the log, to entries that are there', `select setval(${sequence('chat_event', 'seq')}, 3)`],
   ['the messages, to some that are there', `select setval(${sequence('chat_message', 'id')}, 2)`],
   ['the messages, to the first', `select setval(${sequence('chat_message', 'id')}, 1, false)`],
-  ['everything, as after logical replication', `select setval(name::regclass, 1, false)
-    from unnest(array[${sequence('chat_event', 'seq')}, ${sequence('chat_message', 'id')}, ${sequence('chat_user', 'id')}]) name`]
+  [
+    'everything, as after logical replication',
+    `select setval(name::regclass, 1, false)
+    from unnest(array[${sequence('chat_event', 'seq')}, ${sequence('chat_message', 'id')}, ${sequence('chat_user', 'id')}]) name`
+  ]
 ] as const) {
-  t.test(`the sequence of ${what} is set back: it is repaired, and every message is seen`, async (t: Test) => {
-    const service = await startService(t)
-    const { token } = await service.register()
-    await Promise.all(Array.from({ length: 20 }, (_, n) => service.post(token, `before ${n}`)))
-    const client = await connect(t, service.database)
-    const stream = await openStream(t, service.url)
-    await client.query(sql)
-    const posted = await service.call('POST', '/api/messages', { token, body: { text: 'after' } })
-    t.equal(posted.status, 201)
-    await waitUntil('the newest page has the message', async () => (await texts(service)).includes('after'))
-    await waitUntil('readyz is 200', async () => await readyz(service) === 200)
-    t.ok(logged(service, ERROR, 'the event log is not in force: '))
-    t.match((await stream.events(1))[0], { data: { type: 'reset' } }, 'clients load the room again')
-    const { id } = await service.post(token, 'and on')
-    t.ok(id > 20, 'ids go on where they were')
-    await waitUntil('the stream tells it', async () => (await stream.events(2)).some(({ data }) => data.message?.id === id))
+  t.test(
+    `the sequence of ${what} is set back: it is repaired, and every message is seen`,
+    async (t: Test) => {
+      const service = await startService(t)
+      const { token } = await service.register()
+      await Promise.all(Array.from({ length: 20 }, (_, n) => service.post(token, `before ${n}`)))
+      const client = await connect(t, service.database)
+      const stream = await openStream(t, service.url)
+      await client.query(sql)
+      const posted = await service.call('POST', '/api/messages', { token, body: { text: 'after' } })
+      t.equal(posted.status, 201)
+      await waitUntil('the newest page has the message', async () => (await texts(service)).includes('after'))
+      await waitUntil('readyz is 200', async () => (await readyz(service)) === 200)
+      t.ok(logged(service, ERROR, 'the event log is not in force: '))
+      t.match((await stream.events(1))[0], { data: { type: 'reset' } }, 'clients load the room again')
+      const { id } = await service.post(token, 'and on')
+      t.ok(id > 20, 'ids go on where they were')
+      await waitUntil('the stream tells it', async () =>
+        (await stream.events(2)).some(({ data }) => data.message?.id === id)
+      )
 
-    await client.query(sql)
-    const restarted = await startService(t, { POSTGRES_DB: service.database })
-    t.equal((await restarted.call('POST', '/api/register', { body: { nickname: 'new', password: 'correct horse' } })).status, 201)
-    const last = await restarted.post(token, 'after a restart')
-    t.ok(last.id > id)
-    await waitUntil('both replicas have it', async () => (await texts(service)).includes('after a restart') && (await texts(restarted)).includes('after a restart'))
-  })
+      await client.query(sql)
+      const restarted = await startService(t, { POSTGRES_DB: service.database })
+      t.equal(
+        (
+          await restarted.call('POST', '/api/register', {
+            body: { nickname: 'new', password: 'correct horse' }
+          })
+        ).status,
+        201
+      )
+      const last = await restarted.post(token, 'after a restart')
+      t.ok(last.id > id)
+      await waitUntil(
+        'both replicas have it',
+        async () =>
+          (await texts(service)).includes('after a restart') &&
+          (await texts(restarted)).includes('after a restart')
+      )
+    }
+  )
 }

@@ -3,91 +3,125 @@ import { startService } from '../helpers/app.ts'
 import { config, connect } from '../helpers/database.ts'
 import { startProxy } from '../helpers/proxy.ts'
 
-t.test('pages near the end are the same as those by SQL, before and after any change, and issue no SQL', async (t) => {
-  const { app, call, register, database } = await startService(t)
-  const { userId, token } = await register()
-  const client = await connect(t, database)
-  await client.query("insert into chat_message (user_id, text, created_at) select $1, 'message ' || n, now() from generate_series(1, 1500) n", [userId])
-  await call('GET', '/api/messages?after_id=1499&wait=10')
-  let statements = 0
-  app.pg.pool.on('acquire', () => { statements++ })
+t.test(
+  'pages near the end are the same as those by SQL, before and after any change, and issue no SQL',
+  async (t) => {
+    const { app, call, register, database } = await startService(t)
+    const { userId, token } = await register()
+    const client = await connect(t, database)
+    await client.query(
+      "insert into chat_message (user_id, text, created_at) select $1, 'message ' || n, now() from generate_series(1, 1500) n",
+      [userId]
+    )
+    await call('GET', '/api/messages?after_id=1499&wait=10')
+    let statements = 0
+    app.pg.pool.on('acquire', () => {
+      statements++
+    })
 
-  const check = async () => {
-    const { rows } = await client.query(`select m.id, user_id as "userId", nickname, text, to_json(m.created_at)::text as at
+    const check = async () => {
+      const { rows } =
+        await client.query(`select m.id, user_id as "userId", nickname, text, to_json(m.created_at)::text as at
       from chat_message m join chat_user u on u.id = user_id order by m.id`)
-    const ids = rows.map(({ id }) => id)
-    const newest = ids.at(-1)
-    for (const [query, expected] of [
-      ['', ids.slice(-50)],
-      ['?limit=200', ids.slice(-200)],
-      [`?after_id=${newest}`, []],
-      [`?after_id=${newest - 300}&limit=70`, ids.filter((id) => id > newest - 300).slice(0, 70)],
-      [`?before_id=${newest - 300}&limit=70`, ids.filter((id) => id < newest - 300).slice(-70)],
-      ['?before_id=9000000', ids.slice(-50)]
-    ] as [string, number[]][]) {
-      const { body } = await call('GET', `/api/messages${query}`)
-      t.strictSame(body.map(({ createdAt, ...message }: { createdAt: string }) => message),
-        rows.filter(({ id }) => expected.includes(id)).map(({ at, ...message }) => message), `${query} of ${ids.length}`)
+      const ids = rows.map(({ id }) => id)
+      const newest = ids.at(-1)
+      for (const [query, expected] of [
+        ['', ids.slice(-50)],
+        ['?limit=200', ids.slice(-200)],
+        [`?after_id=${newest}`, []],
+        [`?after_id=${newest - 300}&limit=70`, ids.filter((id) => id > newest - 300).slice(0, 70)],
+        [`?before_id=${newest - 300}&limit=70`, ids.filter((id) => id < newest - 300).slice(-70)],
+        ['?before_id=9000000', ids.slice(-50)]
+      ] as [string, number[]][]) {
+        const { body } = await call('GET', `/api/messages${query}`)
+        t.strictSame(
+          body.map(({ createdAt, ...message }: { createdAt: string }) => message),
+          rows.filter(({ id }) => expected.includes(id)).map(({ at, ...message }) => message),
+          `${query} of ${ids.length}`
+        )
+      }
+    }
+    await check()
+    t.equal(statements, 0, 'by no SQL')
+    for (const [query, first] of [
+      ['?before_id=60&limit=20', 40],
+      ['?after_id=5&limit=20', 6],
+      ['?after_id=0', 1],
+      ['?before_id=1', undefined]
+    ] as const) {
+      const before = statements
+      const { body, headers } = await call('GET', `/api/messages${query}`)
+      t.equal(body[0]?.id, first, query)
+      t.equal(
+        headers.get('x-event-cursor'),
+        (await call('GET', '/api/messages')).headers.get('x-event-cursor')
+      )
+      t.equal(statements, before + 1, 'and what is older by one statement')
+    }
+
+    for (const sql of [
+      "update chat_message set text = 'я' || text where id % 7 = 0",
+      'delete from chat_message where id % 5 = 0',
+      "insert into chat_message (id, user_id, text, created_at) select n, (select min(id) from chat_user), 'late', now() from generate_series(1305, 1400, 5) n",
+      "insert into chat_message (user_id, text, created_at) select min(id), 'more', now() from chat_user, generate_series(1, 700) group by generate_series"
+    ]) {
+      await client.query(sql)
+      const { id } = (await call('POST', '/api/messages', { token, body: { text: 'and one' } })).body
+      t.equal((await call('GET', '/api/messages?limit=1')).body[0].id, id)
+      await check()
     }
   }
-  await check()
-  t.equal(statements, 0, 'by no SQL')
-  for (const [query, first] of [['?before_id=60&limit=20', 40], ['?after_id=5&limit=20', 6], ['?after_id=0', 1], ['?before_id=1', undefined]] as const) {
-    const before = statements
-    const { body, headers } = await call('GET', `/api/messages${query}`)
-    t.equal(body[0]?.id, first, query)
-    t.equal(headers.get('x-event-cursor'), (await call('GET', '/api/messages')).headers.get('x-event-cursor'))
-    t.equal(statements, before + 1, 'and what is older by one statement')
-  }
-
-  for (const sql of [
-    "update chat_message set text = 'я' || text where id % 7 = 0",
-    'delete from chat_message where id % 5 = 0',
-    "insert into chat_message (id, user_id, text, created_at) select n, (select min(id) from chat_user), 'late', now() from generate_series(1305, 1400, 5) n",
-    "insert into chat_message (user_id, text, created_at) select min(id), 'more', now() from chat_user, generate_series(1, 700) group by generate_series"
-  ]) {
-    await client.query(sql)
-    const { id } = (await call('POST', '/api/messages', { token, body: { text: 'and one' } })).body
-    t.equal((await call('GET', '/api/messages?limit=1')).body[0].id, id)
-    await check()
-  }
-})
+)
 
 t.test('who posts reads what was posted at once, on this replica', async (t) => {
   const { call, register, post } = await startService(t)
   const users = await Promise.all(Array.from({ length: 10 }, register))
-  await Promise.all(users.map(async ({ token }) => {
-    for (let n = 0; n < 20; n++) {
-      const { id } = await post(token, 'hello')
-      const { body } = await call('GET', `/api/messages?after_id=${id - 1}&limit=1`)
-      if (body[0]?.id !== id) t.fail(`${id} is not there`)
-    }
-  }))
+  await Promise.all(
+    users.map(async ({ token }) => {
+      for (let n = 0; n < 20; n++) {
+        const { id } = await post(token, 'hello')
+        const { body } = await call('GET', `/api/messages?after_id=${id - 1}&limit=1`)
+        if (body[0]?.id !== id) t.fail(`${id} is not there`)
+      }
+    })
+  )
   t.equal((await call('GET', '/api/messages?limit=200')).body.length, 200)
 })
 
-t.test('without PostgreSQL the last known end of the room is still there, with its age, and what is older is 503', async (t) => {
-  const proxy = await startProxy(t, config.POSTGRES_HOST!, config.POSTGRES_PORT)
-  const { call, register, post, database } = await startService(t, { POSTGRES_HOST: '127.0.0.1', POSTGRES_PORT: proxy.port })
-  const { token, userId } = await register()
-  const client = await connect(t, database)
-  await client.query("insert into chat_message (user_id, text, created_at) select $1, 'message ' || n, now() from generate_series(1, 1500) n", [userId])
-  const last = await post(token, 'last')
-  for (const failure of ['cut', 'freeze'] as const) {
-    await proxy[failure]()
-    let newest = await call('GET', '/api/messages?limit=1')
-    while (!newest.headers.has('age')) newest = await call('GET', '/api/messages?limit=1')
-    t.match(newest, { status: 200, body: [last] }, failure)
-    t.match(newest.headers.get('age'), /^\d+$/)
-    const started = performance.now()
-    t.match(await call('GET', `/api/messages?after_id=${last.id}`), { status: 200, body: [] })
-    t.match(await call('GET', '/api/messages?before_id=100'), { status: 503, body: { code: 'database_unavailable' } })
-    t.ok(performance.now() - started < 5500, 'within 3 s each')
-    await proxy.mend()
-    while ((await call('GET', '/api/messages?limit=1')).headers.has('age'));
-    t.equal((await call('GET', '/api/messages?before_id=100')).status, 200, 'as before')
+t.test(
+  'without PostgreSQL the last known end of the room is still there, with its age, and what is older is 503',
+  async (t) => {
+    const proxy = await startProxy(t, config.POSTGRES_HOST!, config.POSTGRES_PORT)
+    const { call, register, post, database } = await startService(t, {
+      POSTGRES_HOST: '127.0.0.1',
+      POSTGRES_PORT: proxy.port
+    })
+    const { token, userId } = await register()
+    const client = await connect(t, database)
+    await client.query(
+      "insert into chat_message (user_id, text, created_at) select $1, 'message ' || n, now() from generate_series(1, 1500) n",
+      [userId]
+    )
+    const last = await post(token, 'last')
+    for (const failure of ['cut', 'freeze'] as const) {
+      await proxy[failure]()
+      let newest = await call('GET', '/api/messages?limit=1')
+      while (!newest.headers.has('age')) newest = await call('GET', '/api/messages?limit=1')
+      t.match(newest, { status: 200, body: [last] }, failure)
+      t.match(newest.headers.get('age'), /^\d+$/)
+      const started = performance.now()
+      t.match(await call('GET', `/api/messages?after_id=${last.id}`), { status: 200, body: [] })
+      t.match(await call('GET', '/api/messages?before_id=100'), {
+        status: 503,
+        body: { code: 'database_unavailable' }
+      })
+      t.ok(performance.now() - started < 5500, 'within 3 s each')
+      await proxy.mend()
+      while ((await call('GET', '/api/messages?limit=1')).headers.has('age'));
+      t.equal((await call('GET', '/api/messages?before_id=100')).status, 200, 'as before')
+    }
   }
-})
+)
 
 t.test('where the log cannot be followed, pages come from SQL', async (t) => {
   const { call, register, post, database, logs } = await startService(t)
@@ -95,20 +129,27 @@ t.test('where the log cannot be followed, pages come from SQL', async (t) => {
   await post(token, 'before')
   const client = await connect(t, database)
   await client.query('alter table chat_event rename column kind to other')
-  while (!logs.some(({ msg }) => `${msg}`.includes('the log of the room cannot be followed'))) await new Promise(setImmediate)
-  await client.query("alter table chat_message disable trigger all; insert into chat_message (user_id, text, created_at) select id, 'by SQL', now() from chat_user")
+  while (!logs.some(({ msg }) => `${msg}`.includes('the log of the room cannot be followed'))) {
+    await new Promise(setImmediate)
+  }
+  await client.query(
+    "alter table chat_message disable trigger all; insert into chat_message (user_id, text, created_at) select id, 'by SQL', now() from chat_user"
+  )
   const { body, headers } = await call('GET', '/api/messages')
   t.match(body, [{ text: 'before' }, { text: 'by SQL' }])
   t.notOk(headers.has('age'))
   await client.query('alter table chat_event rename column other to kind')
-  while (!logs.some(({ msg }) => `${msg}`.includes('the log of the room is followed again'))) await new Promise(setImmediate)
+  while (!logs.some(({ msg }) => `${msg}`.includes('the log of the room is followed again'))) {
+    await new Promise(setImmediate)
+  }
 })
 
 t.test('a page of huge messages is cut, and a reader who goes on misses none', async (t) => {
   const { call, register, database, app } = await startService(t)
   const { userId } = await register()
   const client = await connect(t, database)
-  const insert = "insert into chat_message (user_id, text, created_at) select $1, repeat('x', n * 1000), now() from unnest($2::int[]) n"
+  const insert =
+    "insert into chat_message (user_id, text, created_at) select $1, repeat('x', n * 1000), now() from unnest($2::int[]) n"
   const sizes = Array.from({ length: 60 }, (_, i) => (i % 20 === 7 ? 9000 : 700) + i)
   // A few at a time, because a statement ends after 2 s.
   for (let i = 0; i < sizes.length; i += 10) await client.query(insert, [userId, sizes.slice(i, i + 10)])

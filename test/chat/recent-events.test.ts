@@ -5,7 +5,10 @@ t.test('the newest events are at hand, in order, as many bytes at a time as want
   const recent = new RecentEvents()
   recent.clear(10)
   for (const seq of [11, 13, 14, 17]) recent.push(seq, Buffer.from(`event ${seq}`))
-  t.strictSame([9, 10, 12, 17].map((seq) => recent.reachBackTo(seq)), [false, true, true, true])
+  t.strictSame(
+    [9, 10, 12, 17].map((seq) => recent.reachBackTo(seq)),
+    [false, true, true, true]
+  )
   const after = (seq: number, bytes: number) => {
     const { frames, seq: last } = recent.after(seq, bytes)
     return [frames.join(), last]
@@ -17,7 +20,11 @@ t.test('the newest events are at hand, in order, as many bytes at a time as want
 })
 
 t.test('what is kept is bounded in number and in bytes', async (t) => {
-  for (const [size, count] of [[10, 5000], [1024 * 1024, 100], [40 * 1024 * 1024, 3]] as const) {
+  for (const [size, count] of [
+    [10, 5000],
+    [1024 * 1024, 100],
+    [40 * 1024 * 1024, 3]
+  ] as const) {
     const recent = new RecentEvents()
     for (let seq = 1; seq <= count; seq++) recent.push(seq, Buffer.alloc(size))
     let oldest = 0
@@ -25,6 +32,9 @@ t.test('what is kept is bounded in number and in bytes', async (t) => {
     const { frames, seq } = recent.after(oldest, Infinity)
     t.equal(seq, frames.length === 0 ? oldest : count)
     t.equal(frames.length, count - oldest, 'without a gap')
-    t.ok(frames.length <= 1250 && frames.length * size <= 20 * 1024 * 1024, `${frames.length} of ${size} bytes`)
+    t.ok(
+      frames.length <= 1250 && frames.length * size <= 20 * 1024 * 1024,
+      `${frames.length} of ${size} bytes`
+    )
   }
 })

@@ -11,29 +11,54 @@ t.test('what is older than the configuration keeps is deleted, and the streams a
   const { call, register, database, url } = await startService(t)
   const { userId } = await register()
   const client = await connect(t, database)
-  await client.query("insert into chat_message (user_id, text, created_at) select $1, 'old', now() - interval '31 days' from generate_series(1, 2500)", [userId])
-  await client.query("insert into chat_message (user_id, text, created_at) select $1, 'kept', now() - interval '29 days' from generate_series(1, 3)", [userId])
+  await client.query(
+    "insert into chat_message (user_id, text, created_at) select $1, 'old', now() - interval '31 days' from generate_series(1, 2500)",
+    [userId]
+  )
+  await client.query(
+    "insert into chat_message (user_id, text, created_at) select $1, 'kept', now() - interval '29 days' from generate_series(1, 3)",
+    [userId]
+  )
   await call('GET', '/api/messages?after_id=2502&wait=10')
   const stream = await openStream(t, url)
 
   const query = createQuery(client)
   await new Retention(query, { EVENT_RETENTION_HOURS: 72 }, quiet).trim()
-  t.equal((await client.query('select from chat_message')).rowCount, 2503, 'kept for ever, unless told otherwise')
+  t.equal(
+    (await client.query('select from chat_message')).rowCount,
+    2503,
+    'kept for ever, unless told otherwise'
+  )
   await new Retention(query, { RETENTION_DAYS: 30, EVENT_RETENTION_HOURS: 72 }, quiet).trim()
-  t.match(await call('GET', '/api/messages?after_id=0'), { status: 200, body: [{ text: 'kept' }, { text: 'kept' }, { text: 'kept' }] })
+  t.match(await call('GET', '/api/messages?after_id=0'), {
+    status: 200,
+    body: [{ text: 'kept' }, { text: 'kept' }, { text: 'kept' }]
+  })
   const events = await stream.events(2500)
-  t.equal(new Set(events.filter(({ data }) => data.type === 'message_deleted').map(({ data }) => data.id)).size, 2500)
+  t.equal(
+    new Set(events.filter(({ data }) => data.type === 'message_deleted').map(({ data }) => data.id)).size,
+    2500
+  )
 
   await client.query("update chat_event set created_at = now() - interval '73 hours'")
   await new Retention(query, { EVENT_RETENTION_HOURS: 72 }, quiet).trim()
-  t.strictSame((await client.query('select seq from chat_event')).rows, [{ seq: events.at(-1)?.id }], 'the newest entry stays')
-  t.match((await (await openStream(t, url, `?since=${events[0]!.id}`)).events(1))[0]?.data.type, /message_deleted|reset/)
+  t.strictSame(
+    (await client.query('select seq from chat_event')).rows,
+    [{ seq: events.at(-1)?.id }],
+    'the newest entry stays'
+  )
+  t.match(
+    (await (await openStream(t, url, `?since=${events[0]!.id}`)).events(1))[0]?.data.type,
+    /message_deleted|reset/
+  )
 })
 
 t.test('one replica at a time does it', async (t) => {
   const { database } = await startService(t)
   const [first, second] = [await connect(t, database), await connect(t, database)]
-  await first.query("insert into chat_event (kind, created_at) select 'reset', now() - interval '73 hours' from generate_series(1, 10)")
+  await first.query(
+    "insert into chat_event (kind, created_at) select 'reset', now() - interval '73 hours' from generate_series(1, 10)"
+  )
   await first.query('begin; select pg_advisory_xact_lock(7243003)')
   await new Retention(createQuery(second), { EVENT_RETENTION_HOURS: 72 }, quiet).trim()
   t.ok((await first.query('select from chat_event')).rowCount! >= 11)
@@ -46,33 +71,67 @@ t.test('messages at the lowest ids that are dated in the future are passed over,
   const { register, database } = await startService(t)
   const { userId } = await register()
   const client = await connect(t, database)
-  const insert = (text: string, createdAt: string, count: number) => client.query(
-    'insert into chat_message (user_id, text, created_at) select $1, $2, $3 from generate_series(1, $4::int)', [userId, text, createdAt, count])
+  const insert = (text: string, createdAt: string, count: number) =>
+    client.query(
+      'insert into chat_message (user_id, text, created_at) select $1, $2, $3 from generate_series(1, $4::int)',
+      [userId, text, createdAt, count]
+    )
   await insert('future', '2999-01-01T00:00:00Z', 1500)
   await insert('never', 'infinity', 500)
   await insert('young', new Date().toISOString(), 2500)
   await insert('old', '2001-01-01T00:00:00Z', 2500)
   await insert('older than all', '-infinity', 1)
   await insert('young', new Date().toISOString(), 10)
-  await client.query("insert into chat_message (id, user_id, text, created_at) values (-5, $1, 'old', '2001-01-01T00:00:00Z')", [userId])
-  await client.query("insert into chat_message (id, user_id, text, created_at) values (9223372036854775806, $1, 'old', '2001-01-01T00:00:00Z')", [userId])
+  await client.query(
+    "insert into chat_message (id, user_id, text, created_at) values (-5, $1, 'old', '2001-01-01T00:00:00Z')",
+    [userId]
+  )
+  await client.query(
+    "insert into chat_message (id, user_id, text, created_at) values (9223372036854775806, $1, 'old', '2001-01-01T00:00:00Z')",
+    [userId]
+  )
   const warnings: string[] = []
-  const log = { ...quiet, warn: (message: string) => { warnings.push(message) } }
+  const log = {
+    ...quiet,
+    warn: (message: string) => {
+      warnings.push(message)
+    }
+  }
   const retention = new Retention(createQuery(client), { RETENTION_DAYS: 30, EVENT_RETENTION_HOURS: 72 }, log)
   await retention.trim()
   await retention.trim()
-  const { rows } = await client.query('select text, count(*)::int from chat_message group by text order by text')
-  t.strictSame(rows, [{ text: 'future', count: 1500 }, { text: 'never', count: 500 }, { text: 'young', count: 2510 }])
-  t.strictSame(warnings, ['retention keeps at least 2000 messages that are dated more than a day in the future'], 'once')
+  const { rows } = await client.query(
+    'select text, count(*)::int from chat_message group by text order by text'
+  )
+  t.strictSame(rows, [
+    { text: 'future', count: 1500 },
+    { text: 'never', count: 500 },
+    { text: 'young', count: 2510 }
+  ])
+  t.strictSame(
+    warnings,
+    ['retention keeps at least 2000 messages that are dated more than a day in the future'],
+    'once'
+  )
 })
 
 t.test('one run does a bounded amount of work, and the next goes on', async (t) => {
   const { register, database } = await startService(t)
   const { userId } = await register()
   const client = await connect(t, database)
-  await client.query("insert into chat_message (user_id, text, created_at) select $1, 'future', 'infinity' from generate_series(1, 12000)", [userId])
-  await client.query("insert into chat_message (user_id, text, created_at) select $1, 'old', '2001-01-01T00:00:00Z' from generate_series(1, 10)", [userId])
-  const retention = new Retention(createQuery(client), { RETENTION_DAYS: 30, EVENT_RETENTION_HOURS: 72 }, quiet)
+  await client.query(
+    "insert into chat_message (user_id, text, created_at) select $1, 'future', 'infinity' from generate_series(1, 12000)",
+    [userId]
+  )
+  await client.query(
+    "insert into chat_message (user_id, text, created_at) select $1, 'old', '2001-01-01T00:00:00Z' from generate_series(1, 10)",
+    [userId]
+  )
+  const retention = new Retention(
+    createQuery(client),
+    { RETENTION_DAYS: 30, EVENT_RETENTION_HOURS: 72 },
+    quiet
+  )
   const old = async () => (await client.query("select from chat_message where text = 'old'")).rowCount
   await retention.trim()
   t.equal(await old(), 10)
@@ -80,12 +139,21 @@ t.test('one run does a bounded amount of work, and the next goes on', async (t) 
   t.equal(await old(), 0)
 })
 
-t.test('log entries with times in the future do not keep older ones after them, nor leave a gap', async (t) => {
-  const { database } = await startService(t)
-  const client = await connect(t, database)
-  await client.query("insert into chat_event (kind, created_at) select 'reset', '2999-01-01T00:00:00Z' from generate_series(1, 1500)")
-  await client.query("insert into chat_event (kind, created_at) select 'reset', now() - interval '73 hours' from generate_series(1, 1500)")
-  await client.query("insert into chat_event (kind, created_at) select 'reset', now() from generate_series(1, 5)")
-  await new Retention(createQuery(client), { EVENT_RETENTION_HOURS: 72 }, quiet).trim()
-  t.equal((await client.query('select from chat_event')).rowCount, 5)
-})
+t.test(
+  'log entries with times in the future do not keep older ones after them, nor leave a gap',
+  async (t) => {
+    const { database } = await startService(t)
+    const client = await connect(t, database)
+    await client.query(
+      "insert into chat_event (kind, created_at) select 'reset', '2999-01-01T00:00:00Z' from generate_series(1, 1500)"
+    )
+    await client.query(
+      "insert into chat_event (kind, created_at) select 'reset', now() - interval '73 hours' from generate_series(1, 1500)"
+    )
+    await client.query(
+      "insert into chat_event (kind, created_at) select 'reset', now() from generate_series(1, 5)"
+    )
+    await new Retention(createQuery(client), { EVENT_RETENTION_HOURS: 72 }, quiet).trim()
+    t.equal((await client.query('select from chat_event')).rowCount, 5)
+  }
+)

@@ -6,7 +6,7 @@ t.test('pages are what a list of the same messages would give, after any changes
   let seed = 7
   const random = (below: number) => {
     seed = (seed * 1103515245 + 12345) % 2 ** 31
-    return Math.floor(seed / 2 ** 31 * below)
+    return Math.floor((seed / 2 ** 31) * below)
   }
   const tail = new Tail()
   const model = new Map<number, string>()
@@ -34,9 +34,25 @@ t.test('pages are what a list of the same messages would give, after any changes
     const all = list()
     const from = random(all.length + 1)
     const to = random(all.length + 1)
-    if (`${tail.page(from, to)}` !== `[${all.slice(from, to).map(([, json]) => json).join(',')}]`) throw new Error(`a wrong page at step ${step}`)
-    if (tail.indexAfter(id) !== all.filter(([other]) => other <= id).length) throw new Error(`a wrong index at step ${step}`)
+    if (
+      `${tail.page(from, to)}` !==
+      `[${all
+        .slice(from, to)
+        .map(([, json]) => json)
+        .join(',')}]`
+    ) {
+      throw new Error(`a wrong page at step ${step}`)
+    }
+    if (tail.indexAfter(id) !== all.filter(([other]) => other <= id).length) {
+      throw new Error(`a wrong index at step ${step}`)
+    }
   }
-  t.strictSame(tail.ids, list().map(([id]) => id))
-  t.strictSame(JSON.parse(`${tail.page(0, model.size)}`), list().map(([, json]) => JSON.parse(json)))
+  t.strictSame(
+    tail.ids,
+    list().map(([id]) => id)
+  )
+  t.strictSame(
+    JSON.parse(`${tail.page(0, model.size)}`),
+    list().map(([, json]) => JSON.parse(json))
+  )
 })

@@ -5,26 +5,42 @@ import { startProxy } from '../helpers/proxy.ts'
 
 const range = (count: number) => Array.from({ length: count }, (_, i) => i)
 
-t.test('what is posted at once is stored by few commits, each message once and to its own author', async (t) => {
-  const { app, call, register, database } = await startService(t)
-  const users = await Promise.all(range(5).map(register))
-  const client = await connect(t, database)
-  const answers = await Promise.all(range(300).map(async (n) => {
-    const { token, userId, nickname } = users[n % users.length]!
-    const { status, body } = await call('POST', '/api/messages', { token, body: { text: `message ${n}` }, headers: n % 3 ? {} : { 'idempotency-key': `key-${n}` } })
-    t.match({ status, body }, { status: 201, body: { userId, nickname, text: `message ${n}` } })
-    return body
-  }))
-  const { rows } = await client.query('select m.id, user_id as "userId", nickname, text from chat_message m join chat_user u on u.id = user_id order by m.id')
-  t.strictSame(rows, answers.map(({ createdAt, ...message }) => message).sort((a, b) => a.id - b.id))
-  const times = answers.toSorted((a, b) => a.id - b.id).map(({ createdAt }) => createdAt)
-  t.strictSame(times, times.toSorted(), 'the times ascend with the ids')
+t.test(
+  'what is posted at once is stored by few commits, each message once and to its own author',
+  async (t) => {
+    const { app, call, register, database } = await startService(t)
+    const users = await Promise.all(range(5).map(register))
+    const client = await connect(t, database)
+    const answers = await Promise.all(
+      range(300).map(async (n) => {
+        const { token, userId, nickname } = users[n % users.length]!
+        const { status, body } = await call('POST', '/api/messages', {
+          token,
+          body: { text: `message ${n}` },
+          headers: n % 3 ? {} : { 'idempotency-key': `key-${n}` }
+        })
+        t.match({ status, body }, { status: 201, body: { userId, nickname, text: `message ${n}` } })
+        return body
+      })
+    )
+    const { rows } = await client.query(
+      'select m.id, user_id as "userId", nickname, text from chat_message m join chat_user u on u.id = user_id order by m.id'
+    )
+    t.strictSame(
+      rows,
+      answers.map(({ createdAt, ...message }) => message).sort((a, b) => a.id - b.id)
+    )
+    const times = answers.toSorted((a, b) => a.id - b.id).map(({ createdAt }) => createdAt)
+    t.strictSame(times, times.toSorted(), 'the times ascend with the ids')
 
-  await client.query('truncate chat_message')
-  await Promise.all(range(300).map((n) => app.room.writer.post(users[0]!.userId, `message ${n}`)))
-  const { rows: [{ commits }] } = await client.query('select count(distinct xmin::text)::int as commits from chat_message')
-  t.equal(commits, 3, 'the first one, as many as a batch holds, and the rest')
-})
+    await client.query('truncate chat_message')
+    await Promise.all(range(300).map((n) => app.room.writer.post(users[0]!.userId, `message ${n}`)))
+    const {
+      rows: [{ commits }]
+    } = await client.query('select count(distinct xmin::text)::int as commits from chat_message')
+    t.equal(commits, 3, 'the first one, as many as a batch holds, and the rest')
+  }
+)
 
 t.test('one bad message never fails its neighbours', async (t) => {
   const { call, register, database } = await startService(t)
@@ -33,11 +49,18 @@ t.test('one bad message never fails its neighbours', async (t) => {
   const client = await connect(t, database)
   await client.query("alter table chat_message add constraint no_spam check (text <> 'spam')")
   await client.query('delete from chat_user where id = $1', [gone.userId])
-  const statuses = await Promise.all(range(60).map(async (n) => {
-    const text = n % 10 === 3 ? 'spam' : `message ${n}`
-    return (await call('POST', '/api/messages', { token: n % 10 === 7 ? gone.token : token, body: { text } })).status
-  }))
-  t.strictSame(statuses, range(60).map((n) => n % 10 === 3 ? 500 : n % 10 === 7 ? 401 : 201))
+  const statuses = await Promise.all(
+    range(60).map(async (n) => {
+      const text = n % 10 === 3 ? 'spam' : `message ${n}`
+      return (
+        await call('POST', '/api/messages', { token: n % 10 === 7 ? gone.token : token, body: { text } })
+      ).status
+    })
+  )
+  t.strictSame(
+    statuses,
+    range(60).map((n) => (n % 10 === 3 ? 500 : n % 10 === 7 ? 401 : 201))
+  )
   t.equal((await client.query('select from chat_message')).rowCount, 48)
 })
 
@@ -45,7 +68,8 @@ t.test('the same user, key and text always give the same message', async (t) => 
   const { call, register, database } = await startService(t)
   const other = await startService(t, { POSTGRES_DB: database })
   const { token } = await register()
-  const post = (text: string, key: string, who = token, at = call) => at('POST', '/api/messages', { token: who, body: { text }, headers: { 'idempotency-key': key } })
+  const post = (text: string, key: string, who = token, at = call) =>
+    at('POST', '/api/messages', { token: who, body: { text }, headers: { 'idempotency-key': key } })
 
   const first = await post('hello', 'key-1')
   t.equal(first.headers.get('idempotency-replayed'), null)
@@ -54,66 +78,114 @@ t.test('the same user, key and text always give the same message', async (t) => 
     t.match(again, { status: 201, body: first.body })
     t.equal(again.headers.get('idempotency-replayed'), 'true')
   }
-  t.match(await post('bye', 'key-1'), { status: 422, body: { error: 'Idempotency-Key was used for another text', code: 'idempotency_key_reused' } })
+  t.match(await post('bye', 'key-1'), {
+    status: 422,
+    body: { error: 'Idempotency-Key was used for another text', code: 'idempotency_key_reused' }
+  })
   const { token: another } = await register()
   t.not((await post('hello', 'key-1', another)).body.id, first.body.id, 'keys are of one user')
   t.not((await post('hello', 'KEY-1')).body.id, first.body.id, 'and differ by case')
 
-  const all = await Promise.all(range(40).map((n) => post(n % 2 ? 'same' : `own ${n}`, n % 2 ? 'shared' : `own-${n}`, token, n % 4 < 2 ? call : other.call)))
-  t.strictSame(all.map(({ status }) => status), range(40).map(() => 201))
+  const all = await Promise.all(
+    range(40).map((n) =>
+      post(n % 2 ? 'same' : `own ${n}`, n % 2 ? 'shared' : `own-${n}`, token, n % 4 < 2 ? call : other.call)
+    )
+  )
+  t.strictSame(
+    all.map(({ status }) => status),
+    range(40).map(() => 201)
+  )
   const shared = all.filter((_, n) => n % 2)
   t.equal(new Set(shared.map(({ body }) => body.id)).size, 1, 'also when they come at once, to two replicas')
-  t.equal(shared.filter(({ headers }) => headers.get('idempotency-replayed') === null).length, 1, 'all but one are replays')
+  t.equal(
+    shared.filter(({ headers }) => headers.get('idempotency-replayed') === null).length,
+    1,
+    'all but one are replays'
+  )
 
   await call('PATCH', `/api/messages/${first.body.id}`, { token, body: { text: 'edited' } })
-  t.match(await post('hello', 'key-1'), { status: 201, body: { id: first.body.id, text: 'edited' } }, 'the message as it is now')
+  t.match(
+    await post('hello', 'key-1'),
+    { status: 201, body: { id: first.body.id, text: 'edited' } },
+    'the message as it is now'
+  )
   await call('DELETE', `/api/messages/${first.body.id}`, { token })
   const anew = await post('hello', 'key-1')
   t.equal(anew.status, 201)
   t.not(anew.body.id, first.body.id, 'for as long as it lives')
   const client = await connect(t, database)
-  t.equal((await client.query('select from chat_message_key k where not exists (select from chat_message m where m.id = message_id)')).rowCount, 0)
+  t.equal(
+    (
+      await client.query(
+        'select from chat_message_key k where not exists (select from chat_message m where m.id = message_id)'
+      )
+    ).rowCount,
+    0
+  )
 
   for (const key of ['', 'x'.repeat(65), 'two words', '\u00e9', 'a\tb']) {
-    t.match(await post('hello', key), { status: 400, body: { error: 'Idempotency-Key must be 1 to 64 visible ASCII characters' } }, JSON.stringify(key))
+    t.match(
+      await post('hello', key),
+      { status: 400, body: { error: 'Idempotency-Key must be 1 to 64 visible ASCII characters' } },
+      JSON.stringify(key)
+    )
   }
   t.equal((await post('hello', '~'.repeat(64))).status, 201)
 })
 
 t.test('a batch whose answer was lost is never written twice', async (t) => {
   const proxy = await startProxy(t, config.POSTGRES_HOST!, config.POSTGRES_PORT)
-  const { call, register, database } = await startService(t, { POSTGRES_HOST: '127.0.0.1', POSTGRES_PORT: proxy.port })
+  const { call, register, database } = await startService(t, {
+    POSTGRES_HOST: '127.0.0.1',
+    POSTGRES_PORT: proxy.port
+  })
   const { token } = await register()
   const client = await connect(t, database)
-  const post = (text: string, headers = {}) => call('POST', '/api/messages', { token, body: { text }, headers })
-  const waiting = "select from pg_stat_activity where datname = current_database() and wait_event = 'advisory'"
+  const post = (text: string, headers = {}) =>
+    call('POST', '/api/messages', { token, body: { text }, headers })
+  const waiting =
+    "select from pg_stat_activity where datname = current_database() and wait_event = 'advisory'"
 
   await client.query('begin; select pg_advisory_xact_lock(7243002)')
   const lost = [post('no key'), post('key', { 'idempotency-key': 'k' })]
   while ((await client.query(waiting)).rowCount === 0);
   proxy.blackhole() // The insert is with the server; its answer will not come back.
   await client.query('commit')
-  for (const { status, body } of await Promise.all(lost)) t.match({ status, body }, { status: 503, body: { code: 'database_unavailable' } })
+  for (const { status, body } of await Promise.all(lost)) {
+    t.match({ status, body }, { status: 503, body: { code: 'database_unavailable' } })
+  }
   const again = await post('key', { 'idempotency-key': 'k' })
   t.equal(again.status, 201)
-  const { rows } = await client.query('select text, count(*)::int from chat_message group by text order by text')
-  t.ok(rows.every(({ count }) => count === 1), JSON.stringify(rows))
+  const { rows } = await client.query(
+    'select text, count(*)::int from chat_message group by text order by text'
+  )
+  t.ok(
+    rows.every(({ count }) => count === 1),
+    JSON.stringify(rows)
+  )
   t.ok(rows.some(({ text }) => text === 'key'))
 })
 
-t.test('who is in the way of a batch for too long makes it 503, and the batch is not stored later', async (t) => {
-  const { call, register, database } = await startService(t)
-  const { token } = await register()
-  const client = await connect(t, database)
-  await client.query('begin; select pg_advisory_xact_lock(7243002)')
-  const started = performance.now()
-  const answers = await Promise.all(range(20).map((n) => call('POST', '/api/messages', { token, body: { text: `message ${n}` } })))
-  t.ok(performance.now() - started < 3000, 'within 3 s')
-  for (const { status, headers } of answers) t.match({ status, retry: headers.get('retry-after') }, { status: 503, retry: /^\d+$/ })
-  await client.query('commit')
-  t.equal((await call('POST', '/api/messages', { token, body: { text: 'free' } })).status, 201)
-  t.equal((await client.query('select from chat_message')).rowCount, 1)
-})
+t.test(
+  'who is in the way of a batch for too long makes it 503, and the batch is not stored later',
+  async (t) => {
+    const { call, register, database } = await startService(t)
+    const { token } = await register()
+    const client = await connect(t, database)
+    await client.query('begin; select pg_advisory_xact_lock(7243002)')
+    const started = performance.now()
+    const answers = await Promise.all(
+      range(20).map((n) => call('POST', '/api/messages', { token, body: { text: `message ${n}` } }))
+    )
+    t.ok(performance.now() - started < 3000, 'within 3 s')
+    for (const { status, headers } of answers) {
+      t.match({ status, retry: headers.get('retry-after') }, { status: 503, retry: /^\d+$/ })
+    }
+    await client.query('commit')
+    t.equal((await call('POST', '/api/messages', { token, body: { text: 'free' } })).status, 201)
+    t.equal((await client.query('select from chat_message')).rowCount, 1)
+  }
+)
 
 t.test('beyond what the queue holds, the answer is 503 at once', async (t) => {
   const { app, register, database } = await startService(t)
@@ -131,66 +203,110 @@ t.test('beyond what the queue holds, the answer is 503 at once', async (t) => {
   t.equal((await client.query('select from chat_message')).rowCount, stored)
 })
 
-t.test('a deadlock with somebody else\'s transaction is tried again', async (t) => {
+t.test("a deadlock with somebody else's transaction is tried again", async (t) => {
   const { call, register, database } = await startService(t)
   const { token, userId } = await register()
   const client = await connect(t, database)
   const blocker = await connect(t, database)
   await client.query('begin; select from chat_user for update')
   const posted = call('POST', '/api/messages', { token, body: { text: 'hello' } })
-  const waiting = "select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
+  const waiting =
+    "select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
   while ((await blocker.query(waiting)).rowCount === 0);
   // It waits for the user's row and holds the lock of the room, for which this one waits now.
-  await client.query("insert into chat_message (user_id, text, created_at) values ($1, 'other', now())", [userId]).catch(() => client.query('rollback'))
+  await client
+    .query("insert into chat_message (user_id, text, created_at) values ($1, 'other', now())", [userId])
+    .catch(() => client.query('rollback'))
   await client.query('commit')
   t.equal((await posted).status, 201)
 })
 
-t.test('one post that the database cannot take keeps no other of its batch from being stored, keys or not', async (t) => {
-  const { app, register, database } = await startService(t)
-  const { userId } = await register()
-  const { writer } = app.room
-  const held = writer.post(userId, 'the batch before')
-  const posts = range(20).map((n) => writer.post(userId, n === 7 ? 'a\0b' : `message ${n}`, n % 2 ? `key-${n}` : null))
-  const outcomes = await Promise.allSettled([held, ...posts])
-  t.strictSame(outcomes.flatMap(({ status }, n) => status === 'rejected' ? [n - 1] : []), [7])
-  t.equal((await (await connect(t, database)).query('select from chat_message')).rowCount, 20)
-})
+t.test(
+  'one post that the database cannot take keeps no other of its batch from being stored, keys or not',
+  async (t) => {
+    const { app, register, database } = await startService(t)
+    const { userId } = await register()
+    const { writer } = app.room
+    const held = writer.post(userId, 'the batch before')
+    const posts = range(20).map((n) =>
+      writer.post(userId, n === 7 ? 'a\0b' : `message ${n}`, n % 2 ? `key-${n}` : null)
+    )
+    const outcomes = await Promise.allSettled([held, ...posts])
+    t.strictSame(
+      outcomes.flatMap(({ status }, n) => (status === 'rejected' ? [n - 1] : [])),
+      [7]
+    )
+    t.equal((await (await connect(t, database)).query('select from chat_message')).rowCount, 20)
+  }
+)
 
 t.test('what was committed is answered 201, also where it cannot be read back', async (t) => {
   const role = `test_unread_${process.pid}`
   t.teardown(() => admin(`drop role if exists ${role}`))
   const { database } = await startService(t)
   const client = await connect(t, database)
-  await client.query(`create role ${role} login password 'x'; grant select, insert, update, delete on all tables in schema public to ${role}`)
-  const { call, register } = await startService(t, { POSTGRES_DB: database, POSTGRES_USER: role, POSTGRES_PASSWORD: 'x', MIGRATE: 'off' })
+  await client.query(
+    `create role ${role} login password 'x'; grant select, insert, update, delete on all tables in schema public to ${role}`
+  )
+  const { call, register } = await startService(t, {
+    POSTGRES_DB: database,
+    POSTGRES_USER: role,
+    POSTGRES_PASSWORD: 'x',
+    MIGRATE: 'off'
+  })
   const { token } = await register()
-  const post = (text: string, key?: string) => call('POST', '/api/messages', { token, body: { text }, headers: { ...(key && { 'idempotency-key': key }) } })
+  const post = (text: string, key?: string) =>
+    call('POST', '/api/messages', {
+      token,
+      body: { text },
+      headers: { ...(key && { 'idempotency-key': key }) }
+    })
   await client.query(`revoke select on chat_event from ${role}`)
-  const answers = [await post('alone'), await post('keyed', 'key'), await post('keyed', 'key'), ...await Promise.all(range(10).map((n) => post(`many ${n}`)))]
-  t.strictSame(answers.map(({ status }) => status), answers.map(() => 201))
+  const answers = [
+    await post('alone'),
+    await post('keyed', 'key'),
+    await post('keyed', 'key'),
+    ...(await Promise.all(range(10).map((n) => post(`many ${n}`))))
+  ]
+  t.strictSame(
+    answers.map(({ status }) => status),
+    answers.map(() => 201)
+  )
   t.equal(new Set(answers.map(({ body }) => body.id)).size, answers.length - 1)
   t.equal((await client.query('select from chat_message')).rowCount, answers.length - 1, 'each once')
   await client.query(`drop owned by ${role}`)
 })
 
-t.test('a post that is sent again while its message is deleted is stored again, or answered with it', async (t) => {
-  const { call, register, database } = await startService(t)
-  const { token } = await register()
-  const client = await connect(t, database)
-  const post = () => call('POST', '/api/messages', { token, body: { text: 'again' }, headers: { 'idempotency-key': 'key' } })
-  for (const ended = performance.now() + 2000; performance.now() < ended;) {
-    const [first, second] = await Promise.all([post(), post(), client.query('delete from chat_message'), post()])
-    t.match([first.status, second.status], [201, 201])
+t.test(
+  'a post that is sent again while its message is deleted is stored again, or answered with it',
+  async (t) => {
+    const { call, register, database } = await startService(t)
+    const { token } = await register()
+    const client = await connect(t, database)
+    const post = () =>
+      call('POST', '/api/messages', { token, body: { text: 'again' }, headers: { 'idempotency-key': 'key' } })
+    for (const ended = performance.now() + 2000; performance.now() < ended;) {
+      const [first, second] = await Promise.all([
+        post(),
+        post(),
+        client.query('delete from chat_message'),
+        post()
+      ])
+      t.match([first.status, second.status], [201, 201])
+    }
   }
-})
+)
 
 t.test('a key whose message has gone without a trace, or has another id, is no obstacle', async (t) => {
   const { call, register, database } = await startService(t)
   const { token } = await register()
   const client = await connect(t, database)
   const post = async () => {
-    const { status, body } = await call('POST', '/api/messages', { token, body: { text: 'again' }, headers: { 'idempotency-key': 'key' } })
+    const { status, body } = await call('POST', '/api/messages', {
+      token,
+      body: { text: 'again' },
+      headers: { 'idempotency-key': 'key' }
+    })
     t.equal(status, 201)
     return body.id
   }

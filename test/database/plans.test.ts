@@ -8,7 +8,8 @@ import { admin, config, connect, createDatabase } from '../helpers/database.ts'
 import { waitUntil } from '../helpers/raw.ts'
 import { openStream } from '../helpers/stream.ts'
 
-// PostgreSQL adds 1e10 to the cost of a step that `enable_…` forbids; from version 18 on it marks the step instead.
+// PostgreSQL adds 1e10 to the cost of a step that `enable_…` forbids; from version 18 on it marks the step
+// instead.
 const ABSURD_COST = 1e9
 
 interface Plan {
@@ -19,18 +20,28 @@ interface Plan {
   Disabled?: boolean
   Plans?: Plan[]
 }
-interface Explained { 'Query Text': string, Plan: Plan, JIT?: object }
+interface Explained {
+  'Query Text': string
+  Plan: Plan
+  JIT?: object
+}
 
 const quiet = { info: () => {}, warn: () => {}, error: () => {} }
 
 const nodes = (plan: Plan): Plan[] => [plan, ...(plan.Plans ?? []).flatMap(nodes)]
-const isAbsurd = ({ Plan: plan }: Explained) => nodes(plan).some((node) => node['Total Cost'] >= ABSURD_COST || node.Disabled === true)
-const isOurs = ({ 'Query Text': text }: Explained) => /chat_event|chat_message_key|chat_user_skeleton|_rows/.test(text) && !/^select pg_catalog/.test(text)
+const isAbsurd = ({ Plan: plan }: Explained) =>
+  nodes(plan).some((node) => node['Total Cost'] >= ABSURD_COST || node.Disabled === true)
+const isOurs = ({ 'Query Text': text }: Explained) =>
+  /chat_event|chat_message_key|chat_user_skeleton|_rows/.test(text) && !/^select pg_catalog/.test(text)
 
 /** Connects as any other program does, with the settings of the database and no limits. */
-async function connectAsAnother (t: Test, database: string): Promise<pg.Client> {
+async function connectAsAnother(t: Test, database: string): Promise<pg.Client> {
   const client = new pg.Client({
-    host: config.POSTGRES_HOST, port: config.POSTGRES_PORT, user: config.POSTGRES_USER, password: config.POSTGRES_PASSWORD, database
+    host: config.POSTGRES_HOST,
+    port: config.POSTGRES_PORT,
+    user: config.POSTGRES_USER,
+    password: config.POSTGRES_PASSWORD,
+    database
   })
   await client.connect()
   t.teardown(() => client.end())
@@ -38,30 +49,41 @@ async function connectAsAnother (t: Test, database: string): Promise<pg.Client> 
 }
 
 /** Reads what auto_explain tells the client about a statement. */
-function readPlan ({ message = '' }: { message?: string | undefined }): Explained[] {
+function readPlan({ message = '' }: { message?: string | undefined }): Explained[] {
   return /^duration: [^]* plan:\n/.test(message) ? [JSON.parse(message.slice(message.indexOf('{')))] : []
 }
 
-/** An empty room whose server tells every plan, nested statements included, and compiles whatever it is not told to leave alone. */
-async function explainedRoom (t: Test): Promise<string> {
+/**
+ * An empty room whose server tells every plan, nested statements included, and compiles whatever it is not
+ * told to leave alone.
+ */
+async function explainedRoom(t: Test): Promise<string> {
   const database = await createDatabase(t)
   const client = await connect(t, database)
   await migrate(client, quiet)
   await client.end()
   for (const setting of [
-    "session_preload_libraries = 'auto_explain'", 'jit = on', 'jit_above_cost = 0', 'auto_explain.log_min_duration = 0', 'auto_explain.log_analyze = on',
-    'auto_explain.log_nested_statements = on', 'auto_explain.log_format = json', 'auto_explain.log_level = notice'
-  ]) await admin(`alter database ${database} set ${setting}`)
+    "session_preload_libraries = 'auto_explain'",
+    'jit = on',
+    'jit_above_cost = 0',
+    'auto_explain.log_min_duration = 0',
+    'auto_explain.log_analyze = on',
+    'auto_explain.log_nested_statements = on',
+    'auto_explain.log_format = json',
+    'auto_explain.log_level = notice'
+  ]) {
+    await admin(`alter database ${database} set ${setting}`)
+  }
   return database
 }
 
 /** Lets every connection of this process tell its plans. @returns the list that they are added to */
-function listenToPlans (t: Test): Explained[] {
+function listenToPlans(t: Test): Explained[] {
   const explained: Explained[] = []
   const { connect: connectSilently } = pg.Client.prototype
   t.teardown(() => Object.assign(pg.Client.prototype, { connect: connectSilently }))
   Object.assign(pg.Client.prototype, {
-    connect (this: pg.Client, ...args: unknown[]) {
+    connect(this: pg.Client, ...args: unknown[]) {
       this.on('notice', (notice) => explained.push(...readPlan(notice)))
       return Reflect.apply(connectSilently, this, args)
     }
@@ -74,21 +96,34 @@ t.test('no statement of the service is compiled, or planned against its own sett
   const database = await explainedRoom(t)
   const { app, call, register, post, url } = await startService(t, { POSTGRES_DB: database })
   const { token, nickname } = await register()
-  const keyed = (key: string, text: string) => call('POST', '/api/messages', { token, body: { text }, headers: { 'idempotency-key': key } })
+  const keyed = (key: string, text: string) =>
+    call('POST', '/api/messages', { token, body: { text }, headers: { 'idempotency-key': key } })
   const { id } = await post(token, 'one')
   await Promise.all(Array.from({ length: 50 }, (_, n) => post(token, `one of many ${n}`)))
-  const ids = (await Promise.all(['a', 'a', 'b', 'b'].map((key) => keyed(key, key)))).map(({ body }) => body.id)
+  const ids = (await Promise.all(['a', 'a', 'b', 'b'].map((key) => keyed(key, key)))).map(
+    ({ body }) => body.id
+  )
   t.equal(new Set(ids).size, 2)
   t.equal((await keyed('a', 'other')).status, 422)
   t.equal((await call('POST', '/api/login', { body: { nickname, password: 'correct horse' } })).status, 200)
   t.equal((await call('PATCH', `/api/messages/${id}`, { token, body: { text: 'edited' } })).status, 200)
   t.equal((await call('DELETE', `/api/messages/${ids[0]}`, { token })).status, 200)
-  t.equal((await call('PUT', '/api/password', { token, body: { currentPassword: 'correct horse', newPassword: 'correct horses' } })).status, 204)
+  t.equal(
+    (
+      await call('PUT', '/api/password', {
+        token,
+        body: { currentPassword: 'correct horse', newPassword: 'correct horses' }
+      })
+    ).status,
+    204
+  )
   t.equal((await call('GET', '/health/readyz')).status, 200)
   await app.sql(`
     insert into chat_message (user_id, text, created_at)
     select id, 'many', now() - interval '2 days' from chat_user, generate_series(1, 1500)`)
-  for (const page of ['', '?after_id=0', '?before_id=1000', `?after_id=${id}&wait=1`]) t.equal((await call('GET', `/api/messages${page}`)).status, 200)
+  for (const page of ['', '?after_id=0', '?before_id=1000', `?after_id=${id}&wait=1`]) {
+    t.equal((await call('GET', `/api/messages${page}`)).status, 200)
+  }
   await (await openStream(t, url, '?since=2')).events(1000)
   await new Retention(createQuery(app.pg.pool), { RETENTION_DAYS: 1, EVENT_RETENTION_HOURS: 1 }, quiet).trim()
 
@@ -127,9 +162,22 @@ t.test('the service reads what it needs and no more, also before PostgreSQL has 
 })
 
 const SETTINGS = [
-  'plan_cache_mode = force_generic_plan', 'plan_cache_mode = force_custom_plan',
-  ...['bitmapscan', 'hashagg', 'hashjoin', 'indexscan', 'indexonlyscan', 'material', 'mergejoin', 'nestloop', 'seqscan', 'sort'].map((way) => `enable_${way} = off`),
-  'enable_hashjoin = off; set enable_mergejoin = off; set enable_seqscan = off', 'enable_sort = off; set enable_hashagg = off; set enable_hashjoin = off',
+  'plan_cache_mode = force_generic_plan',
+  'plan_cache_mode = force_custom_plan',
+  ...[
+    'bitmapscan',
+    'hashagg',
+    'hashjoin',
+    'indexscan',
+    'indexonlyscan',
+    'material',
+    'mergejoin',
+    'nestloop',
+    'seqscan',
+    'sort'
+  ].map((way) => `enable_${way} = off`),
+  'enable_hashjoin = off; set enable_mergejoin = off; set enable_seqscan = off',
+  'enable_sort = off; set enable_hashagg = off; set enable_hashjoin = off',
   'enable_indexscan = off; set enable_bitmapscan = off; set enable_nestloop = off'
 ]
 
@@ -157,7 +205,9 @@ t.test('the triggers plan alike for every writer, whatever the settings of the s
     writer.on('notice', (notice) => explained.push(...readPlan(notice)))
     await writer.query(`set ${setting}`)
     for (const sql of CHANGES) await writer.query(sql)
-    const ours = explained.filter((plan) => isOurs(plan) && !/insert into chat_message_key/.test(plan['Query Text']))
+    const ours = explained.filter(
+      (plan) => isOurs(plan) && !/insert into chat_message_key/.test(plan['Query Text'])
+    )
     t.ok(ours.length >= 8, `${setting}: ${ours.length} statements of the triggers`)
     for (const plan of ours) {
       t.notOk(plan.JIT, `${setting}: not compiled: ${plan['Query Text']}`)
@@ -175,13 +225,19 @@ t.test('one message costs the triggers no more after fifty thousand, nor these a
     insert into chat_message (user_id, text) select 1, 'many' from generate_series(1, 200000);
     insert into chat_message_key (user_id, key, message_id, digest) select 1, id, id, '' from chat_message; analyze`)
   let id = 0
-  for (const sizes of [[1, 50_000, 1], [50_000, 1]]) {
+  for (const sizes of [
+    [1, 50_000, 1],
+    [50_000, 1]
+  ]) {
     const writer = await connectAsAnother(t, database)
     for (const size of sizes) {
       let took = Infinity
       for (let n = 0; n < (size === 1 ? 10 : 1); n++) {
         const started = performance.now()
-        await writer.query('update chat_message set text = clock_timestamp() where id between $1 and $2', [id + 1, id + size])
+        await writer.query('update chat_message set text = clock_timestamp() where id between $1 and $2', [
+          id + 1,
+          id + size
+        ])
         await writer.query('delete from chat_message where id between $1 and $2', [id + 1, id + size])
         took = Math.min(took, performance.now() - started)
         id += size

@@ -11,9 +11,15 @@ t.test('a DATA_DIR that cannot be used ends the start with one sentence', async 
   const link = join(home, 'link')
   symlinkSync(join(home, 'nowhere', 'else'), link)
   for (const DATA_DIR of [file, join(file, 'data'), '/dev/null/data', link]) {
-    t.equal(await failedStart(t, { DATA_DIR }), `DATA_DIR cannot be used, because ${DATA_DIR} is not a folder: set it to another one`)
+    t.equal(
+      await failedStart(t, { DATA_DIR }),
+      `DATA_DIR cannot be used, because ${DATA_DIR} is not a folder: set it to another one`
+    )
   }
-  t.equal(await failedStart(t, { DATA_DIR: '/proc/data' }), 'DATA_DIR cannot be used, because no folder can be made in /proc: set it to another one')
+  t.equal(
+    await failedStart(t, { DATA_DIR: '/proc/data' }),
+    'DATA_DIR cannot be used, because no folder can be made in /proc: set it to another one'
+  )
   t.strictSame(readdirSync(home).sort(), ['file', 'link'])
   t.equal(statSync(file).size, 0)
 })
@@ -27,28 +33,39 @@ if (process.getuid?.() === 0) {
     const token = await chat(t, await first.ready, undefined, texts)
     first.child.kill('SIGTERM')
     await first.exited
-    t.equal(await failedStart(t, { DATA_DIR: theirs }, { uid: 1 }),
-      `DATA_DIR cannot be used, because ${theirs} belongs to uid 0 and this is uid 1: start as that user, or set it to another folder`)
-    t.equal(await failedStart(t, { DATA_DIR: join(home, 'new') }, { uid: 1 }),
-      `DATA_DIR cannot be used, because uid 1 may not write to ${home}: set it to another folder`)
+    t.equal(
+      await failedStart(t, { DATA_DIR: theirs }, { uid: 1 }),
+      `DATA_DIR cannot be used, because ${theirs} belongs to uid 0 and this is uid 1: start as that user, or set it to another folder`
+    )
+    t.equal(
+      await failedStart(t, { DATA_DIR: join(home, 'new') }, { uid: 1 }),
+      `DATA_DIR cannot be used, because uid 1 may not write to ${home}: set it to another folder`
+    )
     await chat(t, await startServer(t, { DATA_DIR: theirs }).ready, token, texts)
   })
 
   t.test('a full disk', async (t) => {
     const disk = folder(t)
-    const mount = (size: string) => t.equal(spawnSync('mount', ['-t', 'tmpfs', '-o', `size=${size},mode=755`, 'none', disk]).status, 0)
+    const mount = (size: string) =>
+      t.equal(spawnSync('mount', ['-t', 'tmpfs', '-o', `size=${size},mode=755`, 'none', disk]).status, 0)
     const unmount = () => spawnSync('umount', [disk])
     t.teardown(unmount)
     const DATA_DIR = join(disk, 'data')
 
     mount('4k')
     writeFileSync(join(disk, 'full'), 'x'.repeat(4096))
-    t.equal(await failedStart(t, { DATA_DIR }), `DATA_DIR cannot be used, because the disk of ${DATA_DIR} is full: free some space there, or set it to another folder`)
+    t.equal(
+      await failedStart(t, { DATA_DIR }),
+      `DATA_DIR cannot be used, because the disk of ${DATA_DIR} is full: free some space there, or set it to another folder`
+    )
     t.strictSame(readdirSync(disk), ['full'])
     unmount()
 
     mount('10m')
-    t.match(await failedStart(t, { DATA_DIR }), /^the embedded PostgreSQL could not be made: .*No space left on device$/)
+    t.match(
+      await failedStart(t, { DATA_DIR }),
+      /^the embedded PostgreSQL could not be made: .*No space left on device$/
+    )
     t.strictSame(readdirSync(disk), [])
     unmount()
 
@@ -59,7 +76,10 @@ if (process.getuid?.() === 0) {
     first.child.kill('SIGTERM')
     await first.exited
     spawnSync('dd', ['if=/dev/zero', `of=${disk}/full`, 'bs=4k'])
-    t.match(await failedStart(t, { DATA_DIR }), /^(the embedded (PostgreSQL|redis-server) did not start: .*No space left on device|DATA_DIR cannot be used, because the disk of .* is full: )/)
+    t.match(
+      await failedStart(t, { DATA_DIR }),
+      /^(the embedded (PostgreSQL|redis-server) did not start: .*No space left on device|DATA_DIR cannot be used, because the disk of .* is full: )/
+    )
     rmSync(join(disk, 'full'))
     const again = startServer(t, { DATA_DIR })
     await chat(t, await again.ready, token, texts)

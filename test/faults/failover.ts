@@ -23,18 +23,21 @@ const run = async (postgres: Postgres, ...statements: string[]) => {
 
 const ask = async (postgres: Postgres, sql: string): Promise<unknown> => {
   const client = await postgres.connect()
-  return client.query(sql).then(({ rows: [row] }) => row.value).finally(() => client.end())
+  return client
+    .query(sql)
+    .then(({ rows: [row] }) => row.value)
+    .finally(() => client.end())
 }
 
 /** Asks until it is so, for twenty seconds at the most. */
-async function waitUntil (what: string, holds: () => Promise<boolean>): Promise<void> {
-  for (const deadline = performance.now() + 20_000; !await holds().catch(() => false); await sleep(20)) {
+async function waitUntil(what: string, holds: () => Promise<boolean>): Promise<void> {
+  for (const deadline = performance.now() + 20_000; !(await holds().catch(() => false)); await sleep(20)) {
     if (performance.now() > deadline) throw new Error(`still not so: ${what}`)
   }
 }
 
 /** A primary, and a standby that follows it by streaming replication. */
-async function startPair (t: Test): Promise<{ primary: Postgres, standby: Postgres }> {
+async function startPair(t: Test): Promise<{ primary: Postgres; standby: Postgres }> {
   const [first, second] = [folder(t), folder(t)]
   const primary = await startDatabase(first)
   t.teardown(() => primary.down('SIGQUIT'))
@@ -43,59 +46,97 @@ async function startPair (t: Test): Promise<{ primary: Postgres, standby: Postgr
   await primary.up()
   const { POSTGRES_PORT: port, POSTGRES_USER: user, POSTGRES_PASSWORD: password } = primary.env
   writeFileSync(join(second, 'postgres/standby.signal'), '')
-  appendFileSync(join(second, 'postgres/postgresql.auto.conf'), `primary_conninfo = 'host=127.0.0.1 port=${port} user=${user} password=${password}'\n`)
+  appendFileSync(
+    join(second, 'postgres/postgresql.auto.conf'),
+    `primary_conninfo = 'host=127.0.0.1 port=${port} user=${user} password=${password}'\n`
+  )
   const standby = await startDatabase(second)
   t.teardown(() => standby.down('SIGQUIT'))
   return { primary, standby }
 }
 
 for (const [what, recoveryMs, fence] of [
-  ['which is read-only then', RECOVERY_MS, async (primary: Postgres) => run(primary, 'alter system set default_transaction_read_only = on', 'select pg_reload_conf()')],
-  ['of which nobody hears any more', RECOVERY_MS + STATEMENT_MS, async (primary: Postgres) => { await primary.freeze() }]
+  [
+    'which is read-only then',
+    RECOVERY_MS,
+    async (primary: Postgres) =>
+      run(primary, 'alter system set default_transaction_read_only = on', 'select pg_reload_conf()')
+  ],
+  [
+    'of which nobody hears any more',
+    RECOVERY_MS + STATEMENT_MS,
+    async (primary: Postgres) => {
+      await primary.freeze()
+    }
+  ]
 ] as const) {
-  t.test(`PostgreSQL is switched over, and no connection to the old primary is closed, ${what}`, async (t) => {
-    const { primary, standby } = await startPair(t)
-    const { POSTGRES_PORT, POSTGRES_USER = '', POSTGRES_PASSWORD = '', POSTGRES_DB = '' } = primary.env
-    const proxy = await startProxy(t, '127.0.0.1', Number(POSTGRES_PORT))
-    const { call, register, post, url } = await startService(t, { POSTGRES_HOST: '127.0.0.1', POSTGRES_PORT: proxy.port, POSTGRES_USER, POSTGRES_PASSWORD, POSTGRES_DB })
-    const { token } = await register()
-    for (let n = 0; n < 20; n++) await post(token, `before ${n}`)
-    const stream = await openStream(t, url)
-    const position = await ask(primary, 'select pg_current_wal_lsn() as value')
-    await waitUntil('the standby has everything', async () => await ask(standby, `select pg_last_wal_replay_lsn() >= '${position}' as value`) === true)
+  t.test(
+    `PostgreSQL is switched over, and no connection to the old primary is closed, ${what}`,
+    async (t) => {
+      const { primary, standby } = await startPair(t)
+      const { POSTGRES_PORT, POSTGRES_USER = '', POSTGRES_PASSWORD = '', POSTGRES_DB = '' } = primary.env
+      const proxy = await startProxy(t, '127.0.0.1', Number(POSTGRES_PORT))
+      const { call, register, post, url } = await startService(t, {
+        POSTGRES_HOST: '127.0.0.1',
+        POSTGRES_PORT: proxy.port,
+        POSTGRES_USER,
+        POSTGRES_PASSWORD,
+        POSTGRES_DB
+      })
+      const { token } = await register()
+      for (let n = 0; n < 20; n++) await post(token, `before ${n}`)
+      const stream = await openStream(t, url)
+      const position = await ask(primary, 'select pg_current_wal_lsn() as value')
+      await waitUntil(
+        'the standby has everything',
+        async () => (await ask(standby, `select pg_last_wal_replay_lsn() >= '${position}' as value`)) === true
+      )
 
-    await fence(primary)
-    await run(standby, 'select pg_promote()')
-    proxy.redirect(Number(standby.env['POSTGRES_PORT']))
-    const moved = performance.now()
-    const acknowledged: number[] = []
-    const newest = async () => {
-      const { status, headers, body } = await call('GET', '/api/messages?limit=200')
-      return { status, isOld: headers.has('age'), ids: body.map(({ id }: { id: number }) => id) }
-    }
-    let recoveredAt = Infinity
-    while (performance.now() - moved < 6000) {
-      const { status, body } = await call('POST', '/api/messages', { token, body: { text: 'after' } })
-      if (status === 201) {
-        acknowledged.push(body.id)
-        recoveredAt = Math.min(recoveredAt, performance.now())
+      await fence(primary)
+      await run(standby, 'select pg_promote()')
+      proxy.redirect(Number(standby.env['POSTGRES_PORT']))
+      const moved = performance.now()
+      const acknowledged: number[] = []
+      const newest = async () => {
+        const { status, headers, body } = await call('GET', '/api/messages?limit=200')
+        return { status, isOld: headers.has('age'), ids: body.map(({ id }: { id: number }) => id) }
       }
-      const page = await newest()
-      if (!page.isOld) t.ok(acknowledged.every((id) => page.ids.includes(id)), 'a page without Age has every acknowledged message')
-      if (performance.now() - moved > recoveryMs) t.strictSame([status, page.isOld], [201, false], 'all is well')
-      await sleep(50)
+      let recoveredAt = Infinity
+      while (performance.now() - moved < 6000) {
+        const { status, body } = await call('POST', '/api/messages', { token, body: { text: 'after' } })
+        if (status === 201) {
+          acknowledged.push(body.id)
+          recoveredAt = Math.min(recoveredAt, performance.now())
+        }
+        const page = await newest()
+        if (!page.isOld) {
+          t.ok(
+            acknowledged.every((id) => page.ids.includes(id)),
+            'a page without Age has every acknowledged message'
+          )
+        }
+        if (performance.now() - moved > recoveryMs) {
+          t.strictSame([status, page.isOld], [201, false], 'all is well')
+        }
+        await sleep(50)
+      }
+      t.ok(recoveredAt - moved < recoveryMs, `posts recover after ${Math.round(recoveredAt - moved)} ms`)
+      t.equal((await call('GET', '/health/readyz')).status, 200)
+      const told = async () => (await stream.events(1)).map(({ data }) => data.message?.id)
+      await waitUntil('the stream has told every message', async () => {
+        const ids = await told()
+        return acknowledged.every((id) => ids.includes(id))
+      })
+      const foreign = await standby.connect()
+      await foreign.query(
+        "insert into chat_message (user_id, text, created_at) select id, 'from elsewhere', now() from chat_user limit 1"
+      )
+      await foreign.end()
+      await waitUntil(
+        'a change by others is seen',
+        async () => (await call('GET', '/api/messages?limit=1')).body[0].text === 'from elsewhere'
+      )
+      primary.thaw()
     }
-    t.ok(recoveredAt - moved < recoveryMs, `posts recover after ${Math.round(recoveredAt - moved)} ms`)
-    t.equal((await call('GET', '/health/readyz')).status, 200)
-    const told = async () => (await stream.events(1)).map(({ data }) => data.message?.id)
-    await waitUntil('the stream has told every message', async () => {
-      const ids = await told()
-      return acknowledged.every((id) => ids.includes(id))
-    })
-    const foreign = await standby.connect()
-    await foreign.query("insert into chat_message (user_id, text, created_at) select id, 'from elsewhere', now() from chat_user limit 1")
-    await foreign.end()
-    await waitUntil('a change by others is seen', async () => (await call('GET', '/api/messages?limit=1')).body[0].text === 'from elsewhere')
-    primary.thaw()
-  })
+  )
 }

@@ -11,21 +11,32 @@ import { startProxy } from '../helpers/proxy.ts'
 import { waitUntil } from '../helpers/raw.ts'
 import { folder } from '../helpers/server.ts'
 
-// Several real Redis servers: a master with a replica and their Sentinel, and a cluster of three. They need `redis-server` on the PATH.
+// Several real Redis servers: a master with a replica and their Sentinel, and a cluster of three. They need
+// `redis-server` on the PATH.
 
 const PASSWORD = 'not-so-secret'
 
-interface Server { port: number, dir: string, client: Redis, kill: () => Promise<void> }
+interface Server {
+  port: number
+  dir: string
+  client: Redis
+  kill: () => Promise<void>
+}
 
 /** Starts a server with that configuration, and waits until it answers. */
-async function start (t: Test, lines: string[], mode: string[] = []): Promise<Server> {
+async function start(t: Test, lines: string[], mode: string[] = []): Promise<Server> {
   const port = await freePort()
   const dir = folder(t)
   const file = join(dir, 'redis.conf')
   writeFileSync(file, ['bind 127.0.0.1', `port ${port}`, `dir ${dir}`, ...lines].join('\n'))
   const child = spawn('redis-server', [file, ...mode], { stdio: 'ignore' })
   const exited = once(child, 'exit')
-  const client = new Redis({ port, ...(mode.length === 0 && { password: PASSWORD }), retryStrategy: () => 20, maxRetriesPerRequest: null }).on('error', () => {})
+  const client = new Redis({
+    port,
+    ...(mode.length === 0 && { password: PASSWORD }),
+    retryStrategy: () => 20,
+    maxRetriesPerRequest: null
+  }).on('error', () => {})
   const kill = async () => {
     client.disconnect()
     child.kill('SIGKILL')
@@ -37,8 +48,8 @@ async function start (t: Test, lines: string[], mode: string[] = []): Promise<Se
 }
 
 /** Asks until it is so. */
-async function until (holds: () => Promise<boolean>): Promise<void> {
-  while (!await holds().catch(() => false));
+async function until(holds: () => Promise<boolean>): Promise<void> {
+  while (!(await holds().catch(() => false)));
 }
 
 const LOCKED = [`requirepass ${PASSWORD}`, `masterauth ${PASSWORD}`, 'save ""']
@@ -46,21 +57,35 @@ const LOCKED = [`requirepass ${PASSWORD}`, `masterauth ${PASSWORD}`, 'save ""']
 t.test('with Sentinels, sessions outlive their master, and meanwhile nobody is logged out', async (t) => {
   const master = await start(t, LOCKED)
   const replica = await start(t, [...LOCKED, `replicaof 127.0.0.1 ${master.port}`])
-  const sentinel = await start(t, [
-    `sentinel monitor chat 127.0.0.1 ${master.port} 1`, `sentinel auth-pass chat ${PASSWORD}`,
-    'sentinel down-after-milliseconds chat 500', 'sentinel failover-timeout chat 3000'
-  ], ['--sentinel'])
-  await until(async () => /role:slave[^]*master_link_status:up/.test(await replica.client.info('replication')))
-  await until(async () => (await sentinel.client.call('sentinel', 'replicas', 'chat') as unknown[]).length === 1)
+  const sentinel = await start(
+    t,
+    [
+      `sentinel monitor chat 127.0.0.1 ${master.port} 1`,
+      `sentinel auth-pass chat ${PASSWORD}`,
+      'sentinel down-after-milliseconds chat 500',
+      'sentinel failover-timeout chat 3000'
+    ],
+    ['--sentinel']
+  )
+  await until(async () =>
+    /role:slave[^]*master_link_status:up/.test(await replica.client.info('replication'))
+  )
+  await until(
+    async () => ((await sentinel.client.call('sentinel', 'replicas', 'chat')) as unknown[]).length === 1
+  )
 
   const { call, register } = await startService(t, {
-    REDIS_SENTINELS: `127.0.0.1:${await freePort()}, 127.0.0.1:${sentinel.port}`, REDIS_SENTINEL_NAME: 'chat', REDIS_PASSWORD: PASSWORD, RATE_LIMIT: 'on'
+    REDIS_SENTINELS: `127.0.0.1:${await freePort()}, 127.0.0.1:${sentinel.port}`,
+    REDIS_SENTINEL_NAME: 'chat',
+    REDIS_PASSWORD: PASSWORD,
+    RATE_LIMIT: 'on'
   })
   const { token } = await register()
   const post = async () => (await call('POST', '/api/messages', { token, body: { text: 'hello' } })).status
 
   t.equal(await post(), 201)
-  await until(async () => await replica.client.exists(`session:${token}`) === 1) // A master answers before its replicas have it.
+  // A master answers before its replicas have it.
+  await until(async () => (await replica.client.exists(`session:${token}`)) === 1)
   await master.kill()
   let status = 503
   while (status === 503) status = await post()
@@ -72,22 +97,41 @@ t.test('a cluster of three: all that sessions and limits do, and a node that is 
   // Left to itself, a node takes a port for the others that may be in use.
   const startNode = async () => {
     const busPort = await freePort()
-    return { ...await start(t, [...LOCKED, 'cluster-enabled yes', `cluster-port ${busPort}`]), busPort }
+    return { ...(await start(t, [...LOCKED, 'cluster-enabled yes', `cluster-port ${busPort}`])), busPort }
   }
   const nodes = [await startNode(), await startNode(), await startNode()]
   const [first, , last] = nodes
-  for (const [i, { client }] of nodes.entries()) await client.call('cluster', 'addslotsrange', Math.ceil(i * 16384 / 3), Math.ceil((i + 1) * 16384 / 3) - 1)
-  for (const { port, busPort } of nodes.slice(1)) await first!.client.call('cluster', 'meet', '127.0.0.1', port, busPort)
-  for (const { client } of nodes) await until(async () => /cluster_state:ok[^]*cluster_known_nodes:3/.test(await client.call('cluster', 'info') as string))
+  for (const [i, { client }] of nodes.entries()) {
+    await client.call(
+      'cluster',
+      'addslotsrange',
+      Math.ceil((i * 16384) / 3),
+      Math.ceil(((i + 1) * 16384) / 3) - 1
+    )
+  }
+  for (const { port, busPort } of nodes.slice(1)) {
+    await first!.client.call('cluster', 'meet', '127.0.0.1', port, busPort)
+  }
+  for (const { client } of nodes) {
+    await until(async () =>
+      /cluster_state:ok[^]*cluster_known_nodes:3/.test((await client.call('cluster', 'info')) as string)
+    )
+  }
 
-  const { call, register } = await startService(t, { REDIS_CLUSTER_NODES: `127.0.0.1:${first!.port}`, REDIS_PASSWORD: PASSWORD, RATE_LIMIT: 'on' })
+  const { call, register } = await startService(t, {
+    REDIS_CLUSTER_NODES: `127.0.0.1:${first!.port}`,
+    REDIS_PASSWORD: PASSWORD,
+    RATE_LIMIT: 'on'
+  })
   const { nickname } = await register()
   const login = async (password: string) => call('POST', '/api/login', { body: { nickname, password } })
   // With thirty random keys, each of the three has some.
   const tokens: string[] = []
   for (let i = 0; i < 30; i++) tokens.push((await login('correct horse')).body.token)
   for (const { client } of nodes) t.not(await client.dbsize(), 0, 'each node has a part')
-  for (const token of tokens.slice(0, 10)) t.equal((await call('POST', '/api/messages', { token, body: { text: 'hello' } })).status, 201)
+  for (const token of tokens.slice(0, 10)) {
+    t.equal((await call('POST', '/api/messages', { token, body: { text: 'hello' } })).status, 201)
+  }
   const [token = ''] = tokens
   t.equal((await call('GET', '/api/sessions', { token })).body.length, 31)
 
@@ -95,7 +139,13 @@ t.test('a cluster of three: all that sessions and limits do, and a node that is 
   t.equal((await login('wrong horse')).status, 429, 'a limit counts in a cluster, too')
 
   t.equal((await call('DELETE', '/api/sessions', { token })).status, 204)
-  for (const other of tokens.slice(1)) t.equal((await call('GET', '/api/sessions', { token: other })).status, 401, 'every other session has ended, wherever it was')
+  for (const other of tokens.slice(1)) {
+    t.equal(
+      (await call('GET', '/api/sessions', { token: other })).status,
+      401,
+      'every other session has ended, wherever it was'
+    )
+  }
   t.equal((await call('GET', '/api/sessions', { token })).body.length, 1)
 
   await last!.kill()
@@ -111,42 +161,54 @@ t.test('a cluster of three: all that sessions and limits do, and a node that is 
 
 /** What its log says of Redis, in the order of the lines. */
 const saidOfRedis = (logs: Record<string, unknown>[]) =>
-  logs.filter(({ level, msg }) => Number(level) < 50 && /Redis/.test(String(msg))).map(({ msg }) => String(msg))
+  logs
+    .filter(({ level, msg }) => Number(level) < 50 && /Redis/.test(String(msg)))
+    .map(({ msg }) => String(msg))
 
-t.test('a master that is demoted, without a word to its clients, is left for the new one within 2 s', async (t) => {
-  const old = await start(t, LOCKED)
-  const next = await start(t, [...LOCKED, `replicaof 127.0.0.1 ${old.port}`])
-  await until(async () => /role:slave[^]*master_link_status:up/.test(await next.client.info('replication')))
-  const address = await startProxy(t, '127.0.0.1', old.port)
-  const { call, register, logs } = await startService(t, {
-    REDIS_HOST: '127.0.0.1', REDIS_PORT: address.port, REDIS_PASSWORD: PASSWORD, REDIS_DB: 0, RATE_LIMIT: 'on'
-  })
-  const { token, nickname } = await register()
-  await until(async () => await next.client.exists(`session:${token}`) === 1)
+t.test(
+  'a master that is demoted, without a word to its clients, is left for the new one within 2 s',
+  async (t) => {
+    const old = await start(t, LOCKED)
+    const next = await start(t, [...LOCKED, `replicaof 127.0.0.1 ${old.port}`])
+    await until(async () => /role:slave[^]*master_link_status:up/.test(await next.client.info('replication')))
+    const address = await startProxy(t, '127.0.0.1', old.port)
+    const { call, register, logs } = await startService(t, {
+      REDIS_HOST: '127.0.0.1',
+      REDIS_PORT: address.port,
+      REDIS_PASSWORD: PASSWORD,
+      REDIS_DB: 0,
+      RATE_LIMIT: 'on'
+    })
+    const { token, nickname } = await register()
+    await until(async () => (await next.client.exists(`session:${token}`)) === 1)
 
-  await next.client.replicaof('NO', 'ONE')
-  address.redirect(next.port)
-  await old.client.replicaof('127.0.0.1', next.port)
-  const demoted = performance.now()
-  const statuses = new Set<number>()
-  const areWell = async () => {
-    const answers = await Promise.all([
-      call('POST', '/api/messages', { token, body: { text: 'hello' } }),
-      call('POST', '/api/login', { body: { nickname, password: 'correct horse' } }),
-      call('GET', '/api/sessions', { token }),
-      call('GET', '/health/readyz')
-    ])
-    for (const { status } of answers) statuses.add(status)
-    return answers.every(({ status }) => status < 300)
+    await next.client.replicaof('NO', 'ONE')
+    address.redirect(next.port)
+    await old.client.replicaof('127.0.0.1', next.port)
+    const demoted = performance.now()
+    const statuses = new Set<number>()
+    const areWell = async () => {
+      const answers = await Promise.all([
+        call('POST', '/api/messages', { token, body: { text: 'hello' } }),
+        call('POST', '/api/login', { body: { nickname, password: 'correct horse' } }),
+        call('GET', '/api/sessions', { token }),
+        call('GET', '/health/readyz')
+      ])
+      for (const { status } of answers) statuses.add(status)
+      return answers.every(({ status }) => status < 300)
+    }
+    await until(areWell)
+    t.ok(performance.now() - demoted < 2000, `well again after ${Math.round(performance.now() - demoted)} ms`)
+    t.strictSame([...statuses].filter((status) => status !== 503).sort(), [200, 201], 'nobody was logged out')
+    await waitUntil('the log says that it is over', () => saidOfRedis(logs).length > 1)
+    t.match(saidOfRedis(logs), [/^Redis refuses .*: READONLY /, /^Redis .* again$/], 'the log says it once')
   }
-  await until(areWell)
-  t.ok(performance.now() - demoted < 2000, `well again after ${Math.round(performance.now() - demoted)} ms`)
-  t.strictSame([...statuses].filter((status) => status !== 503).sort(), [200, 201], 'nobody was logged out')
-  await waitUntil('the log says that it is over', () => saidOfRedis(logs).length > 1)
-  t.match(saidOfRedis(logs), [/^Redis refuses .*: READONLY /, /^Redis .* again$/], 'the log says it once')
-})
+)
 
-const refusals: Record<string, { begin: (server: Server) => Promise<unknown>, end: (server: Server) => Promise<unknown>, reason: RegExp }> = {
+const refusals: Record<
+  string,
+  { begin: (server: Server) => Promise<unknown>; end: (server: Server) => Promise<unknown>; reason: RegExp }
+> = {
   'is a replica': {
     begin: async ({ client }) => client.replicaof('127.0.0.1', await freePort()),
     end: ({ client }) => client.replicaof('NO', 'ONE'),
@@ -195,7 +257,13 @@ const refusals: Record<string, { begin: (server: Server) => Promise<unknown>, en
 for (const [name, { begin, end, reason }] of Object.entries(refusals)) {
   t.test(`a Redis that ${name}: 503, also at readyz, until it takes writes again`, async (t) => {
     const server = await start(t, LOCKED)
-    const settings = { REDIS_HOST: '127.0.0.1', REDIS_PORT: server.port, REDIS_PASSWORD: PASSWORD, REDIS_DB: 0, RATE_LIMIT: 'on' } as const
+    const settings = {
+      REDIS_HOST: '127.0.0.1',
+      REDIS_PORT: server.port,
+      REDIS_PASSWORD: PASSWORD,
+      REDIS_DB: 0,
+      RATE_LIMIT: 'on'
+    } as const
     const { call, register, logs, database } = await startService(t, settings)
     const { token, nickname } = await register()
     const isReady = async () => (await call('GET', '/health/readyz')).status === 200
@@ -211,11 +279,20 @@ for (const [name, { begin, end, reason }] of Object.entries(refusals)) {
         call('POST', '/api/register', { body: { nickname: 'another', password: 'correct horse' } })
       ])
       t.ok(performance.now() - asked < 2000)
-      for (const { status, body } of answers) t.match({ status, body }, { status: 503, body: { error: 'redis is not ready', code: 'redis_unavailable' } })
+      for (const { status, body } of answers) {
+        t.match(
+          { status, body },
+          { status: 503, body: { error: 'redis is not ready', code: 'redis_unavailable' } }
+        )
+      }
       t.equal((await call('GET', '/health/livez')).status, 200)
       t.equal((await call('GET', '/api/messages')).status, 200)
     }
-    await t.rejects(startService(t, { ...settings, POSTGRES_DB: database, BOOT_TIMEOUT: 1 }), reason, 'nor is it enough to start with')
+    await t.rejects(
+      startService(t, { ...settings, POSTGRES_DB: database, BOOT_TIMEOUT: 1 }),
+      reason,
+      'nor is it enough to start with'
+    )
     t.match(saidOfRedis(logs), [new RegExp(`^Redis refuses .*${reason.source}`)], 'the log says it once')
 
     const mending = performance.now()
@@ -230,7 +307,12 @@ for (const [name, { begin, end, reason }] of Object.entries(refusals)) {
 
 t.test('a start waits for a replica to be promoted', async (t) => {
   const server = await start(t, [...LOCKED, `replicaof 127.0.0.1 ${await freePort()}`])
-  const starting = startService(t, { REDIS_HOST: '127.0.0.1', REDIS_PORT: server.port, REDIS_PASSWORD: PASSWORD, REDIS_DB: 0 })
+  const starting = startService(t, {
+    REDIS_HOST: '127.0.0.1',
+    REDIS_PORT: server.port,
+    REDIS_PASSWORD: PASSWORD,
+    REDIS_DB: 0
+  })
   t.equal(await Promise.race([starting.then(() => 'started'), sleep(1500, 'waits')]), 'waits')
   await server.client.replicaof('NO', 'ONE')
   const { call } = await starting
@@ -239,11 +321,24 @@ t.test('a start waits for a replica to be promoted', async (t) => {
 
 t.test('the rights of the documentation are enough, and a start without one of them names it', async (t) => {
   const server = await start(t, LOCKED)
-  const documented = /^ACL SETUSER (.+)$/m.exec(readFileSync(new URL('../../docs/operations.md', import.meta.url), 'utf8'))?.[1] ?? ''
+  const documented =
+    /^ACL SETUSER (.+)$/m.exec(
+      readFileSync(new URL('../../docs/operations.md', import.meta.url), 'utf8')
+    )?.[1] ?? ''
   const [user = '', ...rules] = documented.split(' ')
   const setUser = (...more: string[]) =>
-    server.client.call('acl', 'setuser', user, 'reset', ...rules.map((rule) => rule.startsWith('>') ? `>${PASSWORD}` : rule), ...more)
-  const settings = { REDIS_URL: `redis://${user}:${PASSWORD}@127.0.0.1:${server.port}`, RATE_LIMIT: 'on' } as const
+    server.client.call(
+      'acl',
+      'setuser',
+      user,
+      'reset',
+      ...rules.map((rule) => (rule.startsWith('>') ? `>${PASSWORD}` : rule)),
+      ...more
+    )
+  const settings = {
+    REDIS_URL: `redis://${user}:${PASSWORD}@127.0.0.1:${server.port}`,
+    RATE_LIMIT: 'on'
+  } as const
 
   await setUser()
   const { call, register, post, logs, database } = await startService(t, settings)
@@ -256,61 +351,100 @@ t.test('the rights of the documentation are enough, and a start without one of t
   t.equal((await call('POST', '/api/login', { body: { nickname, password: 'wrong horse' } })).status, 401)
   t.equal((await call('GET', '/api/sessions', { token })).body.length, 3)
   t.equal((await call('DELETE', '/api/sessions', { token })).status, 204)
-  t.equal((await call('PUT', '/api/password', { token, body: { currentPassword: 'correct horse', newPassword: 'another horse' } })).status, 204)
+  t.equal(
+    (
+      await call('PUT', '/api/password', {
+        token,
+        body: { currentPassword: 'correct horse', newPassword: 'another horse' }
+      })
+    ).status,
+    204
+  )
   t.equal((await call('POST', '/api/logout', { token })).status, 204)
   t.equal((await call('GET', '/health/readyz')).status, 200)
-  t.strictSame(logs.filter(({ level }) => Number(level) > 30), [])
+  t.strictSame(
+    logs.filter(({ level }) => Number(level) > 30),
+    []
+  )
 
   const commands = rules.filter((rule) => rule.startsWith('+')).map((rule) => rule.slice(1))
-  for (const command of commands.filter((command) => !/^(ping|select|info|publish|client|hello)/.test(command))) {
+  for (const command of commands.filter(
+    (command) => !/^(ping|select|info|publish|client|hello)/.test(command)
+  )) {
     await setUser(`-${command.replace('|', ' ').split(' ')[0]!}`)
     const failure = startService(t, { ...settings, POSTGRES_DB: database, BOOT_TIMEOUT: 30 })
-    await t.rejects(failure, new RegExp(`^Redis does not allow ${command.split('|')[0]!.toUpperCase()}[ ,]`), command)
+    await t.rejects(
+      failure,
+      new RegExp(`^Redis does not allow ${command.split('|')[0]!.toUpperCase()}[ ,]`),
+      command
+    )
   }
-  for (const [pattern, without] of [['session:*', '~chat-backend:*'], ['chat-backend:*', '~session:*']] as const) {
+  for (const [pattern, without] of [
+    ['session:*', '~chat-backend:*'],
+    ['chat-backend:*', '~session:*']
+  ] as const) {
     await setUser('resetkeys', without)
-    await t.rejects(startService(t, { ...settings, POSTGRES_DB: database, BOOT_TIMEOUT: 30 }), { message: pattern.replace('*', '') }, pattern)
+    await t.rejects(
+      startService(t, { ...settings, POSTGRES_DB: database, BOOT_TIMEOUT: 30 }),
+      { message: pattern.replace('*', '') },
+      pattern
+    )
   }
 })
 
-t.test('with a hundred thousand sessions, ten users end their other ones at once, and two change their passwords', async (t) => {
-  const server = await start(t, LOCKED)
-  const { call, register, post } = await startService(t, {
-    REDIS_HOST: '127.0.0.1', REDIS_PORT: server.port, REDIS_PASSWORD: PASSWORD, REDIS_DB: 0, RATE_LIMIT: 'on'
-  })
-  const users = await Promise.all(Array.from({ length: 12 }, () => register()))
-  const reader = await register()
-  // As the Go service makes them, of strangers and of these users.
-  const fill = "for i = ARGV[1], ARGV[2] do redis.call('SET', 'session:' .. redis.sha1hex(i), ARGV[3 + i % (#ARGV - 2)], 'EX', 86400) end"
-  const strangers = Array.from({ length: 500 }, (_, i) => 1_000_000 + i)
-  for (let from = 0; from < 100_000; from += 10_000) await server.client.eval(fill, 0, from, from + 9999, ...strangers)
-  await server.client.eval(fill, 0, 200_000, 201_199, ...users.map(({ userId }) => userId))
-  const timed = async (request: Promise<{ status: number }>) => {
-    const started = performance.now()
-    const { status } = await request
-    return { status, took: Math.round(performance.now() - started) }
+t.test(
+  'with a hundred thousand sessions, ten users end their other ones at once, and two change their passwords',
+  async (t) => {
+    const server = await start(t, LOCKED)
+    const { call, register, post } = await startService(t, {
+      REDIS_HOST: '127.0.0.1',
+      REDIS_PORT: server.port,
+      REDIS_PASSWORD: PASSWORD,
+      REDIS_DB: 0,
+      RATE_LIMIT: 'on'
+    })
+    const users = await Promise.all(Array.from({ length: 12 }, () => register()))
+    const reader = await register()
+    // As the Go service makes them, of strangers and of these users.
+    const fill =
+      "for i = ARGV[1], ARGV[2] do redis.call('SET', 'session:' .. redis.sha1hex(i), ARGV[3 + i % (#ARGV - 2)], 'EX', 86400) end"
+    const strangers = Array.from({ length: 500 }, (_, i) => 1_000_000 + i)
+    for (let from = 0; from < 100_000; from += 10_000) {
+      await server.client.eval(fill, 0, from, from + 9999, ...strangers)
+    }
+    await server.client.eval(fill, 0, 200_000, 201_199, ...users.map(({ userId }) => userId))
+    const timed = async (request: Promise<{ status: number }>) => {
+      const started = performance.now()
+      const { status } = await request
+      return { status, took: Math.round(performance.now() - started) }
+    }
+    const [changing, ending] = [users.slice(0, 2), users.slice(2)]
+    const answers = Promise.all([
+      ...ending.map(({ token }) => timed(call('DELETE', '/api/sessions', { token }))),
+      ...changing.map(({ token }) =>
+        timed(
+          call('PUT', '/api/password', {
+            token,
+            body: { currentPassword: 'correct horse', newPassword: 'another horse' }
+          })
+        )
+      )
+    ])
+    t.ok((await post(reader.token, 'hello')).id, 'and others post meanwhile')
+    for (const { status, took } of await answers) {
+      t.equal(status, 204)
+      t.ok(took < 3000, `${took} ms`)
+    }
+    t.equal((await server.client.dbsize()) >= 100_000, true, "nobody else's has ended")
+    for (const { userId, token } of users) {
+      t.equal((await call('GET', '/api/sessions', { token })).body.length, 1, `${userId} is logged in here`)
+    }
+    const owners = new Set(users.map(({ userId }) => `${userId}`))
+    const left: string[] = []
+    for await (const keys of server.client.scanStream({ match: 'session:*', count: 1000 })) {
+      const found = keys.length === 0 ? [] : await server.client.mget(keys)
+      left.push(...(found.filter((owner) => owners.has(owner ?? '')) as string[]))
+    }
+    t.strictSame(left.sort(), [...owners].sort(), 'and nowhere else')
   }
-  const [changing, ending] = [users.slice(0, 2), users.slice(2)]
-  const answers = Promise.all([
-    ...ending.map(({ token }) => timed(call('DELETE', '/api/sessions', { token }))),
-    ...changing.map(({ token }) => timed(call('PUT', '/api/password', {
-      token, body: { currentPassword: 'correct horse', newPassword: 'another horse' }
-    })))
-  ])
-  t.ok((await post(reader.token, 'hello')).id, 'and others post meanwhile')
-  for (const { status, took } of await answers) {
-    t.equal(status, 204)
-    t.ok(took < 3000, `${took} ms`)
-  }
-  t.equal(await server.client.dbsize() >= 100_000, true, "nobody else's has ended")
-  for (const { userId, token } of users) {
-    t.equal((await call('GET', '/api/sessions', { token })).body.length, 1, `${userId} is logged in here`)
-  }
-  const owners = new Set(users.map(({ userId }) => `${userId}`))
-  const left: string[] = []
-  for await (const keys of server.client.scanStream({ match: 'session:*', count: 1000 })) {
-    const found = keys.length === 0 ? [] : await server.client.mget(keys)
-    left.push(...found.filter((owner) => owners.has(owner ?? '')) as string[])
-  }
-  t.strictSame(left.sort(), [...owners].sort(), 'and nowhere else')
-})
+)

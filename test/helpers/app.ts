@@ -13,9 +13,17 @@ export interface Answer {
   body: any // eslint-disable-line @typescript-eslint/no-explicit-any
 }
 
-export interface Call { body?: unknown, raw?: string, token?: string, headers?: Record<string, string> }
+export interface Call {
+  body?: unknown
+  raw?: string
+  token?: string
+  headers?: Record<string, string>
+}
 
-/** The service on a port of its own and a database of its own, built as in production but with cheap passwords and no rate limits. */
+/**
+ * The service on a port of its own and a database of its own, built as in production but with cheap passwords
+ * and no rate limits.
+ */
 export interface Service {
   app: FastifyInstance
   url: string
@@ -24,22 +32,41 @@ export interface Service {
   logs: Record<string, unknown>[]
   call: (method: string, path: string, call?: Call) => Promise<Answer>
   /** Registers a user with a random nickname. */
-  register: () => Promise<{ userId: number, nickname: string, token: string }>
+  register: () => Promise<{ userId: number; nickname: string; token: string }>
   /** Posts a message and resolves to it. */
   post: (token: string, text: string) => Promise<{ id: number }>
 }
 
-export async function startService (t: Test, overrides: Partial<Config> = {}): Promise<Service> {
-  const database = overrides.POSTGRES_DB ?? await createDatabase(t)
+export async function startService(t: Test, overrides: Partial<Config> = {}): Promise<Service> {
+  const database = overrides.POSTGRES_DB ?? (await createDatabase(t))
   const logs: Record<string, unknown>[] = []
-  const sink = new Writable({ write: (line, _encoding, done) => { logs.push(JSON.parse(`${line}`)); done() } })
-  const app = buildApp({ ...config, BCRYPT_COST: 4, RATE_LIMIT: 'off', MAX_EVENT_LOOP_DELAY: 60_000, ...overrides, POSTGRES_DB: database }, pino({ level: 'info' }, sink))
+  const sink = new Writable({
+    write: (line, _encoding, done) => {
+      logs.push(JSON.parse(`${line}`))
+      done()
+    }
+  })
+  const app = buildApp(
+    {
+      ...config,
+      BCRYPT_COST: 4,
+      RATE_LIMIT: 'off',
+      MAX_EVENT_LOOP_DELAY: 60_000,
+      ...overrides,
+      POSTGRES_DB: database
+    },
+    pino({ level: 'info' }, sink)
+  )
   t.teardown(() => app.close())
   const url = await app.listen({ host: '127.0.0.1', port: 0 })
   // All tests share one Redis, which keeps at most 100 sessions for one user.
   if (overrides.POSTGRES_DB === undefined) await ownUserIds(t, database)
 
-  const call = async (method: string, path: string, { body, raw, token, headers }: Call = {}): Promise<Answer> => {
+  const call = async (
+    method: string,
+    path: string,
+    { body, raw, token, headers }: Call = {}
+  ): Promise<Answer> => {
     const payload = raw ?? (body === undefined ? undefined : JSON.stringify(body))
     const response = await fetch(`${url}${path}`, {
       method,
@@ -52,13 +79,20 @@ export async function startService (t: Test, overrides: Partial<Config> = {}): P
     })
     const text = await response.text()
     const isJson = response.headers.get('content-type')?.startsWith('application/json')
-    return { status: response.status, headers: response.headers, body: isJson ? JSON.parse(text) : text || undefined }
+    return {
+      status: response.status,
+      headers: response.headers,
+      body: isJson ? JSON.parse(text) : text || undefined
+    }
   }
   let users = 0
   const register = async () => {
-    const { body } = await call('POST', '/api/register', { body: { nickname: `user ${++users}`, password: 'correct horse' } })
+    const { body } = await call('POST', '/api/register', {
+      body: { nickname: `user ${++users}`, password: 'correct horse' }
+    })
     return body
   }
-  const post = async (token: string, text: string) => (await call('POST', '/api/messages', { token, body: { text } })).body
+  const post = async (token: string, text: string) =>
+    (await call('POST', '/api/messages', { token, body: { text } })).body
   return { app, url, database, logs, call, register, post }
 }

@@ -1,5 +1,10 @@
 import {
-  type Browser, type BrowserContext, type BrowserContextOptions, chromium, type LaunchOptions, type Page
+  type Browser,
+  type BrowserContext,
+  type BrowserContextOptions,
+  chromium,
+  type LaunchOptions,
+  type Page
 } from 'playwright-core'
 import type { Test } from 'tap'
 
@@ -14,20 +19,24 @@ const args = [
 ]
 
 /** Starts Debian's Chromium. */
-export async function startBrowser (t: Test, options: LaunchOptions = {}): Promise<Browser> {
+export async function startBrowser(t: Test, options: LaunchOptions = {}): Promise<Browser> {
   const browser = await chromium.launch({ executablePath: '/usr/bin/chromium', args, ...options })
   t.teardown(() => browser.close())
   return browser
 }
 
 /** A browser of its own for one person; nothing on its pages may throw, or break the policy of the page. */
-export async function newPerson (
-  t: Test, browser: Browser, options: BrowserContextOptions = {}
+export async function newPerson(
+  t: Test,
+  browser: Browser,
+  options: BrowserContextOptions = {}
 ): Promise<BrowserContext> {
   const viewport = { width: 1100, height: 760 }
   const context = await browser.newContext({ viewport, locale: 'en-GB', ...options })
   context.setDefaultTimeout(15_000)
-  context.on('weberror', (error) => { t.fail(`on the page: ${error.error().stack}`) })
+  context.on('weberror', (error) => {
+    t.fail(`on the page: ${error.error().stack}`)
+  })
   context.on('console', (message) => {
     // What an answer of 4xx or 5xx, or none, adds by itself, is no fault of the page.
     const isAnswer = message.text().startsWith('Failed to load resource')
@@ -38,8 +47,11 @@ export async function newPerson (
 }
 
 /** Opens the page of the service for a new person. */
-export async function openChat (
-  t: Test, browser: Browser, url: string, options: BrowserContextOptions = {}
+export async function openChat(
+  t: Test,
+  browser: Browser,
+  url: string,
+  options: BrowserContextOptions = {}
 ): Promise<Page> {
   const page = await (await newPerson(t, browser, options)).newPage()
   await page.goto(url)
@@ -49,8 +61,10 @@ export async function openChat (
 export const PASSWORD = 'correct horse'
 
 /** Comes in by the form of the page. */
-export async function enter (
-  page: Page, nickname: string, way: 'register' | 'login' = 'register'
+export async function enter(
+  page: Page,
+  nickname: string,
+  way: 'register' | 'login' = 'register'
 ): Promise<void> {
   await page.fill('input[name=nickname]', nickname)
   await page.fill('input[name=password]', PASSWORD)
@@ -59,7 +73,7 @@ export async function enter (
 }
 
 /** Writes a message and sends it. */
-export async function write (page: Page, text: string): Promise<void> {
+export async function write(page: Page, text: string): Promise<void> {
   await page.fill('#text', text)
   await page.press('#text', 'Enter')
 }
@@ -76,16 +90,17 @@ export const sees = (page: Page, text: string) => message(page, text).waitFor()
 export const texts = (page: Page) => page.locator('#messages .text').allTextContents()
 
 /** Resolves once the texts on the page are these. */
-export const shows = (page: Page, expected: string[]) => page.waitForFunction((expected) => {
-  const texts = [...document.querySelectorAll('#messages .text')].map(({ textContent }) => textContent)
-  return JSON.stringify(texts) === expected
-}, JSON.stringify(expected))
+export const shows = (page: Page, expected: string[]) =>
+  page.waitForFunction((expected) => {
+    const texts = [...document.querySelectorAll('#messages .text')].map(({ textContent }) => textContent)
+    return JSON.stringify(texts) === expected
+  }, JSON.stringify(expected))
 
 /**
  * Scrolls up, from wherever the view is, to the first message of the room.
  * @returns all texts on the way, in their order
  */
-export async function readToTheStart (page: Page): Promise<string[]> {
+export async function readToTheStart(page: Page): Promise<string[]> {
   const seen = new Map<number, string>()
   for (;;) {
     const { found, isStart } = await page.evaluate(() => {
@@ -110,25 +125,31 @@ export async function readToTheStart (page: Page): Promise<string[]> {
 }
 
 /** How many pixels of the list are below the view: 0 at the newest message. */
-export const below = (page: Page) => page.locator('#scroller').evaluate((scroller) => {
-  return Math.round(scroller.scrollHeight - scroller.scrollTop - scroller.clientHeight)
-})
+export const below = (page: Page) =>
+  page.locator('#scroller').evaluate((scroller) => {
+    return Math.round(scroller.scrollHeight - scroller.scrollTop - scroller.clientHeight)
+  })
 
 /** Resolves once the view is at the newest message. */
-export const reachesTheEnd = (page: Page) => page.waitForFunction(() => {
-  const { scrollHeight, scrollTop, clientHeight } = document.querySelector('#scroller')!
-  return scrollHeight - scrollTop - clientHeight < 2
-})
+export const reachesTheEnd = (page: Page) =>
+  page.waitForFunction(() => {
+    const { scrollHeight, scrollTop, clientHeight } = document.querySelector('#scroller')!
+    return scrollHeight - scrollTop - clientHeight < 2
+  })
 
 /** How far below the upper edge of the list a message begins, in pixels. */
-export const place = (page: Page, text: string) => message(page, text).evaluate((element) =>
-  element.getBoundingClientRect().top - document.querySelector('#scroller')!.getBoundingClientRect().top)
+export const place = (page: Page, text: string) =>
+  message(page, text).evaluate(
+    (element) =>
+      element.getBoundingClientRect().top - document.querySelector('#scroller')!.getBoundingClientRect().top
+  )
 
 /** Two frames later, everything that was to be drawn is drawn. */
-export const drawn = (page: Page) => page.evaluate(() =>
-  new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(resolve))))
+export const drawn = (page: Page) =>
+  page.evaluate(() => new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(resolve))))
 
 /** Posts of the page do not reach the service, until the route is taken back. */
-export const refusePosts = (page: Page) => page.route('**/api/messages', (route) => {
-  return route.request().method() === 'POST' ? route.abort() : route.continue()
-})
+export const refusePosts = (page: Page) =>
+  page.route('**/api/messages', (route) => {
+    return route.request().method() === 'POST' ? route.abort() : route.continue()
+  })

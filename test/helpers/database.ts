@@ -7,7 +7,9 @@ import { connectionOptions, NO_LIMITS } from '../../src/plugins/postgres.ts'
 /** The engines of this test run, from test/run.ts. */
 export const config: Config = loadConfig(process.env)
 
-interface Test { teardown: (work: () => unknown) => void }
+interface Test {
+  teardown: (work: () => unknown) => void
+}
 
 /** Runs SQL beside the databases of the tests. */
 export const admin = async (sql: string) => {
@@ -17,7 +19,7 @@ export const admin = async (sql: string) => {
 }
 
 /** Makes an empty database for one test. @returns its name */
-export async function createDatabase (t: Test): Promise<string> {
+export async function createDatabase(t: Test): Promise<string> {
   const name = `test_${randomBytes(8).toString('hex')}`
   await admin(`create database ${name} template template0`)
   t.teardown(() => admin(`drop database ${name} with (force)`))
@@ -26,9 +28,10 @@ export async function createDatabase (t: Test): Promise<string> {
 
 /**
  * Connects to a database of this run, for a look from outside.
- * @param options such as `{ statement_timeout: 0, query_timeout: 0 }`, for what takes longer than the service would wait
+ * @param options such as `{ statement_timeout: 0, query_timeout: 0 }`, for what takes longer than the service
+ * would wait
  */
-export async function connect (t: Test, database: string, options: pg.ClientConfig = {}): Promise<pg.Client> {
+export async function connect(t: Test, database: string, options: pg.ClientConfig = {}): Promise<pg.Client> {
   const client = new pg.Client({ ...connectionOptions(config), database, ...options })
   await client.connect()
   client.on('error', () => {})
@@ -36,8 +39,11 @@ export async function connect (t: Test, database: string, options: pg.ClientConf
   return client
 }
 
-/** Gives the users of a database ids that no other test has: what Redis holds of a user has the id in its name, and all tests share one Redis. */
-export async function ownUserIds (_t: Test, database: string): Promise<void> {
+/**
+ * Gives the users of a database ids that no other test has: what Redis holds of a user has the id in its
+ * name, and all tests share one Redis.
+ */
+export async function ownUserIds(_t: Test, database: string): Promise<void> {
   const client = new pg.Client({ ...connectionOptions(config), database })
   await client.connect()
   await client.query(`alter table chat_user alter column id restart with ${randomInt(2 ** 30, 2 ** 45)}`)
@@ -45,8 +51,13 @@ export async function ownUserIds (_t: Test, database: string): Promise<void> {
 }
 
 /** Connects to the Redis of this run. */
-export function openRedis (t: Test): Redis {
-  const redis = new Redis({ host: config.REDIS_HOST, port: config.REDIS_PORT, password: config.REDIS_PASSWORD, db: config.REDIS_DB })
+export function openRedis(t: Test): Redis {
+  const redis = new Redis({
+    host: config.REDIS_HOST,
+    port: config.REDIS_PORT,
+    password: config.REDIS_PASSWORD,
+    db: config.REDIS_DB
+  })
   t.teardown(() => redis.disconnect())
   return redis
 }

@@ -1,10 +1,22 @@
-/** An event as a client of `GET /api/events` reads it: `id` is the message's, and `text` is there while it lives. */
-export interface StreamEvent { seq: number, type: string, id: number, text?: string }
+/**
+ * An event as a client of `GET /api/events` reads it: `id` is the message's, and `text` is there while it
+ * lives.
+ */
+export interface StreamEvent {
+  seq: number
+  type: string
+  id: number
+  text?: string
+}
 
-interface Data { type: string, id?: number, message?: { id: number, text: string } }
+interface Data {
+  type: string
+  id?: number
+  message?: { id: number; text: string }
+}
 
 /** The events of an answer, until it ends. What is cut off within an event is not one. */
-export async function * readEvents (response: Response): AsyncGenerator<StreamEvent> {
+export async function* readEvents(response: Response): AsyncGenerator<StreamEvent> {
   const decoder = new TextDecoder()
   let rest = ''
   for await (const chunk of response.body ?? []) {
@@ -14,7 +26,12 @@ export async function * readEvents (response: Response): AsyncGenerator<StreamEv
       const data = /^data: (.*)$/m.exec(frame)?.[1]
       if (data === undefined) continue
       const { type, id, message } = JSON.parse(data) as Data
-      yield { seq: Number(/^id: (\d+)$/m.exec(frame)?.[1]), type, id: message?.id ?? id ?? 0, ...(message && { text: message.text }) }
+      yield {
+        seq: Number(/^id: (\d+)$/m.exec(frame)?.[1]),
+        type,
+        id: message?.id ?? id ?? 0,
+        ...(message && { text: message.text })
+      }
     }
   }
 }

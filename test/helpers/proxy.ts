@@ -8,7 +8,10 @@ export interface Proxy {
   cut: () => Promise<void>
   /** Passes nothing on any more, but keeps every connection, as an engine that hangs. */
   freeze: () => void
-  /** Passes nothing more on for the connections that are there, without a word to either side, but works for new ones. */
+  /**
+   * Passes nothing more on for the connections that are there, without a word to either side, but works for
+   * new ones.
+   */
   blackhole: () => void
   /** Leads new connections to another engine; those that are there stay where they are. */
   redirect: (port: number) => void
@@ -16,15 +19,27 @@ export interface Proxy {
   mend: () => Promise<void>
 }
 
-export async function startProxy (t: { teardown: (work: () => unknown) => void }, host: string, targetPort: number): Promise<Proxy> {
+export async function startProxy(
+  t: { teardown: (work: () => unknown) => void },
+  host: string,
+  targetPort: number
+): Promise<Proxy> {
   const sockets = new Set<Socket>()
   let frozen = false
   let currentPort = targetPort
   const server = createServer((client) => {
     const target = connect(currentPort, host)
-    for (const [from, to] of [[client, target], [target, client]] as const) {
+    for (const [from, to] of [
+      [client, target],
+      [target, client]
+    ] as const) {
       sockets.add(from)
-      from.on('error', () => {}).on('close', () => { sockets.delete(from); to.destroy() })
+      from
+        .on('error', () => {})
+        .on('close', () => {
+          sockets.delete(from)
+          to.destroy()
+        })
       from.pipe(to)
       if (frozen) from.pause()
     }
@@ -48,7 +63,9 @@ export async function startProxy (t: { teardown: (work: () => unknown) => void }
     blackhole: () => {
       for (const socket of sockets) socket.unpipe().resume()
     },
-    redirect: (port) => { currentPort = port },
+    redirect: (port) => {
+      currentPort = port
+    },
     mend: async () => {
       frozen = false
       for (const socket of sockets) socket.resume()

@@ -15,23 +15,29 @@ export interface RawClient {
 }
 
 /** @param options.reads false to leave everything that comes in the kernel */
-export async function openRaw (
+export async function openRaw(
   t: Pick<Test, 'teardown'>,
   url: string,
-  { reads = true, from = '127.0.0.1' }: { reads?: boolean, from?: string } = {}
+  { reads = true, from = '127.0.0.1' }: { reads?: boolean; from?: string } = {}
 ): Promise<RawClient> {
   const { hostname, port } = new URL(url)
   const socket = connect({ host: hostname, port: Number(port), localAddress: from })
   let text = ''
   let isClosed = false
-  const closed = new Promise<string>((resolve) => socket.once('close', () => {
-    isClosed = true
-    resolve(text)
-  }))
+  const closed = new Promise<string>((resolve) =>
+    socket.once('close', () => {
+      isClosed = true
+      resolve(text)
+    })
+  )
   socket.on('error', () => {}) // a reset closes it as well
   t.teardown(() => socket.destroy())
   await once(socket, 'connect')
-  if (reads) socket.setEncoding('latin1').on('data', (data) => { text += data })
+  if (reads) {
+    socket.setEncoding('latin1').on('data', (data) => {
+      text += data
+    })
+  }
   const until = async (pattern: RegExp, count = 1) => {
     while ((text.match(new RegExp(pattern, 'g')) ?? []).length < count) {
       if (isClosed) throw new Error(`closed after ${text}`)
@@ -43,13 +49,13 @@ export async function openRaw (
 }
 
 /** Resolves once `condition` holds. @throws {Error} naming `what` when it does not within that time */
-export async function waitUntil (
+export async function waitUntil(
   what: string,
   condition: () => boolean | Promise<boolean>,
   ms = 10_000
 ): Promise<void> {
   const deadline = Date.now() + ms
-  while (!await condition()) {
+  while (!(await condition())) {
     if (Date.now() > deadline) throw new Error(`waited ${ms} ms in vain until ${what}`)
     await sleep(20)
   }

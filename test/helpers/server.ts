@@ -1,6 +1,17 @@
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
-import { chmodSync, chownSync, cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import {
+  chmodSync,
+  chownSync,
+  cpSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync
+} from 'node:fs'
 import { connect } from 'node:net'
 import { tmpdir } from 'node:os'
 import { basename, join } from 'node:path'
@@ -11,8 +22,13 @@ import { config } from './database.ts'
 
 /** The environment that leads to the engines of this test run. */
 export const externalEngines = () => ({
-  POSTGRES_HOST: config.POSTGRES_HOST!, POSTGRES_PORT: `${config.POSTGRES_PORT}`, POSTGRES_USER: config.POSTGRES_USER, POSTGRES_PASSWORD: config.POSTGRES_PASSWORD,
-  REDIS_HOST: config.REDIS_HOST!, REDIS_PORT: `${config.REDIS_PORT}`, REDIS_PASSWORD: config.REDIS_PASSWORD ?? ''
+  POSTGRES_HOST: config.POSTGRES_HOST!,
+  POSTGRES_PORT: `${config.POSTGRES_PORT}`,
+  POSTGRES_USER: config.POSTGRES_USER,
+  POSTGRES_PASSWORD: config.POSTGRES_PASSWORD,
+  REDIS_HOST: config.REDIS_HOST!,
+  REDIS_PORT: `${config.REDIS_PORT}`,
+  REDIS_PASSWORD: config.REDIS_PASSWORD ?? ''
 })
 
 const ERROR_LEVEL = 50 // of pino
@@ -24,7 +40,7 @@ export interface Server {
   /** The texts of its log lines so far. */
   log: string[]
   /** Those of them that tell of an error, parsed. */
-  errors: { level: number, msg: string, [detail: string]: unknown }[]
+  errors: { level: number; msg: string; [detail: string]: unknown }[]
   /** Resolves to its exit code, or to the name of the signal that ended it. */
   exited: Promise<number | NodeJS.Signals>
   /** Resolves to the address once it listens; rejects with the log if it ends before. */
@@ -39,18 +55,31 @@ export interface Server {
  * @param root the checkout, where it is another
  * @param execArgv options for Node itself
  */
-export function startServer (t: Test, env: Record<string, string>, {
-  uid, reader = uid, root = checkout, execArgv = []
-}: { uid?: number, reader?: number | undefined, root?: string, execArgv?: string[] } = {}): Server {
-  const [node, code] = [process.execPath, root].map((path) => reader ? readableBy(t, reader, path) : path) as [string, string]
+export function startServer(
+  t: Test,
+  env: Record<string, string>,
+  {
+    uid,
+    reader = uid,
+    root = checkout,
+    execArgv = []
+  }: { uid?: number; reader?: number | undefined; root?: string; execArgv?: string[] } = {}
+): Server {
+  const [node, code] = [process.execPath, root].map((path) =>
+    reader ? readableBy(t, reader, path) : path
+  ) as [string, string]
   // Through `env`, because tap adds its instruments to every Node process that a test starts.
-  const child = spawn('/usr/bin/env', ['-u', 'NODE_OPTIONS', node, ...execArgv, join(code, 'dist/src/server.js')], {
-    env: { PATH: process.env['PATH'], HTTP_HOST: '127.0.0.1', HTTP_PORT: '0', BCRYPT_COST: '4', ...env },
-    stdio: ['ignore', 'pipe', 'inherit'],
-    cwd: '/',
-    detached: true,
-    ...(uid && { uid, gid: uid })
-  })
+  const child = spawn(
+    '/usr/bin/env',
+    ['-u', 'NODE_OPTIONS', node, ...execArgv, join(code, 'dist/src/server.js')],
+    {
+      env: { PATH: process.env['PATH'], HTTP_HOST: '127.0.0.1', HTTP_PORT: '0', BCRYPT_COST: '4', ...env },
+      stdio: ['ignore', 'pipe', 'inherit'],
+      cwd: '/',
+      detached: true,
+      ...(uid && { uid, gid: uid })
+    }
+  )
   const exited = once(child, 'exit').then(([code, signal]) => code ?? signal)
   t.teardown(async () => {
     child.kill('SIGTERM') // Its engines end before it does, so that their folder can be removed.
@@ -59,35 +88,45 @@ export function startServer (t: Test, env: Record<string, string>, {
   const log: string[] = []
   const errors: Server['errors'] = []
   const ready = new Promise<string>((resolve, reject) => {
-    createInterface(child.stdout!).on('line', (line) => {
-      const entry = JSON.parse(line)
-      const { level, msg, err } = entry
-      if (level >= ERROR_LEVEL) errors.push(entry)
-      log.push(err ? `${msg}: ${err.message}` : msg)
-      const url = /^the chat is ready at (\S+);/.exec(msg)?.[1]
-      if (url) resolve(url)
-    }).on('close', () => reject(new Error(`ended: ${log.join('\n')}`)))
+    createInterface(child.stdout!)
+      .on('line', (line) => {
+        const entry = JSON.parse(line)
+        const { level, msg, err } = entry
+        if (level >= ERROR_LEVEL) errors.push(entry)
+        log.push(err ? `${msg}: ${err.message}` : msg)
+        const url = /^the chat is ready at (\S+);/.exec(msg)?.[1]
+        if (url) resolve(url)
+      })
+      .on('close', () => reject(new Error(`ended: ${log.join('\n')}`)))
   })
   ready.catch(() => {})
-  const enginePorts = () => log.flatMap((line) => /(?:runs| development,) on 127\.0\.0\.1:(\d+)/.exec(line)?.[1] ?? []).map(Number)
+  const enginePorts = () =>
+    log.flatMap((line) => /(?:runs| development,) on 127\.0\.0\.1:(\d+)/.exec(line)?.[1] ?? []).map(Number)
   return { child, log, errors, exited, ready, enginePorts }
 }
 
 /** Whether somebody listens on the port, at that address of this machine. */
-export async function isOpen (port: number, address = '127.0.0.1'): Promise<boolean> {
+export async function isOpen(port: number, address = '127.0.0.1'): Promise<boolean> {
   const socket = connect(port, address)
-  const open = await once(socket, 'connect').then(() => true, () => false)
+  const open = await once(socket, 'connect').then(
+    () => true,
+    () => false
+  )
   socket.destroy()
   return open
 }
 
 /** Resolves once nobody listens on the port. */
-export async function portClosed (port: number): Promise<void> {
+export async function portClosed(port: number): Promise<void> {
   while (await isOpen(port));
 }
 
 /** Starts the service, which must end with code 1. @returns the last line of its log, which says why */
-export async function failedStart (t: Test, env: Record<string, string>, user: Parameters<typeof startServer>[2] = {}): Promise<string> {
+export async function failedStart(
+  t: Test,
+  env: Record<string, string>,
+  user: Parameters<typeof startServer>[2] = {}
+): Promise<string> {
   const server = startServer(t, env, user)
   t.equal(await server.exited, 1)
   t.notMatch(server.log.join('\n'), /the start failed/, 'it is a known failure')
@@ -95,7 +134,7 @@ export async function failedStart (t: Test, env: Record<string, string>, user: P
 }
 
 /** The processes that have a text in their command line. */
-export function processesWith (text: string): string[] {
+export function processesWith(text: string): string[] {
   return readdirSync('/proc').filter((pid) => {
     try {
       return /^\d+$/.test(pid) && readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes(text)
@@ -108,7 +147,7 @@ export function processesWith (text: string): string[] {
 const PROMPTLY_MS = 5000 // on a machine that does other things as well
 
 /** Sends a signal, and holds the service to a graceful and prompt end. */
-export async function endsPromptly (t: Test, server: Server, signal: NodeJS.Signals, code = 0): Promise<void> {
+export async function endsPromptly(t: Test, server: Server, signal: NodeJS.Signals, code = 0): Promise<void> {
   const since = performance.now()
   server.child.kill(signal)
   t.equal(await server.exited, code, server.log.join('\n'))
@@ -117,7 +156,7 @@ export async function endsPromptly (t: Test, server: Server, signal: NodeJS.Sign
 }
 
 /** Makes a temporary folder, which may belong to another user. */
-export function folder (t: Test, mode = 0o755, owner?: number): string {
+export function folder(t: Test, mode = 0o755, owner?: number): string {
   const path = mkdtempSync(join(tmpdir(), 'chat-test-'))
   chmodSync(path, mode)
   if (owner) chownSync(path, owner, owner)
@@ -126,7 +165,7 @@ export function folder (t: Test, mode = 0o755, owner?: number): string {
 }
 
 /** The path, or a copy of what is there when that user cannot read it, because it lies below a 0700 home. */
-function readableBy (t: Test, uid: number, path: string): string {
+function readableBy(t: Test, uid: number, path: string): string {
   if (spawnSync('test', ['-r', path], { uid, gid: uid }).status === 0) return path
   const copy = join(folder(t), basename(path))
   cpSync(path, copy, { recursive: true, verbatimSymlinks: true })
@@ -137,7 +176,7 @@ function readableBy (t: Test, uid: number, path: string): string {
 export const withoutRedis = { setpriv: true, unshare: true, true: true }
 
 /** A PATH with those programs and no others; `false` stands for one that always fails. */
-export function pathWith (t: Test, programs: Record<string, boolean>): string {
+export function pathWith(t: Test, programs: Record<string, boolean>): string {
   const path = join(folder(t), 'bin')
   mkdirSync(path)
   for (const [program, works] of Object.entries(programs)) {
@@ -148,7 +187,13 @@ export function pathWith (t: Test, programs: Record<string, boolean>): string {
 }
 
 /** Asks a running service. @returns the status and the parsed body */
-export async function ask (url: string, path: string, token?: string, body?: object): Promise<{ status: number, body: any }> { // eslint-disable-line @typescript-eslint/no-explicit-any
+export async function ask(
+  url: string,
+  path: string,
+  token?: string,
+  body?: object
+  // eslint-disable-next-line @typescript-eslint/no-explicit-any -- whatever the service answers
+): Promise<{ status: number; body: any }> {
   const response = await fetch(`${url}${path}`, {
     headers: { 'content-type': 'application/json', ...(token && { authorization: `Bearer ${token}` }) },
     ...(body && { method: 'POST', body: JSON.stringify(body) })
@@ -159,13 +204,29 @@ export async function ask (url: string, path: string, token?: string, body?: obj
 
 export const alice = { nickname: 'alice', password: 'correct horse' }
 
-/** Uses the service as a newcomer does, and holds it to what was there before. @returns a token for the next time */
-export async function chat (t: Test, url: string, token: string | undefined, earlier: string[]): Promise<string> {
+/**
+ * Uses the service as a newcomer does, and holds it to what was there before. @returns a token for the next
+ * time
+ */
+export async function chat(
+  t: Test,
+  url: string,
+  token: string | undefined,
+  earlier: string[]
+): Promise<string> {
   const session: string = token ?? (await ask(url, '/api/register', undefined, alice)).body.token
   const text = `message ${earlier.length + 1}`
-  t.match(await ask(url, '/api/messages', session, { text }), { status: 201, body: { nickname: 'alice', text } }, 'the session is known')
+  t.match(
+    await ask(url, '/api/messages', session, { text }),
+    { status: 201, body: { nickname: 'alice', text } },
+    'the session is known'
+  )
   const { body } = await ask(url, '/api/messages')
-  t.strictSame(body.map((message: { text: string }) => message.text), [...earlier, text], 'nothing is lost')
+  t.strictSame(
+    body.map((message: { text: string }) => message.text),
+    [...earlier, text],
+    'nothing is lost'
+  )
   earlier.push(text)
   return session
 }

@@ -3,7 +3,11 @@ import { get, type IncomingMessage } from 'node:http'
 import type { Test } from 'tap'
 
 /** One event of a stream, with its data parsed. */
-export interface StreamEvent { id: number, data: any } // eslint-disable-line @typescript-eslint/no-explicit-any
+export interface StreamEvent {
+  id: number
+  // eslint-disable-next-line @typescript-eslint/no-explicit-any -- whatever the service sends
+  data: any
+}
 
 export interface Stream {
   response: IncomingMessage
@@ -17,25 +21,34 @@ export interface Stream {
 }
 
 const parseEvents = (text: string): StreamEvent[] =>
-  [...text.matchAll(/^id: (\d+)\ndata: (.+)\n\n/gm)].map(([, id, data]) => ({ id: Number(id), data: JSON.parse(data!) }))
+  [...text.matchAll(/^id: (\d+)\ndata: (.+)\n\n/gm)].map(([, id, data]) => ({
+    id: Number(id),
+    data: JSON.parse(data!)
+  }))
 
 /** Opens `GET /api/events`. @param query such as `?since=5` */
-export async function openStream (
-  t: Test, url: string, query = '', headers: Record<string, string> = {}
+export async function openStream(
+  t: Test,
+  url: string,
+  query = '',
+  headers: Record<string, string> = {}
 ): Promise<Stream> {
   const request = get(`${url}/api/events${query}`, { headers, agent: false })
-  const [response] = await once(request, 'response') as [IncomingMessage]
+  const [response] = (await once(request, 'response')) as [IncomingMessage]
   const chunks: string[] = []
   const events: StreamEvent[] = []
   let rest = ''
-  response.setEncoding('utf8').on('data', (data) => {
-    chunks.push(data)
-    rest += data
-    if (!data.includes('\n\n')) return
-    const end = rest.lastIndexOf('\n\n') + 2
-    events.push(...parseEvents(rest.slice(0, end)))
-    rest = rest.slice(end)
-  }).on('error', () => {})
+  response
+    .setEncoding('utf8')
+    .on('data', (data) => {
+      chunks.push(data)
+      rest += data
+      if (!data.includes('\n\n')) return
+      const end = rest.lastIndexOf('\n\n') + 2
+      events.push(...parseEvents(rest.slice(0, end)))
+      rest = rest.slice(end)
+    })
+    .on('error', () => {})
   const text = () => chunks.join('')
   const ended = new Promise((resolve) => response.on('close', resolve))
   const close = () => request.destroy()
@@ -44,7 +57,9 @@ export async function openStream (
     response,
     text,
     events: async (count) => {
-      const endedEarly = ended.then(() => { throw new Error(`ended after ${text()}`) })
+      const endedEarly = ended.then(() => {
+        throw new Error(`ended after ${text()}`)
+      })
       endedEarly.catch(() => {})
       while (events.length < count) {
         await Promise.race([new Promise((resolve) => response.once('data', resolve)), endedEarly])

@@ -42,9 +42,9 @@ t.test('nothing stays of what was pipelined on a connection that is gone', async
     for (const how of ['destroy', 'resetAndDestroy', 'end'] as const) {
       const clients = await Promise.all(Array.from({ length: 6 }, () => openRaw(t, url)))
       for (const { socket } of clients) socket.write(get(path).repeat(count))
-      await waitUntil('the first of them are handled', async () => streams.size + await polls() === 6)
+      await waitUntil('the first of them are handled', async () => streams.size + (await polls()) === 6)
       for (const { socket } of clients) socket[how]()
-      const isReleased = async () => streams.size + await polls() === 0
+      const isReleased = async () => streams.size + (await polls()) === 0
       await waitUntil(`all is released: ${path}, ${how}`, isReleased, 15_000)
     }
   }
@@ -123,7 +123,9 @@ t.test('an early answer arrives whole although its request is still being sent',
           ? [`${body.length.toString(16)}\r\n`, body, '\r\n0\r\n\r\n']
           : [body]
         for (const part of sent) await new Promise((resolve) => socket.write(part, resolve))
-        socket.setEncoding('utf8').on('data', (data) => { text += data })
+        socket.setEncoding('utf8').on('data', (data) => {
+          text += data
+        })
         await closed
         // HTTP/1.0 has no expectations, so there the next rule applies.
         const expected = status === 417 && version === '1.0' ? 415 : status
@@ -153,7 +155,9 @@ t.test('a body without end is not read for ever', async (t) => {
   const length = `content-length: ${2 ** 40}`
   socket.write(`POST /api/login HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n${length}\r\n\r\n`)
   const chunk = Buffer.alloc(64 * 1024)
-  const send = () => { while (!socket.destroyed && socket.write(chunk)); }
+  const send = () => {
+    while (!socket.destroyed && socket.write(chunk));
+  }
   socket.on('drain', send)
   send()
   t.match(await closed, /^HTTP\/1.1 413 /)
@@ -162,12 +166,15 @@ t.test('a body without end is not read for ever', async (t) => {
 
 t.test('the health answers when all connections are taken, and idle ones make room for others', async (t) => {
   const { url, app } = await startService(t, { MAX_CONNECTIONS: 5 })
-  const ask = (path: string) => new Promise<number>((resolve, reject) => {
-    request(`${url}${path}`, { agent: false }, (response) => {
-      response.resume()
-      resolve(response.statusCode!)
-    }).on('error', reject).end()
-  })
+  const ask = (path: string) =>
+    new Promise<number>((resolve, reject) => {
+      request(`${url}${path}`, { agent: false }, (response) => {
+        response.resume()
+        resolve(response.statusCode!)
+      })
+        .on('error', reject)
+        .end()
+    })
   const streams = await Promise.all(Array.from({ length: 5 }, () => openRaw(t, url)))
   for (const { socket, until } of streams) {
     socket.write(get('/api/events'))
@@ -180,7 +187,7 @@ t.test('the health answers when all connections are taken, and idle ones make ro
   t.equal(app.room.streams.size, 5, 'those who are served are not disturbed')
 
   streams[0]!.socket.destroy()
-  await waitUntil('there is room again', async () => await ask('/api/messages') === 200)
+  await waitUntil('there is room again', async () => (await ask('/api/messages')) === 200)
   const idle = await openRaw(t, url)
   idle.socket.write(get('/health/livez'))
   await idle.until(/ok/)
@@ -202,7 +209,8 @@ t.test('a connection that has just been opened makes no room for others', async 
 
 t.test('the health answers however many connections are held beyond the limit', async (t) => {
   const { url } = await startService(t, { MAX_CONNECTIONS: 2 })
-  const slow = 'POST /api/login HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n{'
+  const slow =
+    'POST /api/login HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n{'
   for (let n = 0; n < 300; n++) {
     const { socket } = await openRaw(t, url)
     socket.write(slow)

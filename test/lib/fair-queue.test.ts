@@ -5,7 +5,7 @@ import { FairQueue } from '../../src/lib/fair-queue.ts'
 const forever = new AbortController().signal
 
 /** A queue whose tasks end when the test says so, in a list of those that have started. */
-function setUp (concurrency: number, maxWaiting: number) {
+function setUp(concurrency: number, maxWaiting: number) {
   const queue = new FairQueue({ concurrency, maxWaiting })
   const started: string[] = []
   const endings = new Map<string, () => void>()
@@ -66,6 +66,11 @@ t.test('a task leaves the queue when its signal aborts, and a failed one lets th
   await end('a0')
   t.strictSame(started, ['a0', 'c1'])
   await end('c1')
-  await t.rejects(queue.run('e', forever, async () => { throw new Error('failed') }), /failed/)
+  await t.rejects(
+    queue.run('e', forever, async () => {
+      throw new Error('failed')
+    }),
+    /failed/
+  )
   t.strictSame([queue.running, queue.waiting], [0, 0])
 })

@@ -18,18 +18,37 @@ const WARM_UP_SECONDS = 1
 const LATE_MS = 5000
 
 const USAGE = 'npm run load:delivery -- [--seconds 10] [--rate 50]'
-interface Arguments { seconds: number, rate: number }
+interface Arguments {
+  seconds: number
+  rate: number
+}
 
 const readArguments = (): Arguments => {
-  const { values: { seconds, rate } } = parseArgs({ options: { seconds: { type: 'string', default: '10' }, rate: { type: 'string', default: '50' } } })
+  const {
+    values: { seconds, rate }
+  } = parseArgs({
+    options: { seconds: { type: 'string', default: '10' }, rate: { type: 'string', default: '50' } }
+  })
   return { seconds: whole('seconds', seconds, 600), rate: whole('rate', rate, 1000) }
 }
 
 const print = (what: string, times: RecordableHistogram) =>
-  console.log([what.padEnd(32), ...[times.percentile(50), times.percentile(99), times.max].map((us) => (us / 1000).toFixed(1).padStart(8))].join(''))
+  console.log(
+    [
+      what.padEnd(32),
+      ...[times.percentile(50), times.percentile(99), times.max].map((us) =>
+        (us / 1000).toFixed(1).padStart(8)
+      )
+    ].join('')
+  )
 
 /** Posts at a steady rate, whether or not the answers keep up. @returns whether every event came */
-async function measure (from: string, to: string, { seconds, rate }: Arguments, signal: AbortSignal): Promise<boolean> {
+async function measure(
+  from: string,
+  to: string,
+  { seconds, rate }: Arguments,
+  signal: AbortSignal
+): Promise<boolean> {
   const token = await register(from)
   const [answers, deliveries] = [createHistogram(), createHistogram()]
   const sent = new Map<string, number>()
@@ -55,20 +74,35 @@ async function measure (from: string, to: string, { seconds, rate }: Arguments, 
   print('from the POST to its answer', answers)
   print('from the POST to the event', deliveries)
   if (sent.size > 0) console.error(`${sent.size} events did not come`)
-  if (deliveries.percentile(99) > BUDGET_MS * 1000) console.error(`the budget is ${BUDGET_MS} ms for 99 of 100`)
+  if (deliveries.percentile(99) > BUDGET_MS * 1000) {
+    console.error(`the budget is ${BUDGET_MS} ms for 99 of 100`)
+  }
   return sent.size === 0
 }
 
-await runCommand(USAGE, readArguments, (given, signal) => withDataDir(async (DATA_DIR) => {
-  const cores = cpus()
-  console.log(`${cores.length} cores (${cores[0]?.model}), shared by two replicas, their engines and this; Node ${process.versions.node}; ` +
-    `${given.rate} posts/s for ${given.seconds} s, each on one replica, with the stream of the other; milliseconds`)
-  console.log(`${''.padEnd(32)}     p50     p99     max`)
-  const engines = await startEngines(loadConfig({ ...process.env, DATA_DIR }), { info: () => {}, warn: () => {}, error: () => {} })
-  const env = { ...process.env, ...Object.fromEntries(Object.entries(engines.settings).map(([name, value]) => [name, `${value}`])) }
-  try {
-    return await withService(env, signal, ({ url: from }) => withService(env, signal, ({ url: to }) => measure(from, to, given, signal)))
-  } finally {
-    await engines.stop()
-  }
-}))
+await runCommand(USAGE, readArguments, (given, signal) =>
+  withDataDir(async (DATA_DIR) => {
+    const cores = cpus()
+    console.log(
+      `${cores.length} cores (${cores[0]?.model}), shared by two replicas, their engines and this; Node ${process.versions.node}; ` +
+        `${given.rate} posts/s for ${given.seconds} s, each on one replica, with the stream of the other; milliseconds`
+    )
+    console.log(`${''.padEnd(32)}     p50     p99     max`)
+    const engines = await startEngines(loadConfig({ ...process.env, DATA_DIR }), {
+      info: () => {},
+      warn: () => {},
+      error: () => {}
+    })
+    const env = {
+      ...process.env,
+      ...Object.fromEntries(Object.entries(engines.settings).map(([name, value]) => [name, `${value}`]))
+    }
+    try {
+      return await withService(env, signal, ({ url: from }) =>
+        withService(env, signal, ({ url: to }) => measure(from, to, given, signal))
+      )
+    } finally {
+      await engines.stop()
+    }
+  })
+)

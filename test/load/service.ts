@@ -15,14 +15,28 @@ const START_PATIENCE_MS = 90_000
 const STOP_PATIENCE_MS = 30_000
 const PROBE_EVERY_MS = 10
 
-/** The built service, running: its origin, its process, and the time from the start of its process to the first 200 of readyz, to about 10 ms. */
-export interface Service { url: string, pid: number, readyMs: number }
+/**
+ * The built service, running: its origin, its process, and the time from the start of its process to the
+ * first 200 of readyz, to about 10 ms.
+ */
+export interface Service {
+  url: string
+  pid: number
+  readyMs: number
+}
 
 /** What makes the service start engines of its own, whatever else the environment says. */
-export const embedded = Object.fromEntries(Object.values(engineVariables).flat().map((name) => [name, '']))
+export const embedded = Object.fromEntries(
+  Object.values(engineVariables)
+    .flat()
+    .map((name) => [name, ''])
+)
 
-/** Makes an empty DATA_DIR and removes it, with all that is in it, when `work` has settled. @returns what `work` resolves to */
-export async function withDataDir<Result> (work: (dataDir: string) => Promise<Result>): Promise<Result> {
+/**
+ * Makes an empty DATA_DIR and removes it, with all that is in it, when `work` has settled. @returns what
+ * `work` resolves to
+ */
+export async function withDataDir<Result>(work: (dataDir: string) => Promise<Result>): Promise<Result> {
   const dataDir = await mkdtemp(join(tmpdir(), 'chat-load-'))
   try {
     return await work(dataDir)
@@ -33,16 +47,19 @@ export async function withDataDir<Result> (work: (dataDir: string) => Promise<Re
 }
 
 /**
- * Starts the built service on a free loopback port, without rate limits and with warnings on stderr, and stops it by SIGTERM
- * when `work` has settled.
+ * Starts the built service on a free loopback port, without rate limits and with warnings on stderr, and
+ * stops it by SIGTERM when `work` has settled.
  * @param env the environment, with DATA_DIR; what it says of the engines goes through
  * @param program another way to start it, or what stands in for it
  * @returns what `work` resolves to
- * @throws {Error} when the service is not built, does not become ready, or ends by itself or with another code than 0;
- * an AbortError when `signal` aborts the start
+ * @throws {Error} when the service is not built, does not become ready, or ends by itself or with another
+ * code than 0; an AbortError when `signal` aborts the start
  */
-export async function withService<Result> (
-  env: NodeJS.ProcessEnv, signal: AbortSignal, work: (service: Service) => Promise<Result>, program = [process.execPath, SERVER]
+export async function withService<Result>(
+  env: NodeJS.ProcessEnv,
+  signal: AbortSignal,
+  work: (service: Service) => Promise<Result>,
+  program = [process.execPath, SERVER]
 ): Promise<Result> {
   if (!existsSync(SERVER)) throw new Error('the service is not built: npm run build')
   const port = await freePort()
@@ -56,9 +73,13 @@ export async function withService<Result> (
   })
   const exited = once(child, 'exit')
   try {
-    while (!await isReady(url)) {
-      if (child.exitCode !== null || child.signalCode !== null) throw new Error('the service ended before it was ready')
-      if (performance.now() - started > START_PATIENCE_MS) throw new Error(`no readiness after ${START_PATIENCE_MS / 1000} s`)
+    while (!(await isReady(url))) {
+      if (child.exitCode !== null || child.signalCode !== null) {
+        throw new Error('the service ended before it was ready')
+      }
+      if (performance.now() - started > START_PATIENCE_MS) {
+        throw new Error(`no readiness after ${START_PATIENCE_MS / 1000} s`)
+      }
       await sleep(PROBE_EVERY_MS, undefined, { signal })
     }
     return await work({ url, pid: child.pid ?? 0, readyMs: performance.now() - started })
@@ -68,12 +89,14 @@ export async function withService<Result> (
     const [code, by] = await exited
     clearTimeout(lastResort)
     // It may hide an error of `work`, and should: where the service crashed, that one only follows from it.
-    // eslint-disable-next-line no-unsafe-finally
-    if (code !== 0 && !signal.aborted) throw new Error(`the service ended by ${by ?? `itself, with code ${code}`}: see its log above`)
+    if (code !== 0 && !signal.aborted) {
+      // eslint-disable-next-line no-unsafe-finally
+      throw new Error(`the service ended by ${by ?? `itself, with code ${code}`}: see its log above`)
+    }
   }
 }
 
-export async function isReady (url: string): Promise<boolean> {
+export async function isReady(url: string): Promise<boolean> {
   try {
     const answer = await fetch(`${url}/health/readyz`, { signal: AbortSignal.timeout(2000) })
     await answer.text()

@@ -5,22 +5,26 @@ import { median } from './bench/report.ts'
 import { runCommand, whole } from './command.ts'
 import { embedded, withDataDir, withService } from './service.ts'
 
-// `npm run load:start`: how long the built service takes from the start of its process to the first 200 of readyz.
+// `npm run load:start`: how long the built service takes from the start of its process to the first 200 of
+// readyz.
 
 const readArguments = () => {
-  const { values: { runs } } = parseArgs({ options: { runs: { type: 'string', default: '5' } } })
+  const {
+    values: { runs }
+  } = parseArgs({ options: { runs: { type: 'string', default: '5' } } })
   return whole('runs', runs, 100)
 }
 
 /** @returns the milliseconds of one start */
-const start = (env: NodeJS.ProcessEnv, signal: AbortSignal) => withService(env, signal, async ({ readyMs }) => readyMs)
+const start = (env: NodeJS.ProcessEnv, signal: AbortSignal) =>
+  withService(env, signal, async ({ readyMs }) => readyMs)
 
 const seconds = (ms: number) => `${(ms / 1000).toFixed(2)}`.padStart(8)
 const print = (what: string, times: number[]) => {
   console.log(`${what.padEnd(32)}${seconds(median(times))}${seconds(Math.max(...times))}`)
 }
 
-async function measure (runs: number, signal: AbortSignal): Promise<boolean> {
+async function measure(runs: number, signal: AbortSignal): Promise<boolean> {
   const cores = cpus()
   const machine = `${cores.length} cores (${cores[0]?.model}); Node ${process.versions.node}`
   console.log(`${machine}; seconds from the start of the process to the first 200 of readyz, ${runs} times`)
@@ -30,7 +34,9 @@ async function measure (runs: number, signal: AbortSignal): Promise<boolean> {
   const later: number[] = []
   for (let run = 0; run < runs; run++) {
     await withDataDir(async (DATA_DIR) => {
-      for (const times of [first, later]) times.push(await start({ ...process.env, ...embedded, DATA_DIR }, signal))
+      for (const times of [first, later]) {
+        times.push(await start({ ...process.env, ...embedded, DATA_DIR }, signal))
+      }
     })
   }
   print('embedded engines, first start', first)

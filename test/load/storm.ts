@@ -11,13 +11,26 @@ export const STORM = 32
 /** A login that fails, and costs as much as one that does not. */
 export const wrongLogin = (nickname: string) => post('/api/login', { nickname, password: 'no horse at all' })
 
-/** Reads and posts while `count` logins are in flight all the time. @returns how long each took, in microseconds */
-export async function withLogins (url: string, token: string, count: number, seconds: number, signal: AbortSignal): Promise<Record<'reads' | 'posts' | 'logins', RecordableHistogram>> {
+/**
+ * Reads and posts while `count` logins are in flight all the time. @returns how long each took, in
+ * microseconds
+ */
+export async function withLogins(
+  url: string,
+  token: string,
+  count: number,
+  seconds: number,
+  signal: AbortSignal
+): Promise<Record<'reads' | 'posts' | 'logins', RecordableHistogram>> {
   const deadline = performance.now() + seconds * 1000
   const [reads, posts, logins] = [createHistogram(), createHistogram(), createHistogram()]
   const microseconds = (ms: number) => Math.max(1, Math.round(ms * 1000))
   const repeat = async (count: number, work: () => Promise<unknown>) => {
-    await Promise.all(Array.from({ length: count }, async () => { while (performance.now() < deadline && !signal.aborted) await work() }))
+    await Promise.all(
+      Array.from({ length: count }, async () => {
+        while (performance.now() < deadline && !signal.aborted) await work()
+      })
+    )
   }
   await Promise.all([
     repeat(READERS, async () => {

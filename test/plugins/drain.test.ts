@@ -8,93 +8,137 @@ import { startProxy } from '../helpers/proxy.ts'
 import { ask, externalEngines, startServer } from '../helpers/server.ts'
 import { openStream } from '../helpers/stream.ts'
 
-t.test('a service that is stopped under load loses nothing that it acknowledged, and ends in time', async (t) => {
-  const POSTGRES_DB = await createDatabase(t)
-  const server = startServer(t, { ...externalEngines(), POSTGRES_DB, SHUTDOWN_DELAY: '1', RATE_LIMIT: 'off' })
-  const url = await server.ready
-  const { body: { token } } = await ask(url, '/api/register', undefined, { nickname: 'alice', password: 'correct horse' })
-  const stream = await openStream(t, url)
-  const agent = new Agent({ keepAlive: true })
-  t.teardown(() => agent.destroy())
+t.test(
+  'a service that is stopped under load loses nothing that it acknowledged, and ends in time',
+  async (t) => {
+    const POSTGRES_DB = await createDatabase(t)
+    const server = startServer(t, {
+      ...externalEngines(),
+      POSTGRES_DB,
+      SHUTDOWN_DELAY: '1',
+      RATE_LIMIT: 'off'
+    })
+    const url = await server.ready
+    const {
+      body: { token }
+    } = await ask(url, '/api/register', undefined, { nickname: 'alice', password: 'correct horse' })
+    const stream = await openStream(t, url)
+    const agent = new Agent({ keepAlive: true })
+    t.teardown(() => agent.destroy())
 
-  /** Resolves to the status, or to what went wrong. */
-  const call = (method: string, path: string, body?: object) => new Promise<{ status: number | string | undefined, text: string }>((resolve) => {
-    const fail = (error: NodeJS.ErrnoException) => resolve({ status: error.code, text: '' })
-    request(`${url}${path}`, { method, agent, headers: { authorization: `Bearer ${token}`, 'content-type': 'application/json' } }, (response) => {
-      let text = ''
-      response.setEncoding('utf8').on('data', (data) => { text += data }).on('error', fail).on('end', () => resolve({ status: response.statusCode, text }))
-    }).on('error', fail).end(body && JSON.stringify(body))
-  })
-  const acknowledged: string[] = []
-  const outcomes = new Set<number | string | undefined>()
-  let isOver = false
-  const posters = Array.from({ length: 20 }, async (_, poster) => {
-    for (let n = 0; !isOver; n++) {
-      const text = `message ${poster}-${n}`
-      const { status } = await call('POST', '/api/messages', { text })
-      outcomes.add(status)
-      if (status === 201) acknowledged.push(text)
-      else isOver = true
-    }
-  })
-  await stream.events(100)
-  const waiting = call('GET', '/api/messages?after_id=1000000&wait=25')
-  const silent = dial(Number(new URL(url).port), '127.0.0.1').on('error', () => {})
-  await once(silent, 'connect')
+    /** Resolves to the status, or to what went wrong. */
+    const call = (method: string, path: string, body?: object) =>
+      new Promise<{ status: number | string | undefined; text: string }>((resolve) => {
+        const fail = (error: NodeJS.ErrnoException) => resolve({ status: error.code, text: '' })
+        request(
+          `${url}${path}`,
+          {
+            method,
+            agent,
+            headers: { authorization: `Bearer ${token}`, 'content-type': 'application/json' }
+          },
+          (response) => {
+            let text = ''
+            response
+              .setEncoding('utf8')
+              .on('data', (data) => {
+                text += data
+              })
+              .on('error', fail)
+              .on('end', () => resolve({ status: response.statusCode, text }))
+          }
+        )
+          .on('error', fail)
+          .end(body && JSON.stringify(body))
+      })
+    const acknowledged: string[] = []
+    const outcomes = new Set<number | string | undefined>()
+    let isOver = false
+    const posters = Array.from({ length: 20 }, async (_, poster) => {
+      for (let n = 0; !isOver; n++) {
+        const text = `message ${poster}-${n}`
+        const { status } = await call('POST', '/api/messages', { text })
+        outcomes.add(status)
+        if (status === 201) acknowledged.push(text)
+        else isOver = true
+      }
+    })
+    await stream.events(100)
+    const waiting = call('GET', '/api/messages?after_id=1000000&wait=25')
+    const silent = dial(Number(new URL(url).port), '127.0.0.1').on('error', () => {})
+    await once(silent, 'connect')
 
-  const signalled = performance.now()
-  server.child.kill('SIGTERM')
-  let readiness = await call('GET', '/health/readyz')
-  while (readiness.status === 200) readiness = await call('GET', '/health/readyz')
-  t.match(readiness, { status: 503, text: /"error":"shutting down"/ }, 'new clients are sent elsewhere')
-  const before = acknowledged.length
-  t.equal((await call('POST', '/api/messages', { text: 'still served' })).status, 201)
-  t.equal(await server.exited, 0)
-  t.ok(performance.now() - signalled < 25_000, `ended after ${Math.round(performance.now() - signalled)} ms`)
-  await Promise.all(posters)
-  t.ok(acknowledged.length > before, 'posting went on meanwhile')
-  for (const outcome of outcomes) t.ok([201, 'ECONNREFUSED', 'ECONNRESET'].includes(outcome!), `${outcome}`)
-  t.match(await waiting, { status: 200, text: '[]' })
-  await stream.ended
-  t.match(stream.text(), /retry: \d+\n$/)
+    const signalled = performance.now()
+    server.child.kill('SIGTERM')
+    let readiness = await call('GET', '/health/readyz')
+    while (readiness.status === 200) readiness = await call('GET', '/health/readyz')
+    t.match(readiness, { status: 503, text: /"error":"shutting down"/ }, 'new clients are sent elsewhere')
+    const before = acknowledged.length
+    t.equal((await call('POST', '/api/messages', { text: 'still served' })).status, 201)
+    t.equal(await server.exited, 0)
+    t.ok(
+      performance.now() - signalled < 25_000,
+      `ended after ${Math.round(performance.now() - signalled)} ms`
+    )
+    await Promise.all(posters)
+    t.ok(acknowledged.length > before, 'posting went on meanwhile')
+    for (const outcome of outcomes) t.ok([201, 'ECONNREFUSED', 'ECONNRESET'].includes(outcome!), `${outcome}`)
+    t.match(await waiting, { status: 200, text: '[]' })
+    await stream.ended
+    t.match(stream.text(), /retry: \d+\n$/)
 
-  const { rows } = await (await connect(t, POSTGRES_DB)).query('select text from chat_message')
-  const stored = new Set(rows.map(({ text }) => text))
-  t.equal(stored.size, rows.length, 'nothing twice')
-  t.strictSame(acknowledged.filter((text) => !stored.has(text)), [], 'nothing lost')
-})
+    const { rows } = await (await connect(t, POSTGRES_DB)).query('select text from chat_message')
+    const stored = new Set(rows.map(({ text }) => text))
+    t.equal(stored.size, rows.length, 'nothing twice')
+    t.strictSame(
+      acknowledged.filter((text) => !stored.has(text)),
+      [],
+      'nothing lost'
+    )
+  }
+)
 
 t.test('a change whose client has gone is finished or taken back before the end', async (t) => {
   const proxy = await startProxy(t, config.REDIS_HOST!, config.REDIS_PORT)
   const { app, url, database } = await startService(t, { REDIS_HOST: '127.0.0.1', REDIS_PORT: proxy.port })
   const client = await connect(t, database)
   const users = async () => (await client.query('select from chat_user')).rowCount
-  const register = request(`${url}/api/register`, { method: 'POST', agent: false, headers: { 'content-type': 'application/json' } })
-    .on('error', () => {}).end('{"nickname":"half","password":"correct horse"}')
+  const register = request(`${url}/api/register`, {
+    method: 'POST',
+    agent: false,
+    headers: { 'content-type': 'application/json' }
+  })
+    .on('error', () => {})
+    .end('{"nickname":"half","password":"correct horse"}')
   // The account is made; its session is not, and will not be.
-  await client.query('create function freeze () returns trigger language plpgsql as $$ begin perform pg_notify(\'made\', \'\'); return null; end $$')
+  await client.query(
+    "create function freeze () returns trigger language plpgsql as $$ begin perform pg_notify('made', ''); return null; end $$"
+  )
   await client.query('create trigger made after insert on chat_user execute function freeze()')
   proxy.freeze()
-  while (await users() === 0);
+  while ((await users()) === 0);
   register.destroy()
   await app.close()
   t.equal(await users(), 0)
 })
 
-t.test('a process that is late for everything refuses at once, is alive all the same, and recovers', async (t) => {
-  const { call } = await startService(t, { MAX_EVENT_LOOP_DELAY: 50 })
-  let isLate = true
-  const block = () => {
-    for (const until = performance.now() + 200; performance.now() < until;);
-    if (isLate) setTimeout(block, 1)
+t.test(
+  'a process that is late for everything refuses at once, is alive all the same, and recovers',
+  async (t) => {
+    const { call } = await startService(t, { MAX_EVENT_LOOP_DELAY: 50 })
+    let isLate = true
+    const block = () => {
+      for (const until = performance.now() + 200; performance.now() < until;);
+      if (isLate) setTimeout(block, 1)
+    }
+    block()
+    let answer = await call('GET', '/api/messages')
+    while (answer.status === 200) answer = await call('GET', '/api/messages')
+    t.match(answer, { status: 503, body: { error: 'service is busy, try again soon', code: 'busy' } })
+    t.match(answer.headers.get('retry-after'), /^\d+$/)
+    t.equal((await call('GET', '/health/livez')).status, 200)
+    isLate = false
+    while ((await call('GET', '/api/messages')).status !== 200);
+    t.pass('recovered')
   }
-  block()
-  let answer = await call('GET', '/api/messages')
-  while (answer.status === 200) answer = await call('GET', '/api/messages')
-  t.match(answer, { status: 503, body: { error: 'service is busy, try again soon', code: 'busy' } })
-  t.match(answer.headers.get('retry-after'), /^\d+$/)
-  t.equal((await call('GET', '/health/livez')).status, 200)
-  isLate = false
-  while ((await call('GET', '/api/messages')).status !== 200);
-  t.pass('recovered')
-})
+)

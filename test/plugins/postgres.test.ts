@@ -7,9 +7,14 @@ import { openStream } from '../helpers/stream.ts'
 t.test('connections that the server ends do no harm', async (t) => {
   const { call, database, logs } = await startService(t)
   const client = await connect(t, database)
-  await Promise.all(Array.from({ length: 20 }, () => call('POST', '/api/login', { body: { nickname: 'nobody', password: 'x' } })))
+  await Promise.all(
+    Array.from({ length: 20 }, () =>
+      call('POST', '/api/login', { body: { nickname: 'nobody', password: 'x' } })
+    )
+  )
   const { rowCount } = await client.query(
-    "select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and application_name = 'chat-backend' and pid <> pg_backend_pid()")
+    "select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and application_name = 'chat-backend' and pid <> pg_backend_pid()"
+  )
   t.ok(rowCount && rowCount > 0, `${rowCount} connections ended`)
   const lost = () => logs.filter(({ msg }) => `${msg}`.startsWith('an idle PostgreSQL connection was lost'))
   while (lost().length < rowCount!) await new Promise(setImmediate)
@@ -18,7 +23,10 @@ t.test('connections that the server ends do no harm', async (t) => {
 
 t.test('an outage is 503 and never 401, and everything works again after it', async (t) => {
   const proxy = await startProxy(t, config.POSTGRES_HOST!, config.POSTGRES_PORT)
-  const { call, register, post } = await startService(t, { POSTGRES_HOST: '127.0.0.1', POSTGRES_PORT: proxy.port })
+  const { call, register, post } = await startService(t, {
+    POSTGRES_HOST: '127.0.0.1',
+    POSTGRES_PORT: proxy.port
+  })
   const { token, nickname } = await register()
   const requests = [
     () => call('POST', '/api/messages', { token, body: { text: 'lost?' } }),
@@ -45,13 +53,23 @@ t.test('a server that lets the service in no more is an outage too', async (t) =
   const client = await connect(t, config.POSTGRES_DB)
   const login = () => call('POST', '/api/login', { body: { nickname: 'nobody', password: 'x' } })
   for (const [close, open] of [
-    [`alter database ${database} allow_connections false`, `alter database ${database} allow_connections true`],
-    [`alter database ${database} rename to ${database}_2`, `alter database ${database}_2 rename to ${database}`]
+    [
+      `alter database ${database} allow_connections false`,
+      `alter database ${database} allow_connections true`
+    ],
+    [
+      `alter database ${database} rename to ${database}_2`,
+      `alter database ${database}_2 rename to ${database}`
+    ]
   ] as const) {
-    await client.query('select pg_terminate_backend(pid) from pg_stat_activity where datname = $1', [database])
+    await client.query('select pg_terminate_backend(pid) from pg_stat_activity where datname = $1', [
+      database
+    ])
     await client.query(close)
     // A connection that the pool still takes for alive fails first, and then the new one.
-    for (const n of [1, 2, 3]) t.match(await login(), { status: 503, body: { code: 'database_unavailable' } }, `${close}, ${n}`)
+    for (const n of [1, 2, 3]) {
+      t.match(await login(), { status: 503, body: { code: 'database_unavailable' } }, `${close}, ${n}`)
+    }
     await client.query(open)
     t.equal((await login()).status, 401)
   }
@@ -62,7 +80,10 @@ t.test('a statement that does not end is given up, and its connection is not use
   const { token } = await register()
   const client = await connect(t, database)
   await client.query('begin; lock table chat_message')
-  t.match(await call('POST', '/api/messages', { token, body: { text: 'blocked' } }), { status: 503, body: { code: 'database_unavailable' } })
+  t.match(await call('POST', '/api/messages', { token, body: { text: 'blocked' } }), {
+    status: 503,
+    body: { code: 'database_unavailable' }
+  })
   await client.query('rollback')
   t.equal((await call('POST', '/api/messages', { token, body: { text: 'free' } })).status, 201)
   t.equal((await call('GET', '/api/messages')).body.length, 1, 'the message that was refused is not there')
@@ -70,26 +91,68 @@ t.test('a statement that does not end is given up, and its connection is not use
 
 t.test('POSTGRES_URL and REDIS_URL lead to the engines as well as the parts of them do', async (t) => {
   const database = await createDatabase(t)
-  const { POSTGRES_HOST, POSTGRES_PORT, POSTGRES_USER, POSTGRES_PASSWORD, REDIS_HOST, REDIS_PORT, REDIS_PASSWORD = '' } = config
+  const {
+    POSTGRES_HOST,
+    POSTGRES_PORT,
+    POSTGRES_USER,
+    POSTGRES_PASSWORD,
+    REDIS_HOST,
+    REDIS_PORT,
+    REDIS_PASSWORD = ''
+  } = config
   const { call, register, post } = await startService(t, {
     POSTGRES_URL: `postgres://${POSTGRES_USER}:${encodeURIComponent(POSTGRES_PASSWORD)}@${POSTGRES_HOST}:${POSTGRES_PORT}/${database}`,
-    POSTGRES_HOST: 'nowhere.invalid', POSTGRES_DB: 'nothing', REDIS_URL: `redis://:${REDIS_PASSWORD}@${REDIS_HOST}:${REDIS_PORT}/0`, REDIS_HOST: 'nowhere.invalid'
+    POSTGRES_HOST: 'nowhere.invalid',
+    POSTGRES_DB: 'nothing',
+    REDIS_URL: `redis://:${REDIS_PASSWORD}@${REDIS_HOST}:${REDIS_PORT}/0`,
+    REDIS_HOST: 'nowhere.invalid'
   })
   await post((await register()).token, 'hello')
   t.match((await call('GET', '/api/messages')).body, [{ text: 'hello' }])
   const client = await connect(t, database)
-  t.equal((await client.query('select text from chat_message')).rows[0].text, 'hello', 'it is in the database of the URL')
+  t.equal(
+    (await client.query('select text from chat_message')).rows[0].text,
+    'hello',
+    'it is in the database of the URL'
+  )
 })
 
 for (const settings of [
   ["datestyle = 'SQL, DMY'", "intervalstyle = 'sql_standard'", "timezone = 'Asia/Kathmandu'"],
   ["datestyle = 'German'", "intervalstyle = 'iso_8601'", "timezone = 'America/St_Johns'"],
-  ["datestyle = 'Postgres, MDY'", "bytea_output = 'escape'", 'extra_float_digits = -15', 'quote_all_identifiers = on'],
-  ["client_encoding = 'LATIN1'", 'standard_conforming_strings = off', "backslash_quote = 'off'", 'array_nulls = off', 'transform_null_equals = on'],
+  [
+    "datestyle = 'Postgres, MDY'",
+    "bytea_output = 'escape'",
+    'extra_float_digits = -15',
+    'quote_all_identifiers = on'
+  ],
+  [
+    "client_encoding = 'LATIN1'",
+    'standard_conforming_strings = off',
+    "backslash_quote = 'off'",
+    'array_nulls = off',
+    'transform_null_equals = on'
+  ],
   ["default_transaction_isolation = 'serializable'", 'default_transaction_deferrable = on'],
-  ["default_transaction_isolation = 'repeatable read'", "session_replication_role = 'replica'", 'row_security = off'],
-  ["statement_timeout = '1ms'", "lock_timeout = '1ms'", "idle_in_transaction_session_timeout = '1ms'", "idle_session_timeout = '5ms'"],
-  ['jit = on', 'jit_above_cost = 0', 'enable_nestloop = off', 'enable_indexscan = off', 'enable_sort = off', 'plan_cache_mode = force_custom_plan']
+  [
+    "default_transaction_isolation = 'repeatable read'",
+    "session_replication_role = 'replica'",
+    'row_security = off'
+  ],
+  [
+    "statement_timeout = '1ms'",
+    "lock_timeout = '1ms'",
+    "idle_in_transaction_session_timeout = '1ms'",
+    "idle_session_timeout = '5ms'"
+  ],
+  [
+    'jit = on',
+    'jit_above_cost = 0',
+    'enable_nestloop = off',
+    'enable_indexscan = off',
+    'enable_sort = off',
+    'plan_cache_mode = force_custom_plan'
+  ]
 ]) {
   t.test(`a database that is set to ${settings.join(', ')} serves as any other`, async (t) => {
     const database = await createDatabase(t)
@@ -97,17 +160,30 @@ for (const settings of [
     const { call, register, post, url } = await startService(t, { POSTGRES_DB: database })
     const { token, userId, nickname } = await register()
     const stream = await openStream(t, url)
-    const keyed = () => call('POST', '/api/messages', { token, body: { text: 'ж 😀 \\ \'' }, headers: { 'idempotency-key': 'once' } })
+    const keyed = () =>
+      call('POST', '/api/messages', {
+        token,
+        body: { text: "ж 😀 \\ '" },
+        headers: { 'idempotency-key': 'once' }
+      })
     const before = Date.now()
     const first = await keyed()
-    t.match(first, { status: 201, body: { userId, nickname, text: 'ж 😀 \\ \'' } })
+    t.match(first, { status: 201, body: { userId, nickname, text: "ж 😀 \\ '" } })
     t.ok(Math.abs(Date.parse(first.body.createdAt) - before) < 60_000, `${first.body.createdAt} is now`)
     t.strictSame((await keyed()).body, first.body, 'the same key gives the same message')
     const many = await Promise.all(['one', 'two', 'three'].map((text) => post(token, text)))
-    t.match(await call('PATCH', `/api/messages/${many[0]!.id}`, { token, body: { text: 'edited' } }), { status: 200, body: { text: 'edited' } })
+    t.match(await call('PATCH', `/api/messages/${many[0]!.id}`, { token, body: { text: 'edited' } }), {
+      status: 200,
+      body: { text: 'edited' }
+    })
     t.equal((await call('DELETE', `/api/messages/${many[1]!.id}`, { token })).status, 200)
     t.strictSame((await stream.events(6)).map(({ data }) => data.type).sort(), [
-      'message_created', 'message_created', 'message_created', 'message_created', 'message_deleted', 'message_updated'
+      'message_created',
+      'message_created',
+      'message_created',
+      'message_created',
+      'message_deleted',
+      'message_updated'
     ])
     const { status, body } = await call('GET', '/api/messages')
     t.equal(status, 200)
@@ -121,10 +197,14 @@ for (const settings of [
 for (const encoding of ['LATIN1', 'EUC_JP', 'SQL_ASCII']) {
   t.test(`a database with the encoding ${encoding} is refused at once, in one sentence`, async (t) => {
     const database = `${await createDatabase(t)}_2`
-    await admin(`create database ${database} template template0 encoding '${encoding}' lc_collate 'C' lc_ctype 'C'`)
+    await admin(
+      `create database ${database} template template0 encoding '${encoding}' lc_collate 'C' lc_ctype 'C'`
+    )
     t.teardown(() => admin(`drop database ${database} with (force)`))
     for (const MIGRATE of ['on', 'off'] as const) {
-      await t.rejects(startService(t, { POSTGRES_DB: database, MIGRATE }), { message: `the database ${database} must have the encoding UTF8, not ${encoding}` })
+      await t.rejects(startService(t, { POSTGRES_DB: database, MIGRATE }), {
+        message: `the database ${database} must have the encoding UTF8, not ${encoding}`
+      })
     }
   })
 }

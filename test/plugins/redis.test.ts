@@ -6,7 +6,10 @@ import { startProxy } from '../helpers/proxy.ts'
 
 t.test('an outage is 503 and never 401, reading goes on, and nobody is logged out', async (t) => {
   const proxy = await startProxy(t, config.REDIS_HOST!, config.REDIS_PORT)
-  const { call, register, database } = await startService(t, { REDIS_HOST: '127.0.0.1', REDIS_PORT: proxy.port })
+  const { call, register, database } = await startService(t, {
+    REDIS_HOST: '127.0.0.1',
+    REDIS_PORT: proxy.port
+  })
   const { token, nickname } = await register()
   const post = () => call('POST', '/api/messages', { token, body: { text: 'hi' } })
   const client = await connect(t, database)
@@ -25,13 +28,22 @@ t.test('an outage is 503 and never 401, reading goes on, and nobody is logged ou
       t.match(headers.get('retry-after'), /^\d+$/)
     }
     t.equal((await call('GET', '/api/messages')).status, 200, 'reading needs no Redis')
-    const { rowCount } = await client.query('select from chat_user where nickname = $1', [`during ${failure}`])
+    const { rowCount } = await client.query('select from chat_user where nickname = $1', [
+      `during ${failure}`
+    ])
     t.equal(rowCount, 0, 'a registration that failed left no account')
 
     await proxy.mend()
     while ((await call('GET', '/health/readyz')).status !== 200);
     t.equal((await post()).status, 201, 'still logged in')
-    t.equal((await call('POST', '/api/register', { body: { nickname: `during ${failure}`, password: 'correct horse' } })).status, 201)
+    t.equal(
+      (
+        await call('POST', '/api/register', {
+          body: { nickname: `during ${failure}`, password: 'correct horse' }
+        })
+      ).status,
+      201
+    )
   }
 })
 
@@ -47,7 +59,11 @@ t.test('a connection that went silent is replaced', async (t) => {
 t.test('a connection that the server ends comes back by itself', async (t) => {
   const { call, app } = await startService(t)
   const id = await app.redis.client('ID')
-  const admin = new Redis({ host: config.REDIS_HOST, port: config.REDIS_PORT, password: config.REDIS_PASSWORD })
+  const admin = new Redis({
+    host: config.REDIS_HOST,
+    port: config.REDIS_PORT,
+    password: config.REDIS_PASSWORD
+  })
   t.teardown(() => admin.disconnect())
   await admin.client('KILL', 'ID', id)
   while ((await call('GET', '/health/readyz')).status !== 200);

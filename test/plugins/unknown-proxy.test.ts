@@ -5,7 +5,11 @@ import { startService } from '../helpers/app.ts'
 const SECRET = '198.51.100.77'
 
 /** @returns the warnings about proxies after requests with these headers */
-async function warnings (t: Test, settings: Partial<Config>, ...requests: Record<string, string>[]): Promise<unknown[]> {
+async function warnings(
+  t: Test,
+  settings: Partial<Config>,
+  ...requests: Record<string, string>[]
+): Promise<unknown[]> {
   const { call, logs } = await startService(t, settings)
   for (const headers of requests) {
     await call('GET', '/api/messages', { headers })
@@ -20,10 +24,13 @@ for (const name of ['X-Forwarded-For', 'Forwarded', 'X-Real-IP']) {
   t.test(`${name} from an address that TRUST_PROXY does not cover is told once`, async (t) => {
     for (const settings of [{}, { TRUST_PROXY: '10.0.0.0/8' }]) {
       const found = await warnings(t, { RATE_LIMIT: 'on', ...settings }, headers, headers, headers)
-      t.match(found, [{
-        msg: `127.0.0.1 sends ${name}, and TRUST_PROXY does not cover it, so everybody behind it shares the rate limits of one address: ` +
-          'if it is your proxy, add it to TRUST_PROXY and let it send X-Forwarded-For'
-      }])
+      t.match(found, [
+        {
+          msg:
+            `127.0.0.1 sends ${name}, and TRUST_PROXY does not cover it, so everybody behind it shares the rate limits of one address: ` +
+            'if it is your proxy, add it to TRUST_PROXY and let it send X-Forwarded-For'
+        }
+      ])
       t.equal(found.length, 1)
     }
   })

@@ -27,10 +27,12 @@ export interface Sessions extends Engine {
   /** Sends a command, such as one that changes its configuration. */
   call: (command: string, ...args: string[]) => Promise<unknown>
 }
-export interface Postgres extends Engine { connect: () => Promise<pg.Client> }
+export interface Postgres extends Engine {
+  connect: () => Promise<pg.Client>
+}
 
 /** Sends a signal to a process and to all its children. */
-function signalAll (pid: number, signal: NodeJS.Signals): void {
+function signalAll(pid: number, signal: NodeJS.Signals): void {
   const children = readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').trim().split(' ').filter(Boolean)
   for (const process of [`${pid}`, ...children]) kill(Number(process), signal)
 }
@@ -42,19 +44,26 @@ const passwordFile = (dataDir: string, engine: string) => {
 }
 
 /** Makes and starts the PostgreSQL that npm installed, as the service itself does. */
-export async function startDatabase (dataDir: string): Promise<Postgres> {
+export async function startDatabase(dataDir: string): Promise<Postgres> {
   let { settings, stop } = await startPostgres(dataDir, passwordFile(dataDir, 'postgres'), quiet)
   const env = Object.fromEntries(Object.entries(settings).map(([name, value]) => [name, `${value}`]))
   const cluster = join(dataDir, 'postgres')
   const connect = async () => {
     const client = new pg.Client({
-      host: env['POSTGRES_HOST'], port: Number(env['POSTGRES_PORT']), database: env['POSTGRES_DB'], user: env['POSTGRES_USER'], password: env['POSTGRES_PASSWORD']
+      host: env['POSTGRES_HOST'],
+      port: Number(env['POSTGRES_PORT']),
+      database: env['POSTGRES_DB'],
+      user: env['POSTGRES_USER'],
+      password: env['POSTGRES_PASSWORD']
     }).on('error', () => {})
     await client.connect()
     return client
   }
   const postmaster = () => parseInt(readFileSync(join(cluster, 'postmaster.pid'), 'utf8'))
-  const [program = '', ...args] = readFileSync(join(cluster, 'postmaster.opts'), 'utf8').trim().replace(/"$/, '').split(/"? "/)
+  const [program = '', ...args] = readFileSync(join(cluster, 'postmaster.opts'), 'utf8')
+    .trim()
+    .replace(/"$/, '')
+    .split(/"? "/)
   return {
     env,
     connect,
@@ -63,8 +72,15 @@ export async function startDatabase (dataDir: string): Promise<Postgres> {
       await stop()
     },
     up: async () => {
-      stop = await startProgram([...whoOwns(cluster), ...endedWithUs(), program, ...args],
-        { name: 'PostgreSQL', logFile: join(dataDir, 'postgres.log'), ready: async () => (await connect()).end() }, quiet)
+      stop = await startProgram(
+        [...whoOwns(cluster), ...endedWithUs(), program, ...args],
+        {
+          name: 'PostgreSQL',
+          logFile: join(dataDir, 'postgres.log'),
+          ready: async () => (await connect()).end()
+        },
+        quiet
+      )
     },
     freeze: () => signalAll(postmaster(), 'SIGSTOP'),
     thaw: () => signalAll(postmaster(), 'SIGCONT')
@@ -72,7 +88,7 @@ export async function startDatabase (dataDir: string): Promise<Postgres> {
 }
 
 /** Runs what follows as the user that the launcher gave the files to: PostgreSQL refuses to be root. */
-function whoOwns (path: string): string[] {
+function whoOwns(path: string): string[] {
   const { uid } = statSync(path)
   if (process.getuid?.() !== 0) return []
   return uid === 0
@@ -80,35 +96,93 @@ function whoOwns (path: string): string[] {
     : ['setpriv', `--reuid=${uid}`, `--regid=${uid}`, '--clear-groups']
 }
 
-/** Starts a Redis that keeps its keys; where none is installed, the store that the service has instead, which is cut off rather than stopped. */
-export async function startSessions (dataDir: string): Promise<Sessions> {
+/**
+ * Starts a Redis that keeps its keys; where none is installed, the store that the service has instead, which
+ * is cut off rather than stopped.
+ */
+export async function startSessions(dataDir: string): Promise<Sessions> {
   const program = ['redis-server', 'valkey-server'].find((name) => runs(name, '--version'))
   if (!program) {
     const { settings, stop } = await startRedis(dataDir, passwordFile(dataDir, 'redis'), quiet)
     const proxy = await startProxy({ teardown: () => {} }, '127.0.0.1', settings.REDIS_PORT ?? 0)
-    const env = { REDIS_HOST: '127.0.0.1', REDIS_PORT: `${proxy.port}`, REDIS_PASSWORD: settings.REDIS_PASSWORD ?? '' }
-    const client = () => new Redis({ host: '127.0.0.1', port: settings.REDIS_PORT ?? 0, password: settings.REDIS_PASSWORD ?? '' })
-    const flush = async () => { const redis = client(); await redis.flushall().finally(() => redis.disconnect()) }
-    const call = async () => { throw new Error('this needs redis-server or valkey-server on the PATH') }
-    return { env, flush, call, down: async (signal) => { await proxy.cut(); if (signal) await stop() }, up: proxy.mend, freeze: proxy.freeze, thaw: proxy.mend }
+    const env = {
+      REDIS_HOST: '127.0.0.1',
+      REDIS_PORT: `${proxy.port}`,
+      REDIS_PASSWORD: settings.REDIS_PASSWORD ?? ''
+    }
+    const client = () =>
+      new Redis({
+        host: '127.0.0.1',
+        port: settings.REDIS_PORT ?? 0,
+        password: settings.REDIS_PASSWORD ?? ''
+      })
+    const flush = async () => {
+      const redis = client()
+      await redis.flushall().finally(() => redis.disconnect())
+    }
+    const call = async () => {
+      throw new Error('this needs redis-server or valkey-server on the PATH')
+    }
+    return {
+      env,
+      flush,
+      call,
+      down: async (signal) => {
+        await proxy.cut()
+        if (signal) await stop()
+      },
+      up: proxy.mend,
+      freeze: proxy.freeze,
+      thaw: proxy.mend
+    }
   }
   const [host, port] = ['127.0.0.1', await freePort()]
   const ask = async <Result>(question: (redis: Redis) => Promise<Result>) => {
-    const client = new Redis({ host, port, lazyConnect: true, retryStrategy: () => null }).on('error', () => {})
-    return client.connect().then(() => question(client)).finally(() => client.disconnect())
+    const client = new Redis({ host, port, lazyConnect: true, retryStrategy: () => null }).on(
+      'error',
+      () => {}
+    )
+    return client
+      .connect()
+      .then(() => question(client))
+      .finally(() => client.disconnect())
   }
   const ready = () => ask((redis) => redis.ping())
-  const start = () => startProgram([...endedWithUs(), program, '--bind', host, '--port', `${port}`, '--appendonly', 'yes', '--save', '', '--dir', dataDir],
-    { name: program, logFile: join(dataDir, 'redis.log'), ready }, quiet)
+  const start = () =>
+    startProgram(
+      [
+        ...endedWithUs(),
+        program,
+        '--bind',
+        host,
+        '--port',
+        `${port}`,
+        '--appendonly',
+        'yes',
+        '--save',
+        '',
+        '--dir',
+        dataDir
+      ],
+      { name: program, logFile: join(dataDir, 'redis.log'), ready },
+      quiet
+    )
   let stop = await start()
   const pid = async () => Number(/process_id:(\d+)/.exec(await ask((redis) => redis.info('server')))?.[1])
   let frozen = 0
   return {
     env: { REDIS_HOST: host, REDIS_PORT: `${port}` },
     down: () => stop(),
-    up: async () => { stop = await start() },
-    freeze: async () => { frozen = await pid(); kill(frozen, 'SIGSTOP') },
-    thaw: () => { kill(frozen, 'SIGCONT') },
+    up: async () => {
+      stop = await start()
+    },
+    freeze: async () => {
+      frozen = await pid()
+      kill(frozen, 'SIGSTOP')
+    },
+    thaw: () => {
+      kill(frozen, 'SIGCONT')
+    },
     flush: () => ask((redis) => redis.flushall()),
     call: (command, ...args) => ask((redis) => redis.call(command, args))
   }

@@ -3,8 +3,17 @@ import type { Engine, Postgres } from './cluster.ts'
 import type { Replica } from './replicas.ts'
 import type { Random, World } from './world.ts'
 
-/** What goes wrong, over and over in a shuffled order, until nobody writes any more. Afterwards everything runs again. */
-export async function faults (world: World, random: Random, database: Postgres, sessions: Engine, replicas: Replica[]): Promise<void> {
+/**
+ * What goes wrong, over and over in a shuffled order, until nobody writes any more. Afterwards everything
+ * runs again.
+ */
+export async function faults(
+  world: World,
+  random: Random,
+  database: Postgres,
+  sessions: Engine,
+  replicas: Replica[]
+): Promise<void> {
   const downFor = () => sleep(random.between(100, 2500))
   const outage = async (engine: Engine, signal?: 'SIGINT' | 'SIGQUIT') => {
     await engine.down(signal)
@@ -19,15 +28,21 @@ export async function faults (world: World, random: Random, database: Postgres, 
   }
   const deafen = async () => {
     const client = await database.connect()
-    const { rowCount } = await client.query("select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'chat-backend log'")
+    const { rowCount } = await client.query(
+      "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'chat-backend log'"
+    )
     await client.end()
     world.count('LISTEN connections cut', rowCount ?? 0)
   }
   const deck: [name: string, fault: () => Promise<void>][] = [
-    ['replicas killed', () => restart('SIGKILL')], ['replicas killed', () => restart('SIGKILL')], ['replicas restarted', () => restart('SIGTERM')],
-    ['cuts of LISTEN', deafen], ['cuts of LISTEN', deafen],
+    ['replicas killed', () => restart('SIGKILL')],
+    ['replicas killed', () => restart('SIGKILL')],
+    ['replicas restarted', () => restart('SIGTERM')],
+    ['cuts of LISTEN', deafen],
+    ['cuts of LISTEN', deafen],
     ['PostgreSQL restarts', () => outage(database)],
-    ['PostgreSQL crashes', () => outage(database, 'SIGQUIT')], ['Redis restarts', () => outage(sessions)]
+    ['PostgreSQL crashes', () => outage(database, 'SIGQUIT')],
+    ['Redis restarts', () => outage(sessions)]
   ]
   while (world.writing) {
     for (const [name, fault] of random.shuffled(deck)) {

@@ -6,27 +6,45 @@ import { endedWithUs, freePort, runs, startProgram } from '../../src/embedded/pr
 
 const quiet = { info: () => {}, warn: () => {}, error: () => {} }
 
-/** A real nginx in front of replicas. `route` sends new requests to those and no others, and resolves when it does. */
-export interface Proxy { url: string, route: (urls: string[]) => Promise<void>, stop: () => Promise<void> }
+/**
+ * A real nginx in front of replicas. `route` sends new requests to those and no others, and resolves when it
+ * does.
+ */
+export interface Proxy {
+  url: string
+  route: (urls: string[]) => Promise<void>
+  stop: () => Promise<void>
+}
 
-// As the Ingress does it: connections to the replicas are kept, nothing is buffered, no stream is cut after 60 s, and only what
-// may be sent twice is sent to the next replica when one has failed. Clients get a connection for each request: nginx, unlike the
-// Ingress, changes its replicas by new processes, which would close idle connections under their hands.
+// As the Ingress does it: connections to the replicas are kept, nothing is buffered, no stream is cut after
+// 60 s, and only what may be sent twice is sent to the next replica when one has failed. Clients get a
+// connection for each request: nginx, unlike the Ingress, changes its replicas by new processes, which would
+// close idle connections under their hands.
 const asIngress = {
-  upstream: (hosts: string[]) => `${hosts.map((host) => `server ${host} max_fails=0;`).join(' ')} keepalive 32;`,
+  upstream: (hosts: string[]) =>
+    `${hosts.map((host) => `server ${host} max_fails=0;`).join(' ')} keepalive 32;`,
   location: `proxy_http_version 1.1; proxy_set_header Connection "";
       proxy_set_header Host $host; proxy_set_header X-Forwarded-For $remote_addr; proxy_set_header X-Request-Id $request_id;
       proxy_buffering off; proxy_request_buffering off; proxy_read_timeout 3600s;
       proxy_next_upstream error timeout; proxy_next_upstream_tries 3;`
 }
 
-/** As nginx does it by itself: HTTP/1.0, a connection for each request, and a replica that fails is left out for 10 s. */
+/**
+ * As nginx does it by itself: HTTP/1.0, a connection for each request, and a replica that fails is left out
+ * for 10 s.
+ */
 export const byDefault = {
   upstream: (hosts: string[]) => hosts.map((host) => `server ${host};`).join(' '),
   location: ''
 }
 
-const configuration = (dir: string, port: number, urls: string[], generation: number, { upstream, location }: typeof asIngress) => `
+const configuration = (
+  dir: string,
+  port: number,
+  urls: string[],
+  generation: number,
+  { upstream, location }: typeof asIngress
+) => `
 daemon off; pid ${dir}/nginx.pid; error_log ${dir}/nginx.log; worker_processes 2; worker_rlimit_nofile 1024;
 events { worker_connections 1000; }
 http {
@@ -48,7 +66,7 @@ http {
  * @param manner how it passes requests on
  * @throws {Error} when there is none
  */
-export async function startNginx (dir: string, urls: string[], manner = asIngress): Promise<Proxy> {
+export async function startNginx(dir: string, urls: string[], manner = asIngress): Promise<Proxy> {
   const program = ['nginx', '/usr/sbin/nginx'].find((name) => runs(name, '-v'))
   if (!program) throw new Error('there is no nginx on this machine: apt-get install nginx')
   const [port, file] = [await freePort(), join(dir, 'nginx.conf')]
@@ -56,7 +74,11 @@ export async function startNginx (dir: string, urls: string[], manner = asIngres
   let generation = 1
   const ask = async () => Number(await (await fetch(`${url}/generation`)).text())
   writeFileSync(file, configuration(dir, port, urls, generation, manner))
-  const stop = await startProgram([...endedWithUs(), program, '-p', dir, '-e', join(dir, 'nginx.log'), '-c', file], { name: 'nginx', logFile: join(dir, 'nginx.out'), ready: ask }, quiet)
+  const stop = await startProgram(
+    [...endedWithUs(), program, '-p', dir, '-e', join(dir, 'nginx.log'), '-c', file],
+    { name: 'nginx', logFile: join(dir, 'nginx.out'), ready: ask },
+    quiet
+  )
   return {
     url,
     stop,
@@ -64,7 +86,7 @@ export async function startNginx (dir: string, urls: string[], manner = asIngres
       writeFileSync(file, configuration(dir, port, urls, ++generation, manner))
       kill(parseInt(readFileSync(join(dir, 'nginx.pid'), 'utf8')), 'SIGHUP')
       // Its old processes take new connections for a moment more.
-      for (let inARow = 0; inARow < 20; inARow = await ask() === generation ? inARow + 1 : 0) await sleep(5)
+      for (let inARow = 0; inARow < 20; inARow = (await ask()) === generation ? inARow + 1 : 0) await sleep(5)
     }
   }
 }

@@ -6,21 +6,31 @@ import type { Message, World } from './world.ts'
 const SHORT_MS = 3000
 const LONG_MS = 30_000
 
-/** Asks for what came after the last message that it saw, of any replica. @param wait whether the answer may wait for a message */
-export async function poller (world: World, reader: Poller, wait: boolean): Promise<void> {
+/**
+ * Asks for what came after the last message that it saw, of any replica. @param wait whether the answer may
+ * wait for a message
+ */
+export async function poller(world: World, reader: Poller, wait: boolean): Promise<void> {
   const random = world.random(reader.name)
   while (!world.ended.signal.aborted) {
     const path = `/api/messages?after_id=${reader.seen.at(-1)?.id ?? 0}&limit=${random.between(1, 200)}${wait ? `&wait=${random.between(1, 5)}` : ''}`
     const cut = world.cutting && random.chance(0.1)
-    const answer = await world.ask(random.pick(world.urls), { path, cutAfterMs: cut ? random.between(1, wait ? 2000 : 20) : undefined })
-    if (answer?.status === 200) reader.seen.push(...(answer.body as Message[]).map(({ id, text }) => ({ id, text })))
-    else if (answer) world.find('error', `${path} answered ${answer.status}`)
+    const answer = await world.ask(random.pick(world.urls), {
+      path,
+      cutAfterMs: cut ? random.between(1, wait ? 2000 : 20) : undefined
+    })
+    if (answer?.status === 200) {
+      reader.seen.push(...(answer.body as Message[]).map(({ id, text }) => ({ id, text })))
+    } else if (answer) world.find('error', `${path} answered ${answer.status}`)
     await world.sleep(wait && answer ? 0 : random.between(10, 200))
   }
 }
 
-/** Reads a list, then its events, is cut again and again, and goes on at any replica after the last event that it saw. */
-export async function stream (world: World, { name, sessions }: Stream): Promise<void> {
+/**
+ * Reads a list, then its events, is cut again and again, and goes on at any replica after the last event that
+ * it saw.
+ */
+export async function stream(world: World, { name, sessions }: Stream): Promise<void> {
   const random = world.random(name)
   let session: Session | undefined
   while (!world.ended.signal.aborted) {
@@ -31,7 +41,8 @@ export async function stream (world: World, { name, sessions }: Stream): Promise
     if (session) {
       if (sessions.at(-1) !== session) sessions.push(session)
       const since = session.events.at(-1)?.seq ?? session.since
-      const lifeMs = world.cutting && random.chance(0.8) ? random.between(50, SHORT_MS) : random.between(SHORT_MS, LONG_MS)
+      const lifeMs =
+        world.cutting && random.chance(0.8) ? random.between(50, SHORT_MS) : random.between(SHORT_MS, LONG_MS)
       for await (const event of events(world, url, since, random.chance(0.5), lifeMs)) {
         if (event.type === 'reset') {
           // Nobody trims the log of a run, so that it always reaches back.
@@ -46,7 +57,7 @@ export async function stream (world: World, { name, sessions }: Stream): Promise
   }
 }
 
-async function open (world: World, url: string, limit: number): Promise<Session | undefined> {
+async function open(world: World, url: string, limit: number): Promise<Session | undefined> {
   const answer = await world.ask(url, { path: `/api/messages?limit=${limit}` })
   if (answer?.status !== 200) return undefined
   const since = Number(answer.headers.get('x-event-cursor') ?? NaN)
@@ -55,15 +66,24 @@ async function open (world: World, url: string, limit: number): Promise<Session 
 }
 
 /** The events after `since`, until the connection ends or `lifeMs` are over. */
-async function * events (world: World, url: string, since: number, byHeader: boolean, lifeMs: number): AsyncGenerator<StreamEvent> {
+async function* events(
+  world: World,
+  url: string,
+  since: number,
+  byHeader: boolean,
+  lifeMs: number
+): AsyncGenerator<StreamEvent> {
   const life = world.limit(lifeMs)
   try {
     const response = await fetch(`${url}/api/events${byHeader ? '' : `?since=${since}`}`, {
-      signal: life.signal, headers: byHeader ? { 'last-event-id': `${since}` } : {}
+      signal: life.signal,
+      headers: byHeader ? { 'last-event-id': `${since}` } : {}
     })
     world.count('streams opened')
     // EventSource never comes back after anything else.
-    if (response.status !== 200) return world.find('error', `a stream was answered with ${response.status} ${await response.text()}`)
+    if (response.status !== 200) {
+      return world.find('error', `a stream was answered with ${response.status} ${await response.text()}`)
+    }
     for await (const event of readEvents(response)) {
       world.count('events delivered')
       yield event

@@ -6,20 +6,30 @@ import { isReady, SERVER } from '../load/service.ts'
 
 const READY_WITHIN_MS = 60_000
 
-/** One process of the built service, on a port that it keeps over its lives. One that ends by itself is started again. */
+/**
+ * One process of the built service, on a port that it keeps over its lives. One that ends by itself is
+ * started again.
+ */
 export class Replica {
   url: string
   #env: Record<string, string>
   #onCrash: (how: string) => void
   #child: ChildProcess | undefined
   #exited: Promise<number | NodeJS.Signals | undefined> | undefined
-  constructor (port: number, env: Record<string, string>, onCrash: (how: string) => void) {
+  constructor(port: number, env: Record<string, string>, onCrash: (how: string) => void) {
     this.url = `http://127.0.0.1:${port}`
-    this.#env = { ...env, HTTP_HOST: '127.0.0.1', HTTP_PORT: `${port}`, RATE_LIMIT: 'off', BCRYPT_COST: '4', LOG_LEVEL: 'fatal' }
+    this.#env = {
+      ...env,
+      HTTP_HOST: '127.0.0.1',
+      HTTP_PORT: `${port}`,
+      RATE_LIMIT: 'off',
+      BCRYPT_COST: '4',
+      LOG_LEVEL: 'fatal'
+    }
     this.#onCrash = onCrash
   }
 
-  start (): void {
+  start(): void {
     const [program = '', ...args] = [...endedWithUs(), process.execPath, SERVER]
     const child = spawn(program, args, {
       detached: true,
@@ -35,7 +45,7 @@ export class Replica {
   }
 
   /** Ends it, and waits for that. @returns its exit code, or the signal that ended it */
-  async end (signal: 'SIGKILL' | 'SIGTERM'): Promise<number | NodeJS.Signals | undefined> {
+  async end(signal: 'SIGKILL' | 'SIGTERM'): Promise<number | NodeJS.Signals | undefined> {
     const child = this.#child
     this.#child = undefined
     child?.kill(signal)
@@ -46,7 +56,11 @@ export class Replica {
   }
 }
 
-export async function startReplicas (count: number, env: Record<string, string>, onCrash: (how: string) => void): Promise<Replica[]> {
+export async function startReplicas(
+  count: number,
+  env: Record<string, string>,
+  onCrash: (how: string) => void
+): Promise<Replica[]> {
   const replicas: Replica[] = []
   for (let i = 0; i < count; i++) replicas.push(new Replica(await freePort(), env, onCrash))
   for (const replica of replicas) replica.start()
@@ -54,12 +68,16 @@ export async function startReplicas (count: number, env: Record<string, string>,
 }
 
 /** Waits until every one answers 200 at readyz. @throws {Error} when one does not */
-export async function allReady (urls: string[], signal: AbortSignal): Promise<void> {
+export async function allReady(urls: string[], signal: AbortSignal): Promise<void> {
   for (const deadline = Date.now() + READY_WITHIN_MS; ;) {
     const ready = await Promise.all(urls.map(isReady))
     if (!ready.includes(false)) return
     signal.throwIfAborted()
-    if (Date.now() > deadline) throw new Error(`not ready after ${READY_WITHIN_MS / 1000} s: ${urls.filter((_, i) => !ready[i]).join(', ')}`)
+    if (Date.now() > deadline) {
+      throw new Error(
+        `not ready after ${READY_WITHIN_MS / 1000} s: ${urls.filter((_, i) => !ready[i]).join(', ')}`
+      )
+    }
     await sleep(50)
   }
 }

@@ -2,18 +2,22 @@ import { setMaxListeners } from 'node:events'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Finding } from './checker.ts'
 
-// Above what the service allows itself, so that a request that was given up here is not still under way there when it is sent again.
+// Above what the service allows itself, so that a request that was given up here is not still under way there
+// when it is sent again.
 const PATIENCE_MS = 15_000
 
 /** Seeded chance: the same seed and name give the same numbers, whatever others draw meanwhile. */
 export class Random {
   #state = 0
-  constructor (seed: number, name: string) {
-    this.#state = [...name].reduce((hash, letter) => Math.imul(hash ^ letter.charCodeAt(0), 0x01000193), seed ^ 0x811c9dc5)
+  constructor(seed: number, name: string) {
+    this.#state = [...name].reduce(
+      (hash, letter) => Math.imul(hash ^ letter.charCodeAt(0), 0x01000193),
+      seed ^ 0x811c9dc5
+    )
   }
 
   /** @returns from 0 to 1 (mulberry32) */
-  next (): number {
+  next(): number {
     this.#state = (this.#state + 0x6d2b79f5) | 0
     let z = Math.imul(this.#state ^ (this.#state >>> 15), this.#state | 1)
     z ^= z + Math.imul(z ^ (z >>> 7), z | 61)
@@ -23,7 +27,11 @@ export class Random {
   between = (low: number, high: number) => low + Math.floor(this.next() * (high - low + 1))
   chance = (probability: number) => this.next() < probability
   pick = <Item>(items: readonly Item[]): Item => items[Math.floor(this.next() * items.length)]!
-  shuffled = <Item>(items: readonly Item[]): Item[] => items.map((item) => [this.next(), item] as const).sort(([a], [b]) => a - b).map(([, item]) => item)
+  shuffled = <Item>(items: readonly Item[]): Item[] =>
+    items
+      .map((item) => [this.next(), item] as const)
+      .sort(([a], [b]) => a - b)
+      .map(([, item]) => item)
 }
 
 export interface Request {
@@ -36,13 +44,26 @@ export interface Request {
   cutAfterMs?: number | undefined
 }
 
-export interface Limit { signal: AbortSignal, release: () => void }
-export interface Message { id: number, text: string }
-export interface Answer { status: number, headers: Headers, body: unknown }
+export interface Limit {
+  signal: AbortSignal
+  release: () => void
+}
+export interface Message {
+  id: number
+  text: string
+}
+export interface Answer {
+  status: number
+  headers: Headers
+  body: unknown
+}
 
 /** What all who take part in a run share. */
 export class World {
-  /** The replicas, or one proxy in front of them: then who posts may read at another replica, which is promised nothing so soon. */
+  /**
+   * The replicas, or one proxy in front of them: then who posts may read at another replica, which is
+   * promised nothing so soon.
+   */
   urls: string[] = []
   isBehindProxy = false
   /** Whether new work begins, and whether readers and writers hang up at random. */
@@ -53,18 +74,20 @@ export class World {
   findings: Finding[] = []
   tally = new Map<string, number>()
   seed: number
-  constructor (seed: number) {
+  constructor(seed: number) {
     this.seed = seed
     setMaxListeners(0, this.ended.signal)
   }
 
   random = (name: string) => new Random(this.seed, name)
   count = (what: string, times = 1) => this.tally.set(what, (this.tally.get(what) ?? 0) + times)
-  find = (kind: string, what: string) => { this.findings.push({ kind, what }) }
+  find = (kind: string, what: string) => {
+    this.findings.push({ kind, what })
+  }
   sleep = (ms: number) => sleep(ms, undefined, { signal: this.ended.signal }).catch(() => {})
 
   /** What aborts after that time, at the end of the run, and when it is released. */
-  limit (ms: number): Limit {
+  limit(ms: number): Limit {
     const controller = new AbortController()
     const release = () => {
       clearTimeout(timer)
@@ -78,7 +101,10 @@ export class World {
   }
 
   /** @returns the answer; nothing when there was none, or one that says to try again (429, 503) */
-  async ask (url: string, { method = 'GET', path, token, key, body, cutAfterMs }: Request): Promise<Answer | undefined> {
+  async ask(
+    url: string,
+    { method = 'GET', path, token, key, body, cutAfterMs }: Request
+  ): Promise<Answer | undefined> {
     const what = `${method} ${path}`
     const limit = this.limit(cutAfterMs ?? PATIENCE_MS)
     try {
@@ -103,7 +129,9 @@ export class World {
       return status < 500 ? { status, headers, body: JSON.parse(answer) } : undefined
     } catch (error) {
       if (error instanceof SyntaxError) this.find('error', `${what}: ${error.message}`)
-      if (!this.ended.signal.aborted) this.count(cutAfterMs === undefined ? 'requests without an answer' : 'requests cut')
+      if (!this.ended.signal.aborted) {
+        this.count(cutAfterMs === undefined ? 'requests without an answer' : 'requests cut')
+      }
       return undefined
     } finally {
       limit.release()

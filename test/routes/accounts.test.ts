@@ -19,7 +19,9 @@ const sentences = {
 
 t.test('registration answers with the account and a session as the Go service knows it', async (t) => {
   const { call } = await startService(t)
-  const { status, body } = await call('POST', '/api/register', { body: { nickname: 'alice', password, unknown: true } })
+  const { status, body } = await call('POST', '/api/register', {
+    body: { nickname: 'alice', password, unknown: true }
+  })
   t.equal(status, 201)
   t.match(body, { userId: Number, nickname: 'alice', token: /^[0-9a-f]{64}$/ })
   t.equal(body.id, body.userId)
@@ -34,7 +36,9 @@ t.test('registration answers with the account and a session as the Go service kn
 t.test('what is stored of a password is a bcrypt hash at cost 10', async (t) => {
   const { call, database } = await startService(t, { BCRYPT_COST: 10 })
   await call('POST', '/api/register', { body: { nickname: 'alice', password } })
-  const { rows: [row] } = await (await connect(t, database)).query('select password_hash from chat_user')
+  const {
+    rows: [row]
+  } = await (await connect(t, database)).query('select password_hash from chat_user')
   t.match(row.password_hash, /^\$2b\$10\$.{53}$/)
 })
 
@@ -75,10 +79,38 @@ t.test('nicknames', async (t) => {
     ['a\u0000b', 'nickname_invalid'],
     ['a\u200eb', 'nickname_invalid'],
     ['\u202eevil', 'nickname_invalid'],
-    ...['\u200b', '\u200d', '\u00ad', '\u2060', '\ufe0f', '\u034f', '\u3164', '\u115f', '\uffa0', '\u2800', '\u180b', '\u17b4', '\u{e0100}',
-      '\u{e0041}', '\ue000', '\u{10fffd}', '\u0378', '\uffff', '\u{50000}', '\ufff9', '\u{1d159}']
-      .flatMap((hidden) => [[hidden, 'nickname_invalid'], [`admin${hidden}x`, 'nickname_invalid']] as const),
-    ...['\ufeff', '\u2028', '\u2029', '\t', '\n'].map((space) => [`admin${space}x`, 'nickname_invalid'] as const),
+    ...[
+      '\u200b',
+      '\u200d',
+      '\u00ad',
+      '\u2060',
+      '\ufe0f',
+      '\u034f',
+      '\u3164',
+      '\u115f',
+      '\uffa0',
+      '\u2800',
+      '\u180b',
+      '\u17b4',
+      '\u{e0100}',
+      '\u{e0041}',
+      '\ue000',
+      '\u{10fffd}',
+      '\u0378',
+      '\uffff',
+      '\u{50000}',
+      '\ufff9',
+      '\u{1d159}'
+    ].flatMap(
+      (hidden) =>
+        [
+          [hidden, 'nickname_invalid'],
+          [`admin${hidden}x`, 'nickname_invalid']
+        ] as const
+    ),
+    ...['\ufeff', '\u2028', '\u2029', '\t', '\n'].map(
+      (space) => [`admin${space}x`, 'nickname_invalid'] as const
+    ),
     ['\u0301', 'nickname_invalid'],
     ['\u0301a', 'nickname_invalid'],
     ['a \u0301', 'nickname_invalid'],
@@ -89,16 +121,28 @@ t.test('nicknames', async (t) => {
     [['alice'], 'nickname_invalid'],
     [{ toString: 'alice' }, 'nickname_invalid']
   ] as const) {
-    t.match(await register(nickname), { status: 400, body: { error: sentences[code], code } }, printable(nickname))
+    t.match(
+      await register(nickname),
+      { status: 400, body: { error: sentences[code], code } },
+      printable(nickname)
+    )
   }
 })
 
 t.test('passwords at registration: 8 code points to 72 bytes', async (t) => {
   const { call } = await startService(t)
   let n = 0
-  const register = (password: unknown) => call('POST', '/api/register', { body: { nickname: `user ${++n}`, password } })
+  const register = (password: unknown) =>
+    call('POST', '/api/register', { body: { nickname: `user ${++n}`, password } })
 
-  for (const password of ['x'.repeat(8), '😀'.repeat(8), 'x'.repeat(72), 'я'.repeat(36), ' '.repeat(8), 'nul\u0000inside']) {
+  for (const password of [
+    'x'.repeat(8),
+    '😀'.repeat(8),
+    'x'.repeat(72),
+    'я'.repeat(36),
+    ' '.repeat(8),
+    'nul\u0000inside'
+  ]) {
     t.equal((await register(password)).status, 201, JSON.stringify(password))
     const { status } = await call('POST', '/api/login', { body: { nickname: `user ${n}`, password } })
     t.equal(status, 200, 'and it logs in')
@@ -116,13 +160,19 @@ t.test('passwords at registration: 8 code points to 72 bytes', async (t) => {
     ['PassWord1', 'password_too_common'],
     ['letmein', 'password_too_short']
   ] as const) {
-    t.match(await register(password), { status: 400, body: { error: sentences[code], code } }, JSON.stringify(password))
+    t.match(
+      await register(password),
+      { status: 400, body: { error: sentences[code], code } },
+      JSON.stringify(password)
+    )
   }
 })
 
 t.test('the shortest password is configurable', async (t) => {
   const { call } = await startService(t, { PASSWORD_MIN_LENGTH: 12 })
-  const { status, body } = await call('POST', '/api/register', { body: { nickname: 'alice', password: 'x'.repeat(11) } })
+  const { status, body } = await call('POST', '/api/register', {
+    body: { nickname: 'alice', password: 'x'.repeat(11) }
+  })
   t.equal(status, 400)
   t.equal(body.error, 'password must have at least 12 characters')
 })
@@ -130,11 +180,15 @@ t.test('the shortest password is configurable', async (t) => {
 t.test('of one hundred registrations of one nickname at once, one gets it', async (t) => {
   const { call, database } = await startService(t)
   const body = { nickname: 'everyone', password }
-  const answers = await Promise.all(Array.from({ length: 100 }, () => call('POST', '/api/register', { body })))
+  const answers = await Promise.all(
+    Array.from({ length: 100 }, () => call('POST', '/api/register', { body }))
+  )
   t.equal(answers.filter(({ status }) => status === 201).length, 1)
   const refused = answers.filter(({ status }) => status === 409)
   t.equal(refused.length, 99)
-  for (const { body } of refused) t.match(body, { error: 'nickname is already taken', code: 'nickname_taken' })
+  for (const { body } of refused) {
+    t.match(body, { error: 'nickname is already taken', code: 'nickname_taken' })
+  }
   const { rows } = await (await connect(t, database)).query('select id from chat_user')
   t.equal(rows.length, 1)
 })
@@ -180,30 +234,49 @@ t.test('login', async (t) => {
   }
 })
 
-t.test('a nickname that is too long to be one is refused at once, and logging in with it is a failed login', async (t) => {
-  const { call } = await startService(t, { RATE_LIMIT: 'on', TRUST_PROXY: '127.0.0.1, ::1' })
-  const headers = { 'x-forwarded-for': `10.13.${randomInt(256)}.${randomInt(256)}` } // whose limits no other test uses
-  const tooLong = ['\u0300'.repeat(15_900) + '\u0316'.repeat(15_900), 'x'.repeat(60_000), '😀'.repeat(300), '\u0323\u0307'.repeat(257)]
-  for (const [i, nickname] of tooLong.entries()) {
-    const name = JSON.stringify(nickname.slice(0, 4))
-    const before = process.cpuUsage()
-    const login = await call('POST', '/api/login', { body: { nickname, password }, headers })
-    t.match(login, { status: 401, body: { error: 'invalid credentials', code: 'invalid_credentials' } }, name)
-    t.match(login.headers.get('ratelimit'), new RegExp(`"failed-logins-by-address";r=${99 - i};`), 'it counts')
-    const register = await call('POST', '/api/register', { body: { nickname, password }, headers })
-    t.match(register, { status: 400, body: { error: 'nickname is too long' } }, name)
-    const { user, system } = process.cpuUsage(before)
-    t.ok(user + system < 500_000, `that took ${Math.round((user + system) / 1000)} ms of CPU`)
+t.test(
+  'a nickname that is too long to be one is refused at once, and logging in with it is a failed login',
+  async (t) => {
+    const { call } = await startService(t, { RATE_LIMIT: 'on', TRUST_PROXY: '127.0.0.1, ::1' })
+    // Whose limits no other test uses.
+    const headers = { 'x-forwarded-for': `10.13.${randomInt(256)}.${randomInt(256)}` }
+    const tooLong = [
+      '\u0300'.repeat(15_900) + '\u0316'.repeat(15_900),
+      'x'.repeat(60_000),
+      '😀'.repeat(300),
+      '\u0323\u0307'.repeat(257)
+    ]
+    for (const [i, nickname] of tooLong.entries()) {
+      const name = JSON.stringify(nickname.slice(0, 4))
+      const before = process.cpuUsage()
+      const login = await call('POST', '/api/login', { body: { nickname, password }, headers })
+      t.match(
+        login,
+        { status: 401, body: { error: 'invalid credentials', code: 'invalid_credentials' } },
+        name
+      )
+      t.match(
+        login.headers.get('ratelimit'),
+        new RegExp(`"failed-logins-by-address";r=${99 - i};`),
+        'it counts'
+      )
+      const register = await call('POST', '/api/register', { body: { nickname, password }, headers })
+      t.match(register, { status: 400, body: { error: 'nickname is too long' } }, name)
+      const { user, system } = process.cpuUsage(before)
+      t.ok(user + system < 500_000, `that took ${Math.round((user + system) / 1000)} ms of CPU`)
+    }
   }
-})
+)
 
 t.test('failed logins count for the account that is looked up, however its nickname is typed', async (t) => {
   const { call } = await startService(t, { RATE_LIMIT: 'on', TRUST_PROXY: '127.0.0.1, ::1' })
   const headers = { 'x-forwarded-for': `10.14.${randomInt(256)}.${randomInt(256)}` }
   const nickname = `${randomBytes(8).toString('hex')} \ufffd\ufffd\ufffd\ufffd`
   t.equal((await call('POST', '/api/register', { body: { nickname, password }, headers })).status, 201)
-  const spelled = (n: number) => nickname.replaceAll('\ufffd', () => ['\0', '\ufffd', '\ud800'][n++ % 3] ?? '').padEnd(40 + n)
-  const login = (n: number) => call('POST', '/api/login', { body: { nickname: spelled(n), password: 'wrong horse' }, headers })
+  const spelled = (n: number) =>
+    nickname.replaceAll('\ufffd', () => ['\0', '\ufffd', '\ud800'][n++ % 3] ?? '').padEnd(40 + n)
+  const login = (n: number) =>
+    call('POST', '/api/login', { body: { nickname: spelled(n), password: 'wrong horse' }, headers })
   for (let n = 0; n < 10; n++) t.equal((await login(n)).status, 401)
   for (let n = 10; n < 14; n++) t.equal((await login(n)).status, 429, JSON.stringify(spelled(n)))
 })
@@ -213,7 +286,10 @@ t.test('a password of 72 bytes does not log in with a longer one that starts wit
   const long = 'x'.repeat(72)
   await call('POST', '/api/register', { body: { nickname: 'alice', password: long } })
   t.equal((await call('POST', '/api/login', { body: { nickname: 'alice', password: long } })).status, 200)
-  t.equal((await call('POST', '/api/login', { body: { nickname: 'alice', password: `${long}y` } })).status, 401)
+  t.equal(
+    (await call('POST', '/api/login', { body: { nickname: 'alice', password: `${long}y` } })).status,
+    401
+  )
 })
 
 t.test('users of the Go service log in: $2a$ hashes, and nicknames stored as they came', async (t) => {
@@ -223,14 +299,25 @@ t.test('users of the Go service log in: $2a$ hashes, and nicknames stored as the
   const goHash = '$2a$10$KGYwO.eqWBU./k1GVNMPJ.ALVJQ6p45Sw2Q02Ak2cNTbiRNQkFkmG'
   const nicknames = ['gopher', ' spaced ', 'Zoe\u0308', 'a\u200eb']
   for (const nickname of nicknames) {
-    await client.query('insert into chat_user (nickname, password_hash, created_at) values ($1, $2, now())', [nickname, goHash])
-    const { status, body } = await call('POST', '/api/login', { body: { nickname, password: 'gopher-pass-1' } })
+    await client.query('insert into chat_user (nickname, password_hash, created_at) values ($1, $2, now())', [
+      nickname,
+      goHash
+    ])
+    const { status, body } = await call('POST', '/api/login', {
+      body: { nickname, password: 'gopher-pass-1' }
+    })
     t.equal(status, 200, JSON.stringify(nickname))
     t.equal(body.nickname, nickname)
     t.equal((await call('POST', '/api/login', { body: { nickname, password: 'gopher-pass-2' } })).status, 401)
   }
-  await client.query("insert into chat_user (nickname, password_hash, created_at) values ('broken', 'no hash at all', now())")
-  t.equal((await call('POST', '/api/login', { body: { nickname: 'broken', password } })).status, 401, 'a hash that is none lets nobody in')
+  await client.query(
+    "insert into chat_user (nickname, password_hash, created_at) values ('broken', 'no hash at all', now())"
+  )
+  t.equal(
+    (await call('POST', '/api/login', { body: { nickname: 'broken', password } })).status,
+    401,
+    'a hash that is none lets nobody in'
+  )
 })
 
 t.test('a session of the Go service works here, until it is worth nothing', async (t) => {
@@ -264,7 +351,12 @@ t.test('logout ends the session and no other, and may be repeated', async (t) =>
   t.match(await post(token), { status: 401, body: { error: 'session not found', code: 'session_not_found' } })
   t.equal((await post(other.token)).status, 201)
 
-  t.match(await call('POST', '/api/logout'), { status: 401, body: { error: 'authorization header is missing' } })
-  t.match(await call('POST', '/api/logout', { headers: { authorization: token } }),
-    { status: 401, body: { error: "authorization header must be in the format 'Bearer <token>'" } })
+  t.match(await call('POST', '/api/logout'), {
+    status: 401,
+    body: { error: 'authorization header is missing' }
+  })
+  t.match(await call('POST', '/api/logout', { headers: { authorization: token } }), {
+    status: 401,
+    body: { error: "authorization header must be in the format 'Bearer <token>'" }
+  })
 })

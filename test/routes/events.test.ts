@@ -6,67 +6,102 @@ import { startProxy } from '../helpers/proxy.ts'
 import { openRaw, waitUntil } from '../helpers/raw.ts'
 import { openStream } from '../helpers/stream.ts'
 
-t.test('what happens is told as it happens: messages created, updated and deleted, by whomever', async (t) => {
-  const { call, register, url, database } = await startService(t)
-  const { token, userId, nickname } = await register()
-  const stream = await openStream(t, url)
-  t.equal(stream.response.statusCode, 200)
-  t.match(stream.response.headers, { 'content-type': 'text/event-stream; charset=utf-8', 'cache-control': /no-cache/, 'x-accel-buffering': 'no', 'x-request-id': String })
+t.test(
+  'what happens is told as it happens: messages created, updated and deleted, by whomever',
+  async (t) => {
+    const { call, register, url, database } = await startService(t)
+    const { token, userId, nickname } = await register()
+    const stream = await openStream(t, url)
+    t.equal(stream.response.statusCode, 200)
+    t.match(stream.response.headers, {
+      'content-type': 'text/event-stream; charset=utf-8',
+      'cache-control': /no-cache/,
+      'x-accel-buffering': 'no',
+      'x-request-id': String
+    })
 
-  const { body: message } = await call('POST', '/api/messages', { token, body: { text: 'hello\n"you"' } })
-  await call('PATCH', `/api/messages/${message.id}`, { token, body: { text: 'hi' } })
-  await call('DELETE', `/api/messages/${message.id}`, { token })
-  const client = await connect(t, database)
-  const { rows: [{ id }] } = await client.query("insert into chat_message (user_id, text, created_at) values ($1, 'by SQL', '2024-02-29 12:00:00+03') returning id", [userId])
+    const { body: message } = await call('POST', '/api/messages', { token, body: { text: 'hello\n"you"' } })
+    await call('PATCH', `/api/messages/${message.id}`, { token, body: { text: 'hi' } })
+    await call('DELETE', `/api/messages/${message.id}`, { token })
+    const client = await connect(t, database)
+    const {
+      rows: [{ id }]
+    } = await client.query(
+      "insert into chat_message (user_id, text, created_at) values ($1, 'by SQL', '2024-02-29 12:00:00+03') returning id",
+      [userId]
+    )
 
-  const events = await stream.events(4)
-  t.strictSame(events.map(({ data }) => data), [
-    { type: 'message_created', message },
-    { type: 'message_updated', message: { ...message, text: 'hi' } },
-    { type: 'message_deleted', id: message.id },
-    { type: 'message_created', message: { id, userId, nickname, text: 'by SQL', createdAt: '2024-02-29T09:00:00.000Z' } }
-  ])
-  const ids = events.map(({ id }) => id)
-  t.strictSame(ids, ids.toSorted((a, b) => a - b), 'the ids ascend')
-  t.match(stream.text(), /^retry: \d+\n: connected\n/, 'the first bytes come at once')
-})
-
-t.test('a client that lists and then streams from the cursor misses nothing and sees nothing twice', async (t) => {
-  const { call, register, post, url } = await startService(t)
-  const { token } = await register()
-  await post(token, 'before')
-  const list = await call('GET', '/api/messages')
-  await post(token, 'between')
-  const stream = await openStream(t, url, `?since=${list.headers.get('x-event-cursor')}`)
-  await post(token, 'after')
-  const seen = [...list.body.map(({ text }: { text: string }) => text), ...(await stream.events(2)).map(({ data }) => data.message.text)]
-  t.strictSame(seen, ['before', 'between', 'after'])
-
-  await stream.close()
-  const [first, second] = await stream.events(2)
-  await post(token, 'while away')
-  for (const [query, headers] of [
-    [`?since=${second!.id}`, {}],
-    ['', { 'last-event-id': `${second!.id}` }],
-    [`?since=${first!.id}`, { 'last-event-id': `${second!.id}` }] // a browser that connects again asks for the address it knows
-  ] as [string, Record<string, string>][]) {
-    const again = await openStream(t, url, query, headers)
-    t.equal((await again.events(1))[0]?.data.message.text, 'while away')
+    const events = await stream.events(4)
+    t.strictSame(
+      events.map(({ data }) => data),
+      [
+        { type: 'message_created', message },
+        { type: 'message_updated', message: { ...message, text: 'hi' } },
+        { type: 'message_deleted', id: message.id },
+        {
+          type: 'message_created',
+          message: { id, userId, nickname, text: 'by SQL', createdAt: '2024-02-29T09:00:00.000Z' }
+        }
+      ]
+    )
+    const ids = events.map(({ id }) => id)
+    t.strictSame(
+      ids,
+      ids.toSorted((a, b) => a - b),
+      'the ids ascend'
+    )
+    t.match(stream.text(), /^retry: \d+\n: connected\n/, 'the first bytes come at once')
   }
-})
+)
+
+t.test(
+  'a client that lists and then streams from the cursor misses nothing and sees nothing twice',
+  async (t) => {
+    const { call, register, post, url } = await startService(t)
+    const { token } = await register()
+    await post(token, 'before')
+    const list = await call('GET', '/api/messages')
+    await post(token, 'between')
+    const stream = await openStream(t, url, `?since=${list.headers.get('x-event-cursor')}`)
+    await post(token, 'after')
+    const seen = [
+      ...list.body.map(({ text }: { text: string }) => text),
+      ...(await stream.events(2)).map(({ data }) => data.message.text)
+    ]
+    t.strictSame(seen, ['before', 'between', 'after'])
+
+    await stream.close()
+    const [first, second] = await stream.events(2)
+    await post(token, 'while away')
+    for (const [query, headers] of [
+      [`?since=${second!.id}`, {}],
+      ['', { 'last-event-id': `${second!.id}` }],
+      // A browser that connects again asks for the address it knows.
+      [`?since=${first!.id}`, { 'last-event-id': `${second!.id}` }]
+    ] as [string, Record<string, string>][]) {
+      const again = await openStream(t, url, query, headers)
+      t.equal((await again.events(1))[0]?.data.message.text, 'while away')
+    }
+  }
+)
 
 t.test('a resume from further back than the memory reaches is read from the log', async (t) => {
   const { call, register, url, database } = await startService(t)
   const { userId } = await register()
   const client = await connect(t, database)
   const cursor = (await call('GET', '/api/messages')).headers.get('x-event-cursor')
-  await client.query("insert into chat_message (user_id, text, created_at) select $1, 'message ' || n, now() from generate_series(1, 3000) n", [userId])
+  await client.query(
+    "insert into chat_message (user_id, text, created_at) select $1, 'message ' || n, now() from generate_series(1, 3000) n",
+    [userId]
+  )
   await client.query("delete from chat_message where text = 'message 7'")
   await call('GET', `/api/messages?after_id=${2999}&wait=10`)
 
   const events = await (await openStream(t, url, `?since=${cursor}`)).events(3000)
-  t.strictSame(events.filter(({ data }) => data.type === 'message_created').map(({ data }) => data.message.text),
-    Array.from({ length: 3000 }, (_, i) => `message ${i + 1}`).filter((text) => text !== 'message 7'))
+  t.strictSame(
+    events.filter(({ data }) => data.type === 'message_created').map(({ data }) => data.message.text),
+    Array.from({ length: 3000 }, (_, i) => `message ${i + 1}`).filter((text) => text !== 'message 7')
+  )
   t.match(events.at(-1)?.data, { type: 'message_deleted' })
 })
 
@@ -81,33 +116,47 @@ t.test('a resume from before the start of the log, or after its end, is a reset'
     const stream = await openStream(t, url, `?since=${since}`)
     t.strictSame(await stream.events(1), [{ id: cursor, data: { type: 'reset' } }], `since=${since}`)
     await post(token, 'more')
-    t.match((await stream.events(2))[1], { id: cursor + 1, data: { type: 'message_created' } }, 'and then it goes on')
+    t.match(
+      (await stream.events(2))[1],
+      { id: cursor + 1, data: { type: 'message_created' } },
+      'and then it goes on'
+    )
   }
   const stream = await openStream(t, url, '', { 'last-event-id': 'nonsense' })
   t.equal((await stream.events(1))[0]?.data.type, 'reset', 'a browser is not turned away')
-  t.match(await call('GET', '/api/events?since=1e3'), { status: 400, body: { error: 'since must be an integer', code: 'since_invalid' } })
+  t.match(await call('GET', '/api/events?since=1e3'), {
+    status: 400,
+    body: { error: 'since must be an integer', code: 'since_invalid' }
+  })
 })
 
-t.test('what no event can tell is a reset: a table that was emptied at once, an author with another name', async (t) => {
-  const { call, register, post, url, database } = await startService(t)
-  const { token } = await register()
-  await post(token, 'hello')
-  const stream = await openStream(t, url)
-  const client = await connect(t, database)
-  await client.query("update chat_user set nickname = 'somebody else'")
-  t.match((await stream.events(1))[0]?.data, { type: 'reset' })
-  t.match((await call('GET', '/api/messages')).body, [{ nickname: 'somebody else', text: 'hello' }])
-  await client.query('truncate chat_message')
-  t.match((await stream.events(2))[1]?.data, { type: 'reset' })
-  t.strictSame((await call('GET', '/api/messages')).body, [])
-  t.match(await post(token, 'again'), { text: 'again' })
-  t.match((await stream.events(3))[2]?.data, { type: 'message_created', message: { text: 'again' } })
-})
+t.test(
+  'what no event can tell is a reset: a table that was emptied at once, an author with another name',
+  async (t) => {
+    const { call, register, post, url, database } = await startService(t)
+    const { token } = await register()
+    await post(token, 'hello')
+    const stream = await openStream(t, url)
+    const client = await connect(t, database)
+    await client.query("update chat_user set nickname = 'somebody else'")
+    t.match((await stream.events(1))[0]?.data, { type: 'reset' })
+    t.match((await call('GET', '/api/messages')).body, [{ nickname: 'somebody else', text: 'hello' }])
+    await client.query('truncate chat_message')
+    t.match((await stream.events(2))[1]?.data, { type: 'reset' })
+    t.strictSame((await call('GET', '/api/messages')).body, [])
+    t.match(await post(token, 'again'), { text: 'again' })
+    t.match((await stream.events(3))[2]?.data, { type: 'message_created', message: { text: 'again' } })
+  }
+)
 
 t.test('a change reaches the streams of every replica, also when its announcement was lost', async (t) => {
   const first = await startService(t)
   const proxy = await startProxy(t, config.POSTGRES_HOST!, config.POSTGRES_PORT)
-  const second = await startService(t, { POSTGRES_DB: first.database, POSTGRES_HOST: '127.0.0.1', POSTGRES_PORT: proxy.port })
+  const second = await startService(t, {
+    POSTGRES_DB: first.database,
+    POSTGRES_HOST: '127.0.0.1',
+    POSTGRES_PORT: proxy.port
+  })
   const { token } = await first.register()
   const stream = await openStream(t, second.url)
   await first.post(token, 'one')
@@ -116,23 +165,31 @@ t.test('a change reaches the streams of every replica, also when its announcemen
   const client = await connect(t, first.database)
   let count = 1
   for (const [what, lose] of Object.entries({
-    'the connection is ended': () => client.query("select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and application_name = 'chat-backend log'"),
+    'the connection is ended': () =>
+      client.query(
+        "select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and application_name = 'chat-backend log'"
+      ),
     'the connection goes silent': async () => proxy.blackhole()
   })) {
     await lose()
     const posted = performance.now()
     await first.post(token, what)
     t.equal((await stream.events(++count)).at(-1)?.data.message.text, what)
-    t.ok(performance.now() - posted < 2500, `${what}: told after ${Math.round(performance.now() - posted)} ms`)
+    t.ok(
+      performance.now() - posted < 2500,
+      `${what}: told after ${Math.round(performance.now() - posted)} ms`
+    )
   }
   await client.query(`create or replace function chat_event_created () returns trigger language plpgsql as $$ begin
     insert into chat_event (kind, message_id) select 'message_created', id from new_rows; return null; end $$`)
-  await client.query("insert into chat_message (user_id, text, created_at) select id, 'unannounced', now() from chat_user")
+  await client.query(
+    "insert into chat_message (user_id, text, created_at) select id, 'unannounced', now() from chat_user"
+  )
   t.equal((await stream.events(++count)).at(-1)?.data.message.text, 'unannounced')
 })
 
 /** Lets a user post 12 KB at a time, much more than the kernel keeps for a reader who does not read. */
-async function fill (post: (token: string, text: string) => Promise<unknown>, token: string, count: number) {
+async function fill(post: (token: string, text: string) => Promise<unknown>, token: string, count: number) {
   for (let sent = 0; sent < count; sent += 50) {
     await Promise.all(Array.from({ length: 50 }, () => post(token, 'x'.padEnd(2000, '\u0001'))))
   }
@@ -148,7 +205,10 @@ t.test('a reader that stops for a while misses nothing, and holds up nobody', as
   t.equal((await other.events(1500)).length, 1500)
   slow.response.resume()
   const ids = (await slow.events(1500)).map(({ data }) => data.message.id)
-  t.strictSame(ids, (await other.events(1500)).map(({ data }) => data.message.id))
+  t.strictSame(
+    ids,
+    (await other.events(1500)).map(({ data }) => data.message.id)
+  )
 })
 
 t.test('a reader that stops for good is cut off', async (t) => {
@@ -176,11 +236,17 @@ t.test('a message of many megabytes reaches a slow reader, and what follows it a
     for (const { response } of [slow, far]) response.resume()
   }, 20)
   t.teardown(() => clearInterval(pace))
-  await client.query("insert into chat_message (user_id, text, created_at) values ($1, repeat('x', 12000000), now())", [userId])
+  await client.query(
+    "insert into chat_message (user_id, text, created_at) values ($1, repeat('x', 12000000), now())",
+    [userId]
+  )
   await post(token, 'after it')
   for (const stream of [slow, far]) {
     const events = await stream.events(2)
-    t.strictSame(events.map(({ data }) => data.message.text.length), [12_000_000, 8])
+    t.strictSame(
+      events.map(({ data }) => data.message.text.length),
+      [12_000_000, 8]
+    )
   }
 })
 
@@ -189,7 +255,8 @@ t.test('whoever is too far behind loads the list again', async (t) => {
   const { userId } = await register()
   const client = await connect(t, database)
   const cursor = Number((await call('GET', '/api/messages')).headers.get('x-event-cursor'))
-  const insert = 'insert into chat_message (user_id, text, created_at) select $1, n::text, now() from generate_series(1, $2) n'
+  const insert =
+    'insert into chat_message (user_id, text, created_at) select $1, n::text, now() from generate_series(1, $2) n'
   await client.query(insert, [userId, 10_500])
   await waitUntil('the log is followed', () => app.room.timeline.seq === cursor + 10_500, 60_000)
   const [first] = await (await openStream(t, url, `?since=${cursor}`)).events(1)
@@ -208,7 +275,10 @@ t.test('an event holds no character that some readers take for the end of a line
   t.equal(event?.data.message.text, text)
   // Where Python's str.splitlines splits.
   const separators = ['\u0085', '\u2028', '\u2029', '\v', '\f', '\u001c', '\u001d', '\u001e']
-  t.strictSame(separators.filter((separator) => stream.text().includes(separator)), [])
+  t.strictSame(
+    separators.filter((separator) => stream.text().includes(separator)),
+    []
+  )
 })
 
 t.test('there is no block of lines without data, and HTTP/1.0 gets no chunks', async (t) => {
@@ -263,7 +333,10 @@ t.test('where there is no room for another stream, it ends in order', async (t) 
   first.close()
   for (let isAdmitted = false; !isAdmitted;) {
     const next = await openStream(t, url)
-    isAdmitted = await Promise.race([once(next.response, 'data').then(() => next.text().includes(': connected')), next.ended.then(() => false)])
+    isAdmitted = await Promise.race([
+      once(next.response, 'data').then(() => next.text().includes(': connected')),
+      next.ended.then(() => false)
+    ])
   }
   t.pass('and room again')
 })

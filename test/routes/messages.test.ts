@@ -21,9 +21,18 @@ t.test('a message that is posted comes back as it was stored, and is in the list
   const { call, register } = await startService(t)
   const { token, userId, nickname } = await register()
   const before = Date.now()
-  const { status, body } = await call('POST', '/api/messages', { token, body: { text: '  hello, 世界 👋\n', id: 7, unknown: {} } })
+  const { status, body } = await call('POST', '/api/messages', {
+    token,
+    body: { text: '  hello, 世界 👋\n', id: 7, unknown: {} }
+  })
   t.equal(status, 201)
-  t.match(body, { id: Number, userId, nickname, text: 'hello, 世界 👋', createdAt: /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/ })
+  t.match(body, {
+    id: Number,
+    userId,
+    nickname,
+    text: 'hello, 世界 👋',
+    createdAt: /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/
+  })
   t.strictSame(Object.keys(body), ['id', 'userId', 'nickname', 'text', 'createdAt'])
   t.ok(Math.abs(Date.parse(body.createdAt) - before) < 5000, 'it was created now')
 
@@ -36,7 +45,11 @@ t.test('a message that is posted comes back as it was stored, and is in the list
 t.test('an empty room is an empty list', async (t) => {
   const { call } = await startService(t)
   for (const query of ['', '?after_id=0', '?before_id=9', '?after_id=9007199254740993', '?before_id=-5']) {
-    t.match(await call('GET', `/api/messages${query}`), { status: 200, body: [] }, `an empty list for ${query}`)
+    t.match(
+      await call('GET', `/api/messages${query}`),
+      { status: 200, body: [] },
+      `an empty list for ${query}`
+    )
   }
 })
 
@@ -50,8 +63,25 @@ t.test('texts: 1 to 2000 code points after trimming, no NUL', async (t) => {
     ['😀'.repeat(2000), '😀'.repeat(2000)],
     [' '.repeat(3000) + 'x'.repeat(2000) + '\n', 'x'.repeat(2000)],
     ['a\u0001b\u200d', 'a\u0001b\u200d'],
-    ...['👩‍👩‍👧', '❤️', '1️⃣', '🏴󠁧󠁢󠁳󠁣󠁴󠁿', '🇩🇪', 'שָׁלוֹם', 'ู', 'مَرْحَبًا', '۝', '⠃⠗⠇', 'ㅤㅤ.', '\uf8ff', '\u{1fae9}', '\u{1fb00}', '\u{1ffff}', '\ufffd', '\u0301']
-      .map((text) => [text, text]),
+    ...[
+      '👩‍👩‍👧',
+      '❤️',
+      '1️⃣',
+      '🏴󠁧󠁢󠁳󠁣󠁴󠁿',
+      '🇩🇪',
+      'שָׁלוֹם',
+      'ู',
+      'مَرْحَبًا',
+      '۝',
+      '⠃⠗⠇',
+      'ㅤㅤ.',
+      '\uf8ff',
+      '\u{1fae9}',
+      '\u{1fb00}',
+      '\u{1ffff}',
+      '\ufffd',
+      '\u0301'
+    ].map((text) => [text, text]),
     ['lone \ud83d', 'lone \ufffd'],
     ['\u0085 \u0085next\u0085line \u0085', 'next\u0085line'],
     [`a${' \u0085'.repeat(900)}b`, `a${' \u0085'.repeat(900)}b`],
@@ -68,9 +98,30 @@ t.test('texts: 1 to 2000 code points after trimming, no NUL', async (t) => {
     ['', 'text_missing'],
     [' \u00a0\u2003\n', 'text_missing'],
     ['\u0085', 'text_missing'],
-    ...['\u200b', '\u3164', '\u2800', '\u115f\u1160', '\uffa0', '\u200d\ufe0f', '\u00ad', '\u2060\ufeff', '\u200e\u200f', '\u202e', '\u034f', '\u180e',
-      '\u17b4\u17b5', '\u{e0001}\u{e0041}', '\u{e0100}', '\u0001\u0002', '\u2028', '\u2029\u200b', '\u200b \u2800 \u3164', '\u2800'.repeat(2000),
-      '\u{1d159}', '\ufff9\ufffb'].map((text) => [text, 'text_missing'] as const),
+    ...[
+      '\u200b',
+      '\u3164',
+      '\u2800',
+      '\u115f\u1160',
+      '\uffa0',
+      '\u200d\ufe0f',
+      '\u00ad',
+      '\u2060\ufeff',
+      '\u200e\u200f',
+      '\u202e',
+      '\u034f',
+      '\u180e',
+      '\u17b4\u17b5',
+      '\u{e0001}\u{e0041}',
+      '\u{e0100}',
+      '\u0001\u0002',
+      '\u2028',
+      '\u2029\u200b',
+      '\u200b \u2800 \u3164',
+      '\u2800'.repeat(2000),
+      '\u{1d159}',
+      '\ufff9\ufffb'
+    ].map((text) => [text, 'text_missing'] as const),
     ['я'.repeat(2001), 'text_too_long'],
     ['😀'.repeat(2001), 'text_too_long'],
     ['a\u0000b', 'text_invalid'],
@@ -86,7 +137,8 @@ t.test('texts: 1 to 2000 code points after trimming, no NUL', async (t) => {
 t.test('posting needs a session', async (t) => {
   const { call, register } = await startService(t)
   const { token } = await register()
-  const post = (headers: Record<string, string>) => call('POST', '/api/messages', { headers, body: { text: 'hi' } })
+  const post = (headers: Record<string, string>) =>
+    call('POST', '/api/messages', { headers, body: { text: 'hi' } })
 
   for (const scheme of ['Bearer', 'bearer', 'BEARER']) {
     t.equal((await post({ authorization: `${scheme} ${token}` })).status, 201, scheme)
@@ -105,8 +157,11 @@ t.test('posting needs a session', async (t) => {
     t.match(body, { error: sentence, code })
     t.equal(answered.get('www-authenticate'), 'Bearer')
   }
-  t.match(await call('POST', '/api/messages', { raw: '{', headers: { 'content-type': 'text/plain' } }), { status: 401 },
-    'who may not post is told so before the body is read')
+  t.match(
+    await call('POST', '/api/messages', { raw: '{', headers: { 'content-type': 'text/plain' } }),
+    { status: 401 },
+    'who may not post is told so before the body is read'
+  )
 })
 
 t.test("a deleted user's token is worth nothing at once", async (t) => {
@@ -129,13 +184,17 @@ t.test('pages', async (t) => {
   const { call, register, post, database } = await startService(t)
   const { token } = await register()
   const { id: first } = await post(token, 'message 1')
-  await (await connect(t, database)).query(
+  await (
+    await connect(t, database)
+  ).query(
     `insert into chat_message (user_id, text, created_at)
-     select id, 'message ' || n, now() from chat_user, generate_series(2, 250) n`)
+     select id, 'message ' || n, now() from chat_user, generate_series(2, 250) n`
+  )
   await call('GET', `/api/messages?after_id=${first}&wait=10`) // until the service knows of them
   const ids = async (query: string): Promise<number[]> =>
     (await call('GET', `/api/messages${query}`)).body.map(({ id }: { id: number }) => id - first + 1)
-  const range = (from: number, to: number) => Array.from({ length: to - from + 1 }, (_, index) => from + index)
+  const range = (from: number, to: number) =>
+    Array.from({ length: to - from + 1 }, (_, index) => from + index)
   const at = (n: number) => first + n - 1
 
   t.strictSame(await ids(''), range(201, 250), 'no cursor: the newest 50, ascending')
@@ -153,7 +212,13 @@ t.test('pages', async (t) => {
   t.strictSame(await ids('?before_id=99999999999999999999&limit=2'), range(249, 250))
 
   const seen: number[] = []
-  for (let page = await ids('?after_id=0'); page.length > 0; page = await ids(`?after_id=${at(seen.at(-1)!)}`)) seen.push(...page)
+  for (
+    let page = await ids('?after_id=0');
+    page.length > 0;
+    page = await ids(`?after_id=${at(seen.at(-1)!)}`)
+  ) {
+    seen.push(...page)
+  }
   t.strictSame(seen, range(1, 250), 'a reader that follows after_id sees all of them once, in order')
 })
 
@@ -181,33 +246,44 @@ t.test('a query that means nothing is refused, with a code of its own', async (t
     ['after_id=&wait=5', 'wait_without_after_id'],
     ['after_id=1&before_id=5', 'cursors_combined']
   ] as const) {
-    t.match(await call('GET', `/api/messages?${query}`), { status: 400, body: { error: sentences[code], code } }, query)
+    t.match(
+      await call('GET', `/api/messages?${query}`),
+      { status: 400, body: { error: sentences[code], code } },
+      query
+    )
   }
 })
 
-t.test('an empty parameter counts as absent, the first of a repeated one wins, and an unknown one is ignored', async (t) => {
-  const { call, register, post } = await startService(t)
-  const { token } = await register()
-  const ids = [(await post(token, 'one')).id, (await post(token, 'two')).id, (await post(token, 'three')).id]
-  const [one, two] = ids
-  for (const [query, expected] of [
-    ['limit=&after_id=&before_id=&wait=', ids],
-    ['&&=&limit', ids],
-    ['limit=&limit=1', ids],
-    ['limit=1&limit=2&limit=x', ids.slice(2)],
-    ['limit=1&limit=', ids.slice(2)],
-    [`after_id=${one}&after_id=${two}`, ids.slice(1)],
-    [`after_id=${two}&before_id=`, ids.slice(2)],
-    [`before_id=${two}&after_id=&before_id=x`, ids.slice(0, 1)],
-    [`after_id=${one}&wait=&wait=x`, ids.slice(1)],
-    ['limit=1&wait=', ids.slice(2)],
-    ['unknown=1&__proto__=x&constructor=y&limit=1', ids.slice(2)],
-    ['li%6Dit=1', ids.slice(2)]
-  ] as const) {
-    const { status, body } = await call('GET', `/api/messages?${query}`)
-    t.strictSame([status, body.map(({ id }: { id: number }) => id)], [200, expected], query)
+t.test(
+  'an empty parameter counts as absent, the first of a repeated one wins, and an unknown one is ignored',
+  async (t) => {
+    const { call, register, post } = await startService(t)
+    const { token } = await register()
+    const ids = [
+      (await post(token, 'one')).id,
+      (await post(token, 'two')).id,
+      (await post(token, 'three')).id
+    ]
+    const [one, two] = ids
+    for (const [query, expected] of [
+      ['limit=&after_id=&before_id=&wait=', ids],
+      ['&&=&limit', ids],
+      ['limit=&limit=1', ids],
+      ['limit=1&limit=2&limit=x', ids.slice(2)],
+      ['limit=1&limit=', ids.slice(2)],
+      [`after_id=${one}&after_id=${two}`, ids.slice(1)],
+      [`after_id=${two}&before_id=`, ids.slice(2)],
+      [`before_id=${two}&after_id=&before_id=x`, ids.slice(0, 1)],
+      [`after_id=${one}&wait=&wait=x`, ids.slice(1)],
+      ['limit=1&wait=', ids.slice(2)],
+      ['unknown=1&__proto__=x&constructor=y&limit=1', ids.slice(2)],
+      ['li%6Dit=1', ids.slice(2)]
+    ] as const) {
+      const { status, body } = await call('GET', `/api/messages?${query}`)
+      t.strictSame([status, body.map(({ id }: { id: number }) => id)], [200, expected], query)
+    }
   }
-})
+)
 
 t.test('a list can wait for its first message', async (t) => {
   const { app, call, register, post, url } = await startService(t)
@@ -228,7 +304,10 @@ t.test('a list can wait for its first message', async (t) => {
   const waited = performance.now() - started
   t.ok(waited > 900 && waited < 3000, `an empty list after ${Math.round(waited)} ms`)
 
-  const left = get(`${url}/api/messages?after_id=${first + 2}&wait=25`, { agent: false }).on('error', () => {})
+  const left = get(`${url}/api/messages?after_id=${first + 2}&wait=25`, { agent: false }).on(
+    'error',
+    () => {}
+  )
   await waitUntil('a request waits', () => app.room.longPolls.size === 1)
   left.destroy()
   await waitUntil('the one who has left is forgotten', () => app.room.longPolls.size === 0)
@@ -243,20 +322,37 @@ t.test('a message is edited and deleted by its author, and by nobody else', asyn
   const text = (text: unknown, token = author.token) => call('PATCH', path, { token, body: { text } })
 
   t.match(await text('  hi 👋 '), { status: 200, body: { ...message, text: 'hi 👋' } })
-  t.strictSame((await call('GET', '/api/messages')).body, [{ ...message, text: 'hi 👋' }], 'who wrote reads what was written')
-  for (const [given, sentence] of [['', 'message text must be provided'], ['\u200b\u3164', 'message text must be provided'], ['x'.repeat(2001), 'message is too long'], [5, sentences.text_invalid]]) {
+  t.strictSame(
+    (await call('GET', '/api/messages')).body,
+    [{ ...message, text: 'hi 👋' }],
+    'who wrote reads what was written'
+  )
+  for (const [given, sentence] of [
+    ['', 'message text must be provided'],
+    ['\u200b\u3164', 'message text must be provided'],
+    ['x'.repeat(2001), 'message is too long'],
+    [5, sentences.text_invalid]
+  ]) {
     t.match(await text(given), { status: 400, body: { error: sentence } })
   }
   t.match(await text('mine now', other.token), notFound)
   t.match(await call('DELETE', path, { token: other.token }), notFound)
   t.match(await call('PATCH', '/api/messages/999', { token: author.token, body: { text: 'x' } }), notFound)
   t.match(await call('DELETE', '/api/messages/99999999999999999999', { token: author.token }), notFound)
-  for (const method of ['PATCH', 'DELETE']) t.match(await call(method, path), { status: 401, body: { code: 'authorization_missing' } })
+  for (const method of ['PATCH', 'DELETE']) {
+    t.match(await call(method, path), { status: 401, body: { code: 'authorization_missing' } })
+  }
   await (await connect(t, database)).query('delete from chat_user where id = $1', [gone.userId])
-  t.match(await call('DELETE', path, { token: gone.token }), { status: 401, body: { error: 'user not found' } })
+  t.match(await call('DELETE', path, { token: gone.token }), {
+    status: 401,
+    body: { error: 'user not found' }
+  })
   t.match(await text('x', gone.token), { status: 401, body: { error: 'user not found' } })
 
-  t.match(await call('DELETE', path, { token: author.token, raw: '' }), { status: 200, body: { id: message.id, status: 'deleted' } })
+  t.match(await call('DELETE', path, { token: author.token, raw: '' }), {
+    status: 200,
+    body: { id: message.id, status: 'deleted' }
+  })
   t.strictSame((await call('GET', '/api/messages')).body, [])
   t.match(await call('DELETE', path, { token: author.token }), notFound, 'already deleted')
   t.match(await text('x'), notFound)

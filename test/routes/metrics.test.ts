@@ -5,50 +5,88 @@ import { config, connect, ownUserIds } from '../helpers/database.ts'
 import { startProxy } from '../helpers/proxy.ts'
 import { openStream } from '../helpers/stream.ts'
 
-/** What `/metrics` says of one series, such as `chat_event_streams` or `chat_password_queue{state="running"}`. */
-async function read ({ call }: Service, series: string): Promise<number | undefined> {
+/**
+ * What `/metrics` says of one series, such as `chat_event_streams` or `chat_password_queue{state="running"}`.
+ */
+async function read({ call }: Service, series: string): Promise<number | undefined> {
   const { body } = await call('GET', '/metrics')
   const line = (body as string).split('\n').find((line) => line.startsWith(`${series} `))
   return line === undefined ? undefined : Number(line.slice(series.length + 1))
 }
 
 /** Asks until the series has that value. */
-async function becomes (t: Test, service: Service, series: string, value: number): Promise<void> {
-  while (await read(service, series) !== value) await new Promise(setImmediate)
+async function becomes(t: Test, service: Service, series: string, value: number): Promise<void> {
+  while ((await read(service, series)) !== value) await new Promise(setImmediate)
   t.pass(`${series} ${value}`)
 }
 
-const count = (method: string, route: string, status: number) => `http_request_duration_seconds_count{method="${method}",route="${route}",status="${status}"}`
+const count = (method: string, route: string, status: number) =>
+  `http_request_duration_seconds_count{method="${method}",route="${route}",status="${status}"}`
 
 t.test('the answer is what Prometheus reads, with a sentence for each metric', async (t) => {
   const service = await startService(t)
   const { status, headers, body } = await service.call('GET', '/metrics')
   t.equal(status, 200)
   t.equal(headers.get('content-type'), 'text/plain; version=0.0.4; charset=utf-8')
-  for (const name of ['http_request_duration_seconds', 'chat_postgres_pool_connections', 'chat_postgres_pool_waiting', 'chat_password_queue', 'chat_write_queue',
-    'chat_write_batch_messages', 'chat_log_lag_seconds', 'chat_log_in_force', 'chat_log_missed_messages_total', 'chat_event_streams', 'chat_long_polls', 'chat_rate_limit_rejections_total', 'chat_build_info',
-    'nodejs_eventloop_lag_p99_seconds', 'process_cpu_seconds_total', 'process_resident_memory_bytes']) {
+  for (const name of [
+    'http_request_duration_seconds',
+    'chat_postgres_pool_connections',
+    'chat_postgres_pool_waiting',
+    'chat_password_queue',
+    'chat_write_queue',
+    'chat_write_batch_messages',
+    'chat_log_lag_seconds',
+    'chat_log_in_force',
+    'chat_log_missed_messages_total',
+    'chat_event_streams',
+    'chat_long_polls',
+    'chat_rate_limit_rejections_total',
+    'chat_build_info',
+    'nodejs_eventloop_lag_p99_seconds',
+    'process_cpu_seconds_total',
+    'process_resident_memory_bytes'
+  ]) {
     t.match(body, new RegExp(`^# HELP ${name} .{10,}\n# TYPE ${name} (gauge|counter|histogram)$`, 'm'))
   }
   t.equal(await read(service, `chat_build_info{version="0.1.0",node="${process.versions.node}"}`), 1)
   t.match(await read(service, 'chat_postgres_pool_connections{state="idle"}'), Number)
-  t.ok((await read(service, 'chat_log_lag_seconds') ?? 99) < 2, 'the log is followed')
+  t.ok(((await read(service, 'chat_log_lag_seconds')) ?? 99) < 2, 'the log is followed')
 })
 
-t.test('requests are counted by method, pattern of the route and status, and no client makes up a label', async (t) => {
-  const service = await startService(t)
-  const { call, register, post } = service
-  const { token } = await register()
-  const { id } = await post(token, 'hello')
-  for (const path of ['/api/messages', '/api/messages?limit=2', '/api/messages?limit=none', '/one', '/two?three', '/api/messages/x', '/api/events?since=x']) await call('GET', path)
-  await call('DELETE', `/api/messages/${id}`, { token })
-  for (const method of ['PUT', 'PROPFIND', 'SEARCH']) await call(method, '/api/login')
-  for (const [series, value] of [
-    [count('POST', '/api/messages', 201), 1], [count('GET', '/api/messages', 200), 2], [count('GET', '/api/messages', 400), 1],
-    [count('DELETE', '/api/messages/:id', 200), 1], [count('GET', 'unknown', 404), 3], [count('GET', '/api/events', 400), 1],
-    [count('PUT', '/api/login', 405), 1], [count('unknown', '/api/login', 405), 2]
-  ] as const) await becomes(t, service, series, value)
-})
+t.test(
+  'requests are counted by method, pattern of the route and status, and no client makes up a label',
+  async (t) => {
+    const service = await startService(t)
+    const { call, register, post } = service
+    const { token } = await register()
+    const { id } = await post(token, 'hello')
+    for (const path of [
+      '/api/messages',
+      '/api/messages?limit=2',
+      '/api/messages?limit=none',
+      '/one',
+      '/two?three',
+      '/api/messages/x',
+      '/api/events?since=x'
+    ]) {
+      await call('GET', path)
+    }
+    await call('DELETE', `/api/messages/${id}`, { token })
+    for (const method of ['PUT', 'PROPFIND', 'SEARCH']) await call(method, '/api/login')
+    for (const [series, value] of [
+      [count('POST', '/api/messages', 201), 1],
+      [count('GET', '/api/messages', 200), 2],
+      [count('GET', '/api/messages', 400), 1],
+      [count('DELETE', '/api/messages/:id', 200), 1],
+      [count('GET', 'unknown', 404), 3],
+      [count('GET', '/api/events', 400), 1],
+      [count('PUT', '/api/login', 405), 1],
+      [count('unknown', '/api/login', 405), 2]
+    ] as const) {
+      await becomes(t, service, series, value)
+    }
+  }
+)
 
 t.test('what a client waits for on purpose is no slowness', async (t) => {
   const service = await startService(t)
@@ -57,7 +95,7 @@ t.test('what a client waits for on purpose is no slowness', async (t) => {
   t.strictSame((await waiting).body, [])
   await becomes(t, service, 'chat_long_polls', 0)
   await becomes(t, service, count('GET', '/api/messages', 200), 1)
-  t.ok((await read(service, count('GET', '/api/messages', 200).replace('_count', '_sum')) ?? 1) < 0.5)
+  t.ok(((await read(service, count('GET', '/api/messages', 200).replace('_count', '_sum'))) ?? 1) < 0.5)
 
   const stream = await openStream(t, service.url)
   await becomes(t, service, 'chat_event_streams', 1)
@@ -81,14 +119,19 @@ t.test('queues show who waits: for a connection, for the next batch, for a threa
   const login1 = login()
   await becomes(t, service, 'chat_postgres_pool_waiting', 1)
   await other.query('commit')
-  t.strictSame((await Promise.all(posts)).map(({ status }) => status), [201, 201, 201])
+  t.strictSame(
+    (await Promise.all(posts)).map(({ status }) => status),
+    [201, 201, 201]
+  )
   t.equal((await login1).status, 401)
   t.equal(await read(service, 'chat_write_batch_messages_count'), 2)
   t.equal(await read(service, 'chat_write_batch_messages_sum'), 3)
 
   const logins = Array.from({ length: 20 }, login)
-  while ((await read(service, 'chat_password_queue{state="waiting"}') ?? 0) === 0) await new Promise(setImmediate)
-  t.ok((await read(service, 'chat_password_queue{state="running"}') ?? 0) > 0)
+  while (((await read(service, 'chat_password_queue{state="waiting"}')) ?? 0) === 0) {
+    await new Promise(setImmediate)
+  }
+  t.ok(((await read(service, 'chat_password_queue{state="running"}')) ?? 0) > 0)
   await Promise.all(logins)
   await becomes(t, service, 'chat_password_queue{state="waiting"}', 0)
   t.equal(await read(service, 'chat_password_queue{state="running"}'), 0)
@@ -97,25 +140,40 @@ t.test('queues show who waits: for a connection, for the next batch, for a threa
 t.test('what a limit refuses is counted by limit', async (t) => {
   const service = await startService(t, { RATE_LIMIT: 'on', TRUST_PROXY: '127.0.0.1, ::1' })
   await ownUserIds(t, service.database)
-  const headers = { 'x-forwarded-for': `10.${randomInt(256)}.${randomInt(256)}.${randomInt(256)}` } // counted apart from other tests
-  const { body: { token } } = await service.call('POST', '/api/register', { headers, body: { nickname: 'alice', password: 'correct horse' } })
-  for (const limit of ['failures', 'logins', 'registrations', 'sessions', 'writes']) t.equal(await read(service, `chat_rate_limit_rejections_total{limit="${limit}"}`), 0)
-  const statuses = await Promise.all(Array.from({ length: 14 }, async () => (await service.call('POST', '/api/messages', { token, body: { text: 'hello' } })).status))
+  // Counted apart from other tests.
+  const headers = { 'x-forwarded-for': `10.${randomInt(256)}.${randomInt(256)}.${randomInt(256)}` }
+  const {
+    body: { token }
+  } = await service.call('POST', '/api/register', {
+    headers,
+    body: { nickname: 'alice', password: 'correct horse' }
+  })
+  for (const limit of ['failures', 'logins', 'registrations', 'sessions', 'writes']) {
+    t.equal(await read(service, `chat_rate_limit_rejections_total{limit="${limit}"}`), 0)
+  }
+  const statuses = await Promise.all(
+    Array.from(
+      { length: 14 },
+      async () => (await service.call('POST', '/api/messages', { token, body: { text: 'hello' } })).status
+    )
+  )
   const refused = statuses.filter((status) => status === 429).length
   t.ok(refused > 0)
   await becomes(t, service, 'chat_rate_limit_rejections_total{limit="writes"}', refused)
-  for (let tries = 0; tries < 11; tries++) await service.call('POST', '/api/login', { headers, body: { nickname: 'alice', password: 'wrong' } })
+  for (let tries = 0; tries < 11; tries++) {
+    await service.call('POST', '/api/login', { headers, body: { nickname: 'alice', password: 'wrong' } })
+  }
   await becomes(t, service, 'chat_rate_limit_rejections_total{limit="failures"}', 1)
 })
 
 t.test('the lag of the log grows while PostgreSQL is away, and no longer', async (t) => {
   const proxy = await startProxy(t, config.POSTGRES_HOST!, config.POSTGRES_PORT)
   const service = await startService(t, { POSTGRES_HOST: '127.0.0.1', POSTGRES_PORT: proxy.port })
-  const lag = async () => await read(service, 'chat_log_lag_seconds') ?? 0
+  const lag = async () => (await read(service, 'chat_log_lag_seconds')) ?? 0
   await proxy.cut()
-  while (await lag() < 2) await new Promise(setImmediate)
+  while ((await lag()) < 2) await new Promise(setImmediate)
   await proxy.mend()
-  while (await lag() > 1) await new Promise(setImmediate)
+  while ((await lag()) > 1) await new Promise(setImmediate)
   t.pass('it is followed again')
 })
 

@@ -8,25 +8,41 @@ import { keywords } from '../../src/plugins/input.ts'
 import { type Answer, type Call, startService } from '../helpers/app.ts'
 import { config, createDatabase, ownUserIds } from '../helpers/database.ts'
 
-interface Response { $ref?: string, description: string, headers: Record<string, { schema: object }>, content?: Record<string, { schema: object, example?: unknown, examples?: object }> }
+interface Response {
+  $ref?: string
+  description: string
+  headers: Record<string, { schema: object }>
+  content?: Record<string, { schema: object; example?: unknown; examples?: object }>
+}
 interface Operation {
-  summary?: string, operationId: string, security?: object[], parameters?: { name: string, in: string, schema: object }[]
+  summary?: string
+  operationId: string
+  security?: object[]
+  parameters?: { name: string; in: string; schema: object }[]
   requestBody?: { content: Record<string, { example?: unknown }> }
   responses: Record<string, Response>
 }
 
-const resolve = ({ components }: { components: { responses: Record<string, Response> } }, response: Response) =>
-  components.responses[response.$ref?.replace('#/components/responses/', '') ?? ''] ?? response
+const resolve = (
+  { components }: { components: { responses: Record<string, Response> } },
+  response: Response
+) => components.responses[response.$ref?.replace('#/components/responses/', '') ?? ''] ?? response
 
 // The headers by which clients decide.
-const isRelied = /^(age|idempotency-replayed|ratelimit|ratelimit-policy|retry-after|www-authenticate|x-event-cursor|x-request-id)$/
+const isRelied =
+  /^(age|idempotency-replayed|ratelimit|ratelimit-policy|retry-after|www-authenticate|x-event-cursor|x-request-id)$/
 
 t.test('the document is OpenAPI 3.1, and tells of every route what a client has to know', async (t) => {
-  const app = buildApp({ ...config, MAX_EVENT_LOOP_DELAY: 60_000, POSTGRES_DB: await createDatabase(t) }, pino({ level: 'silent' }))
+  const app = buildApp(
+    { ...config, MAX_EVENT_LOOP_DELAY: 60_000, POSTGRES_DB: await createDatabase(t) },
+    pino({ level: 'silent' })
+  )
   t.teardown(() => app.close())
   const routes: [string, string][] = []
   app.addHook('onRoute', ({ method, url, schema }) => {
-    if (!Array.isArray(method) && method !== 'HEAD' && !schema?.hide) routes.push([method.toLowerCase(), url.replace(/:(\w+)(\(.*\))?/, '{$1}')])
+    if (!Array.isArray(method) && method !== 'HEAD' && !schema?.hide) {
+      routes.push([method.toLowerCase(), url.replace(/:(\w+)(\(.*\))?/, '{$1}')])
+    }
   })
   const { statusCode, headers, body } = await app.inject('/api/openapi.json')
   t.equal(statusCode, 200)
@@ -34,24 +50,42 @@ t.test('the document is OpenAPI 3.1, and tells of every route what a client has 
   const document = JSON.parse(body)
   t.equal(document.openapi, '3.1.0')
   t.strictSame((await new Validator().validate(document)).errors, undefined)
-  t.equal(document.info.version, JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')).version)
+  t.equal(
+    document.info.version,
+    JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')).version
+  )
   for (const { keyword } of keywords) t.notMatch(body, `"${keyword}"`, `${keyword} is a word of this house`)
 
   t.ok(routes.length > 14)
-  const operations = Object.entries<Record<string, Operation>>(document.paths)
-    .flatMap(([path, methods]) => Object.entries(methods).map(([method, operation]) => ({ method, path, operation })))
+  const operations = Object.entries<Record<string, Operation>>(document.paths).flatMap(([path, methods]) =>
+    Object.entries(methods).map(([method, operation]) => ({ method, path, operation }))
+  )
   t.strictSame(operations.map(({ method, path }) => [method, path]).sort(), routes.sort())
   t.equal(new Set(operations.map(({ operation: { operationId } }) => operationId)).size, routes.length)
   for (const { method, path, operation } of operations) {
     const name = `${method} ${path}`
     t.ok(operation.summary, name)
-    const answer = await app.inject({ method: method.toUpperCase() as 'GET', url: path.replace('{id}', '1').replace('/api/events', '/api/events?since=x') })
+    const answer = await app.inject({
+      method: method.toUpperCase() as 'GET',
+      url: path.replace('{id}', '1').replace('/api/events', '/api/events?since=x')
+    })
     const isProtected = answer.statusCode === 401
-    t.strictSame(operation.security, isProtected ? [{ token: [] }] : undefined, `${name} ${isProtected ? 'wants a token' : 'wants none'}`)
-    t.equal(path.includes('{id}'), operation.parameters?.some((parameter) => parameter.in === 'path' && parameter.name === 'id') ?? false)
-    if (operation.requestBody) t.ok(operation.requestBody.content['application/json']?.example, `${name} has a body to try`)
+    t.strictSame(
+      operation.security,
+      isProtected ? [{ token: [] }] : undefined,
+      `${name} ${isProtected ? 'wants a token' : 'wants none'}`
+    )
+    t.equal(
+      path.includes('{id}'),
+      operation.parameters?.some((parameter) => parameter.in === 'path' && parameter.name === 'id') ?? false
+    )
+    if (operation.requestBody) {
+      t.ok(operation.requestBody.content['application/json']?.example, `${name} has a body to try`)
+    }
     // A 429 of another kind, for too much that is held open, has no standing to tell.
-    const refusals = operation.responses['429'] && resolve(document, operation.responses['429']).content?.['application/json']?.examples
+    const refusals =
+      operation.responses['429'] &&
+      resolve(document, operation.responses['429']).content?.['application/json']?.examples
     const isLimited = 'rate_limited' in (refusals ?? {})
     for (const [status, response] of Object.entries(operation.responses)) {
       const { description, headers, content = {} } = resolve(document, response)
@@ -63,62 +97,102 @@ t.test('the document is OpenAPI 3.1, and tells of every route what a client has 
       t.equal('RateLimit' in headers && 'RateLimit-Policy' in headers, isLimited)
       const [media] = Object.values(content)
       t.equal(media === undefined, status === '204')
-      if (media && path !== '/api/openapi.json') t.ok(media.example ?? media.examples, `${name} ${status} has an example`)
+      if (media && path !== '/api/openapi.json') {
+        t.ok(media.example ?? media.examples, `${name} ${status} has an example`)
+      }
       if (Number(status) >= 400) t.strictSame(media?.schema, { $ref: '#/components/schemas/Error' })
     }
   }
   const { get: list, post } = document.paths['/api/messages']
-  t.ok(resolve(document, post.responses['201']).headers['RateLimit'] && !resolve(document, list.responses['200']).headers['RateLimit'])
+  t.ok(
+    resolve(document, post.responses['201']).headers['RateLimit'] &&
+      !resolve(document, list.responses['200']).headers['RateLimit']
+  )
   t.ok(list.responses['200'].headers['X-Event-Cursor'] && list.responses['200'].headers.Age)
-  t.notOk(list.parameters.some(({ required }: { required: boolean }) => required), 'nothing must be asked for')
+  t.notOk(
+    list.parameters.some(({ required }: { required: boolean }) => required),
+    'nothing must be asked for'
+  )
   t.ok(post.responses['201'].headers['Idempotency-Replayed'])
   t.strictSame(Object.keys(document.paths['/api/events'].get.responses['200'].content), ['text/event-stream'])
 })
 
-t.test('the page and its files: nothing from elsewhere, nothing inline, and asked for again only when they change', async (t) => {
-  const { app, call } = await startService(t)
-  const page = await call('GET', '/api/docs')
-  t.equal(page.status, 200)
-  t.equal(page.headers.get('content-type'), 'text/html; charset=utf-8')
-  const policy = page.headers.get('content-security-policy') ?? ''
-  t.ok(policy.startsWith("default-src 'none'; "))
-  t.notMatch(policy, /unsafe|http|\*/)
-  const files = [...page.body.matchAll(/ (?:src|href)="([^"]+)"/g)].map(([, file]) => `/api/${file}`)
-  t.equal(files.length, 4)
-  for (const file of files) {
-    const { status, headers } = await call('GET', file)
-    t.equal(status, 200, file)
-    t.match(headers.get('content-type'), { js: /\/javascript; charset=utf-8$/, css: /^text\/css/, png: /^image\/png/ }[file.replace(/.*\./, '')])
-    if (file.endsWith('/start.js')) continue // one line, which is not kept
-    t.equal(headers.get('cache-control'), 'no-cache')
-    const again = await app.inject({ url: file, headers: { 'if-none-match': headers.get('etag')! } })
-    t.strictSame([again.statusCode, again.body], [304, ''])
-    t.equal((await app.inject({ url: file, headers: { 'if-none-match': '"another"' } })).statusCode, 200)
-  }
-  for (const path of ['/api/docs/', '/api//docs//', '//api/docs?x//']) {
-    const { body } = await app.inject(path)
-    const files = [...body.matchAll(/ (?:src|href)="([^"]+)"/g)].map(([, file = '']) => new URL(file, `http://x${path}`).pathname)
+t.test(
+  'the page and its files: nothing from elsewhere, nothing inline, and asked for again only when they change',
+  async (t) => {
+    const { app, call } = await startService(t)
+    const page = await call('GET', '/api/docs')
+    t.equal(page.status, 200)
+    t.equal(page.headers.get('content-type'), 'text/html; charset=utf-8')
+    const policy = page.headers.get('content-security-policy') ?? ''
+    t.ok(policy.startsWith("default-src 'none'; "))
+    t.notMatch(policy, /unsafe|http|\*/)
+    const files = [...page.body.matchAll(/ (?:src|href)="([^"]+)"/g)].map(([, file]) => `/api/${file}`)
     t.equal(files.length, 4)
-    for (const file of files) t.equal((await app.inject(file)).statusCode, 200, `${file} of ${path}`)
+    for (const file of files) {
+      const { status, headers } = await call('GET', file)
+      t.equal(status, 200, file)
+      t.match(
+        headers.get('content-type'),
+        { js: /\/javascript; charset=utf-8$/, css: /^text\/css/, png: /^image\/png/ }[
+          file.replace(/.*\./, '')
+        ]
+      )
+      if (file.endsWith('/start.js')) continue // one line, which is not kept
+      t.equal(headers.get('cache-control'), 'no-cache')
+      const again = await app.inject({ url: file, headers: { 'if-none-match': headers.get('etag')! } })
+      t.strictSame([again.statusCode, again.body], [304, ''])
+      t.equal((await app.inject({ url: file, headers: { 'if-none-match': '"another"' } })).statusCode, 200)
+    }
+    for (const path of ['/api/docs/', '/api//docs//', '//api/docs?x//']) {
+      const { body } = await app.inject(path)
+      const files = [...body.matchAll(/ (?:src|href)="([^"]+)"/g)].map(
+        ([, file = '']) => new URL(file, `http://x${path}`).pathname
+      )
+      t.equal(files.length, 4)
+      for (const file of files) t.equal((await app.inject(file)).statusCode, 200, `${file} of ${path}`)
+    }
+    for (const path of [
+      '/api/docs/package.json',
+      '/api/docs/..%2fpackage.json',
+      '/api/docs/swagger-ui-bundle.js.map'
+    ]) {
+      t.equal((await call('GET', path)).status, 404, path)
+    }
   }
-  for (const path of ['/api/docs/package.json', '/api/docs/..%2fpackage.json', '/api/docs/swagger-ui-bundle.js.map']) t.equal((await call('GET', path)).status, 404, path)
-})
+)
 
 t.test('answers are what the document says', async (t) => {
   const { app, call, register, database } = await startService(t, { RATE_LIMIT: 'on' })
   await ownUserIds(t, database)
   const { body: document } = await call('GET', '/api/openapi.json')
-  const ajv = new Ajv2020({ strict: false }).addFormat('date-time', /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/)
+  const ajv = new Ajv2020({ strict: false }).addFormat(
+    'date-time',
+    /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/
+  )
   const conforms = ({ status, headers, body }: Answer, method: string, path: string) => {
     const at = path.replace(/\?.*/, '').replace(/\/\d+$/, '/{id}')
     const described = resolve(document, document.paths[at][method.toLowerCase()].responses[status])
     const schema = described.content?.['application/json']?.schema
     t.equal(schema === undefined, body === undefined)
-    if (status >= 400) t.match(described.content?.['application/json']?.examples, { [body.code]: { value: { error: body.error } } }, `${body.code} is listed`)
-    if (schema) t.ok(ajv.validate({ ...schema, components: document.components }, body), `${status} ${method} ${path}`)
+    if (status >= 400) {
+      t.match(
+        described.content?.['application/json']?.examples,
+        { [body.code]: { value: { error: body.error } } },
+        `${body.code} is listed`
+      )
+    }
+    if (schema) {
+      t.ok(ajv.validate({ ...schema, components: document.components }, body), `${status} ${method} ${path}`)
+    }
     for (const [name, value] of headers) {
       const header = Object.entries(described.headers).find(([header]) => header.toLowerCase() === name)?.[1]
-      if (isRelied.test(name)) t.ok(header && ajv.validate(header.schema, /^\d+$/.test(value) ? Number(value) : value), `${name}: ${value}`)
+      if (isRelied.test(name)) {
+        t.ok(
+          header && ajv.validate(header.schema, /^\d+$/.test(value) ? Number(value) : value),
+          `${name}: ${value}`
+        )
+      }
     }
   }
   const check = async (status: number, method: string, path: string, options: Call = {}) => {
@@ -143,23 +217,37 @@ t.test('answers are what the document says', async (t) => {
   await check(413, 'POST', '/api/login', { raw: 'x'.repeat(70_000) })
   await check(200, 'GET', '/api/sessions', { token })
   const post = { token, body: { text: 'hello' }, headers: { 'idempotency-key': 'one' } }
-  const { body: { id } } = await check(201, 'POST', '/api/messages', post)
+  const {
+    body: { id }
+  } = await check(201, 'POST', '/api/messages', post)
   t.ok((await check(201, 'POST', '/api/messages', post)).headers.has('idempotency-replayed'))
   await check(422, 'POST', '/api/messages', { ...post, body: { text: 'another' } })
   await check(400, 'POST', '/api/messages', { token, body: { text: ' ' } })
   await check(400, 'POST', '/api/messages', { ...post, headers: { 'idempotency-key': 'a b' } })
   await check(401, 'POST', '/api/messages', { ...post, token: 'x' })
   t.ok((await check(200, 'GET', '/api/messages?limit=1')).headers.has('x-event-cursor'))
-  for (const query of ['limit=0', 'wait=1', 'after_id=1&before_id=2']) await check(400, 'GET', `/api/messages?${query}`)
+  for (const query of ['limit=0', 'wait=1', 'after_id=1&before_id=2']) {
+    await check(400, 'GET', `/api/messages?${query}`)
+  }
   await check(400, 'GET', '/api/events?since=x')
   await check(400, 'PUT', '/api/password', { token, body: { currentPassword: password } })
   await check(200, 'PATCH', `/api/messages/${id}`, { token, body: { text: 'hello again' } })
   await check(200, 'DELETE', `/api/messages/${id}`, { token })
   await check(404, 'DELETE', `/api/messages/${id}`, { token })
-  for (const [method, path] of [['POST', '/api/messages'], ['PATCH', `/api/messages/${id}`], ['GET', '/api/sessions']] as const) {
+  for (const [method, path] of [
+    ['POST', '/api/messages'],
+    ['PATCH', `/api/messages/${id}`],
+    ['GET', '/api/sessions']
+  ] as const) {
     const body = method === 'GET' ? {} : { body: { text: 'hello' } }
-    const answers = await Promise.all(Array.from({ length: 40 }, () => call(method, path, { token, ...body })))
-    conforms(answers.find(({ status }) => status === 429)!, method, path)
+    const answers = await Promise.all(
+      Array.from({ length: 40 }, () => call(method, path, { token, ...body }))
+    )
+    conforms(
+      answers.find(({ status }) => status === 429)!,
+      method,
+      path
+    )
   }
   await check(200, 'GET', '/api/openapi.json')
   await check(204, 'POST', '/api/logout', { token })

@@ -3,52 +3,79 @@ import t from 'tap'
 import { startService } from '../helpers/app.ts'
 import { connect } from '../helpers/database.ts'
 
-interface Message { id: number, text: string }
+interface Message {
+  id: number
+  text: string
+}
 
 const POLL_MS = 30 // a hundredth of what it takes in life, so that there are as many polls
 
-t.test('the first web client, which polls, appends, and takes its own post as seen, misses nothing of what others say and shows nothing twice', async (t) => {
-  const { url, register, database } = await startService(t)
-  const { userId, token } = await register()
-  const sql = await connect(t, database)
+t.test(
+  'the first web client, which polls, appends, and takes its own post as seen, misses nothing of what others say and shows nothing twice',
+  async (t) => {
+    const { url, register, database } = await startService(t)
+    const { userId, token } = await register()
+    const sql = await connect(t, database)
 
-  // As that page did it, to the letter: one list, the last id of it, and `error` for the person.
-  const client = async (token: string, posts: number) => {
-    const shown: Message[] = []
-    let said = ''
-    let isDone = false
-    const add = (message: Message) => { if (!shown.some(({ id }) => id === message.id)) shown.push(message) }
-    const polling = (async () => {
-      let last = 0
-      for (let isLast = false; !isLast; await sleep(POLL_MS)) {
-        isLast = isDone
-        const page: Message[] = await (await fetch(`${url}/api/messages?after_id=${last}`)).json()
-        page.forEach(add)
-        last = page.at(-1)?.id ?? last
-        if (page.length > 0) isLast = false
+    // As that page did it, to the letter: one list, the last id of it, and `error` for the person.
+    const client = async (token: string, posts: number) => {
+      const shown: Message[] = []
+      let said = ''
+      let isDone = false
+      const add = (message: Message) => {
+        if (!shown.some(({ id }) => id === message.id)) shown.push(message)
+      }
+      const polling = (async () => {
+        let last = 0
+        for (let isLast = false; !isLast; await sleep(POLL_MS)) {
+          isLast = isDone
+          const page: Message[] = await (await fetch(`${url}/api/messages?after_id=${last}`)).json()
+          page.forEach(add)
+          last = page.at(-1)?.id ?? last
+          if (page.length > 0) isLast = false
+        }
+      })()
+      for (let n = 0; n < posts; n++) {
+        const response = await fetch(`${url}/api/messages`, {
+          method: 'POST',
+          headers: { 'content-type': 'application/json', authorization: `Bearer ${token}` },
+          body: JSON.stringify({ text: n % 10 ? `${token.slice(0, 4)} ${n}` : '' })
+        })
+        const data = await response.json()
+        if (response.ok) add(data)
+        else said = data.error
+      }
+      return {
+        shown,
+        said: () => said,
+        stop: () => {
+          isDone = true
+          return polling
+        }
+      }
+    }
+    const others = (async () => {
+      for (let n = 0; n < 100; n++) {
+        await sql.query(
+          "insert into chat_message (user_id, text, created_at) values ($1, 'from Django ' || $2, now())",
+          [userId, n]
+        )
       }
     })()
-    for (let n = 0; n < posts; n++) {
-      const response = await fetch(`${url}/api/messages`, {
-        method: 'POST', headers: { 'content-type': 'application/json', authorization: `Bearer ${token}` }, body: JSON.stringify({ text: n % 10 ? `${token.slice(0, 4)} ${n}` : '' })
-      })
-      const data = await response.json()
-      if (response.ok) add(data)
-      else said = data.error
+    const users = [token, (await register()).token, (await register()).token]
+    const clients = await Promise.all(users.map((token) => client(token, 60)))
+    await others
+    await Promise.all(clients.map(({ stop }) => stop()))
+    const { rows } = await sql.query<{ id: number; text: string }>(
+      'select id, text from chat_message order by id'
+    )
+    t.equal(rows.length, 3 * 54 + 100)
+    for (const { shown, said } of clients) {
+      t.strictSame(
+        shown.map(({ id, text }) => ({ id, text })).sort((a, b) => a.id - b.id),
+        rows
+      )
+      t.equal(said(), 'message text must be provided')
     }
-    return { shown, said: () => said, stop: () => { isDone = true; return polling } }
   }
-  const others = (async () => {
-    for (let n = 0; n < 100; n++) await sql.query("insert into chat_message (user_id, text, created_at) values ($1, 'from Django ' || $2, now())", [userId, n])
-  })()
-  const users = [token, (await register()).token, (await register()).token]
-  const clients = await Promise.all(users.map((token) => client(token, 60)))
-  await others
-  await Promise.all(clients.map(({ stop }) => stop()))
-  const { rows } = await sql.query<{ id: number, text: string }>('select id, text from chat_message order by id')
-  t.equal(rows.length, 3 * 54 + 100)
-  for (const { shown, said } of clients) {
-    t.strictSame(shown.map(({ id, text }) => ({ id, text })).sort((a, b) => a.id - b.id), rows)
-    t.equal(said(), 'message text must be provided')
-  }
-})
+)

@@ -9,27 +9,38 @@ const password = 'correct horse'
 const newPassword = 'another horse'
 const usesKey = (userId: number) => `chat-backend:session-uses:${userId}`
 
-async function start (t: Test, overrides = {}) {
+async function start(t: Test, overrides = {}) {
   const service = await startService(t, overrides)
   await ownUserIds(t, service.database)
   const { call } = service
   return {
     ...service,
-    login: (nickname: string, password: string) => call('POST', '/api/login', { body: { nickname, password } }),
+    login: (nickname: string, password: string) =>
+      call('POST', '/api/login', { body: { nickname, password } }),
     list: (token: string) => call('GET', '/api/sessions', { token }),
     change: (token: string, body: object) => call('PUT', '/api/password', { token, body }),
-    works: async (token: string) => (await call('POST', '/api/messages', { token, body: { text: 'still here' } })).status === 201
+    works: async (token: string) =>
+      (await call('POST', '/api/messages', { token, body: { text: 'still here' } })).status === 201
   }
 }
 
-/** Holds back the change of any user until `go` is called. @returns also `reached`, which resolves once a change waits */
-async function holdChanges (t: Test, database: string) {
+/**
+ * Holds back the change of any user until `go` is called. @returns also `reached`, which resolves once a
+ * change waits
+ */
+async function holdChanges(t: Test, database: string) {
   const [holder, watcher] = [await connect(t, database), await connect(t, database)]
   await holder.query('begin')
   await holder.query('select from chat_user for update')
   return {
     reached: async () => {
-      while ((await watcher.query("select from pg_locks join pg_stat_activity using (pid) where not granted and query like 'update chat_user%'")).rows.length === 0);
+      while (
+        (
+          await watcher.query(
+            "select from pg_locks join pg_stat_activity using (pid) where not granted and query like 'update chat_user%'"
+          )
+        ).rows.length === 0
+      );
     },
     go: () => holder.query('commit')
   }
@@ -39,7 +50,9 @@ t.test('a user sees the sessions, and which one is asking', async (t) => {
   const { register, login, list } = await start(t)
   const before = Date.now()
   const { token, nickname } = await register()
-  const { body: { token: second } } = await login(nickname, password)
+  const {
+    body: { token: second }
+  } = await login(nickname, password)
   const { token: stranger } = await register()
 
   const { status, body } = await list(token)
@@ -53,22 +66,45 @@ t.test('a user sees the sessions, and which one is asking', async (t) => {
       t.ok(Date.parse(time) >= before && Date.parse(time) <= Date.now())
     }
   }
-  t.strictSame(body.map(({ current }: { current: boolean }) => current), [true, false], 'the one that was used last comes first')
+  t.strictSame(
+    body.map(({ current }: { current: boolean }) => current),
+    [true, false],
+    'the one that was used last comes first'
+  )
   const text = JSON.stringify(body)
   for (const secret of [token, second]) t.notOk(text.includes(secret.slice(0, 8)), 'no token')
-  t.equal(body[0].id, createHash('sha256').update(token).digest('base64url').slice(0, 22), 'the same wherever it is asked')
+  t.equal(
+    body[0].id,
+    createHash('sha256').update(token).digest('base64url').slice(0, 22),
+    'the same wherever it is asked'
+  )
   const again = await list(second)
-  t.strictSame(again.body.map(({ id, current }: { id: string, current: boolean }) => [id, current]), [[body[1].id, true], [body[0].id, false]])
+  t.strictSame(
+    again.body.map(({ id, current }: { id: string; current: boolean }) => [id, current]),
+    [
+      [body[1].id, true],
+      [body[0].id, false]
+    ]
+  )
   t.equal((await list(stranger)).body.length, 1, "nobody sees another's")
-  t.strictSame((await list(token)).body.find(({ current }: { current: boolean }) => current).createdAt, body[0].createdAt, 'and it stays')
+  t.strictSame(
+    (await list(token)).body.find(({ current }: { current: boolean }) => current).createdAt,
+    body[0].createdAt,
+    'and it stays'
+  )
 })
 
 t.test('sessions that are looked for at the same moment are not mixed up', async (t) => {
   const { register, call } = await start(t)
   const users = await Promise.all(Array.from({ length: 8 }, () => register()))
   const tokens = users.flatMap(({ token }) => [token, randomBytes(32).toString('hex'), token])
-  const answers = await Promise.all(tokens.map((token) => call('POST', '/api/messages', { token, body: { text: 'hello' } })))
-  t.strictSame(answers.map(({ status, body }) => status === 201 ? body.userId : status), users.flatMap(({ userId }) => [userId, 401, userId]))
+  const answers = await Promise.all(
+    tokens.map((token) => call('POST', '/api/messages', { token, body: { text: 'hello' } }))
+  )
+  t.strictSame(
+    answers.map(({ status, body }) => (status === 201 ? body.userId : status)),
+    users.flatMap(({ userId }) => [userId, 401, userId])
+  )
 })
 
 t.test('using a session is noted, at most once a minute in each process', async (t) => {
@@ -87,7 +123,7 @@ t.test('using a session is noted, at most once a minute in each process', async 
   // Only if a minute began between the two posts, the second one was noted too.
   t.ok(noted === 1 || noted % 60_000 < 30_000)
   t.ok(Date.now() - Date.parse((await list(token)).body[0].lastSeenAt) < 60_000)
-  t.ok(await redis.ttl(uses) > 86_000, 'and it goes with the session')
+  t.ok((await redis.ttl(uses)) > 86_000, 'and it goes with the session')
 })
 
 t.test('a user has at most a hundred sessions, and the one used longest ago ends first', async (t) => {
@@ -105,21 +141,28 @@ t.test('a user has at most a hundred sessions, and the one used longest ago ends
   for (const token of [first, third, last]) t.ok(await works(token))
 })
 
-t.test('of fifty logins at once, on two replicas, as many sessions are left as a user may have', async (t) => {
-  const one = await start(t)
-  const other = await start(t, { POSTGRES_DB: one.database })
-  const { token, nickname, userId } = await one.register()
-  const redis = openRedis(t)
-  const before = [token]
-  for (let i = 0; i < 80; i++) before.push((await one.login(nickname, password)).body.token)
-  const answers = await Promise.all(Array.from({ length: 50 }, (_, i) => (i % 2 ? one : other).login(nickname, password)))
-  t.ok(answers.every(({ status }) => status === 200))
-  const started: string[] = answers.map(({ body }) => body.token)
-  const alive = async (tokens: string[]) => (await redis.mget(tokens.map((token) => `session:${token}`))).filter((owner) => owner === `${userId}`).length
-  t.equal(await alive(started), 50, 'the new ones are those that were used last')
-  t.equal(await alive([...before, ...started]), 100)
-  t.equal((await other.list(started[0]!)).body.length, 100)
-})
+t.test(
+  'of fifty logins at once, on two replicas, as many sessions are left as a user may have',
+  async (t) => {
+    const one = await start(t)
+    const other = await start(t, { POSTGRES_DB: one.database })
+    const { token, nickname, userId } = await one.register()
+    const redis = openRedis(t)
+    const before = [token]
+    for (let i = 0; i < 80; i++) before.push((await one.login(nickname, password)).body.token)
+    const answers = await Promise.all(
+      Array.from({ length: 50 }, (_, i) => (i % 2 ? one : other).login(nickname, password))
+    )
+    t.ok(answers.every(({ status }) => status === 200))
+    const started: string[] = answers.map(({ body }) => body.token)
+    const alive = async (tokens: string[]) =>
+      (await redis.mget(tokens.map((token) => `session:${token}`))).filter((owner) => owner === `${userId}`)
+        .length
+    t.equal(await alive(started), 50, 'the new ones are those that were used last')
+    t.equal(await alive([...before, ...started]), 100)
+    t.equal((await other.list(started[0]!)).body.length, 100)
+  }
+)
 
 t.test('sessions of the Go service count as soon as they are used here', async (t) => {
   const { register, list, call } = await start(t)
@@ -127,9 +170,11 @@ t.test('sessions of the Go service count as soon as they are used here', async (
   const redis = openRedis(t)
   const tokens = Array.from({ length: 130 }, () => randomBytes(32).toString('hex'))
   for (const token of tokens) await redis.set(`session:${token}`, `${userId}`, 'EX', 86_400)
-  for (const token of tokens) t.equal((await call('POST', '/api/messages', { token, body: { text: 'hello' } })).status, 201)
+  for (const token of tokens) {
+    t.equal((await call('POST', '/api/messages', { token, body: { text: 'hello' } })).status, 201)
+  }
   const count = async () => await redis.exists(tokens.map((token) => `session:${token}`))
-  await waitUntil('a hundred of them are left', async () => await count() <= 100)
+  await waitUntil('a hundred of them are left', async () => (await count()) <= 100)
   t.equal((await list(tokens.at(-1)!)).body.length, await count())
 })
 
@@ -150,7 +195,7 @@ t.test('thousands of sessions that were stored before are cut to a hundred', asy
       }
       await pipeline.exec()
     }
-    const newest = tokens.filter((_, i) => i % 500 % 3 !== 0).slice(0, 98)
+    const newest = tokens.filter((_, i) => (i % 500) % 3 !== 0).slice(0, 98)
 
     const started = performance.now()
     const logins = touch === 'login' ? [(await login(nickname, password)).body.token] : []
@@ -170,17 +215,27 @@ t.test('thousands of sessions that were stored before are cut to a hundred', asy
 t.test('one session can be ended, and only by its user', async (t) => {
   const { register, login, list, call, works } = await start(t)
   const { token, nickname } = await register()
-  const { body: { token: second } } = await login(nickname, password)
+  const {
+    body: { token: second }
+  } = await login(nickname, password)
   const { token: stranger } = await register()
   const end = (token: string, id: string) => call('DELETE', `/api/sessions/${id}`, { token })
   const [mine, others] = (await list(token)).body
 
-  t.match(await end(stranger, others.id), { status: 404, body: { error: 'you have no such session', code: 'session_unknown' } })
-  for (const id of ['x', token, '__proto__', encodeURIComponent('../..')]) t.equal((await end(token, id)).status, 404, id)
+  t.match(await end(stranger, others.id), {
+    status: 404,
+    body: { error: 'you have no such session', code: 'session_unknown' }
+  })
+  for (const id of ['x', token, '__proto__', encodeURIComponent('../..')]) {
+    t.equal((await end(token, id)).status, 404, id)
+  }
   t.equal((await end(token, others.id)).status, 204)
   t.notOk(await works(second))
   t.equal((await end(token, others.id)).status, 404, 'it is gone')
-  t.strictSame((await list(token)).body.map(({ id }: { id: string }) => id), [mine.id])
+  t.strictSame(
+    (await list(token)).body.map(({ id }: { id: string }) => id),
+    [mine.id]
+  )
   t.equal((await end(token, mine.id)).status, 204, 'the own one can be ended, too')
   t.match(await list(token), { status: 401, body: { error: 'session not found' } })
 })
@@ -189,13 +244,18 @@ t.test('all other sessions can be ended, those of the Go service too', async (t)
   const { register, login, list, call, works } = await start(t)
   const redis = openRedis(t)
   const { token, nickname, userId } = await register()
-  const { body: { token: second } } = await login(nickname, password)
+  const {
+    body: { token: second }
+  } = await login(nickname, password)
   const { token: stranger } = await register()
   const [used, unused] = [randomBytes(32).toString('hex'), randomBytes(32).toString('hex')]
   for (const token of [used, unused]) await redis.set(`session:${token}`, `${userId}`, 'EX', 86_400)
   t.equal((await list(token)).body.length, 2)
   t.equal((await list(used)).body.length, 3, 'one of the Go service appears when it is used')
-  t.ok(Math.abs(Date.parse((await list(used)).body[0].createdAt) - Date.now()) < 60_000, 'with the time when it began')
+  t.ok(
+    Math.abs(Date.parse((await list(used)).body[0].createdAt) - Date.now()) < 60_000,
+    'with the time when it began'
+  )
 
   await redis.lpush('session:of another program', 'a list')
   t.teardown(() => openRedis(t).del('session:of another program'))
@@ -207,32 +267,60 @@ t.test('all other sessions can be ended, those of the Go service too', async (t)
   t.equal(await redis.get(`session:${token}`), `${userId}`, 'what the Go service reads is as it was')
 })
 
-t.test('ending the other sessions at once, for several users and from several of their sessions', async (t) => {
-  const { register, login, call } = await start(t)
-  const redis = openRedis(t)
-  const users = await Promise.all(Array.from({ length: 5 }, async () => {
-    const { token, nickname } = await register()
-    return { keeps: token, ends: (await Promise.all([1, 2, 3].map(() => login(nickname, password)))).map(({ body }) => body.token) }
-  }))
-  const { token: one, nickname } = await register()
-  const { body: { token: other } } = await login(nickname, password)
-  const bystander = await register()
-  const answers = await Promise.all([...users.map(({ keeps }) => keeps), one, other].map((token) => call('DELETE', '/api/sessions', { token })))
-  for (const { status } of answers.slice(0, 5)) t.equal(status, 204)
-  for (const { keeps, ends } of users) {
-    t.equal(await redis.exists(`session:${keeps}`), 1)
-    t.equal(await redis.exists(ends.map((token: string) => `session:${token}`)), 0)
+t.test(
+  'ending the other sessions at once, for several users and from several of their sessions',
+  async (t) => {
+    const { register, login, call } = await start(t)
+    const redis = openRedis(t)
+    const users = await Promise.all(
+      Array.from({ length: 5 }, async () => {
+        const { token, nickname } = await register()
+        return {
+          keeps: token,
+          ends: (await Promise.all([1, 2, 3].map(() => login(nickname, password)))).map(
+            ({ body }) => body.token
+          )
+        }
+      })
+    )
+    const { token: one, nickname } = await register()
+    const {
+      body: { token: other }
+    } = await login(nickname, password)
+    const bystander = await register()
+    const answers = await Promise.all(
+      [...users.map(({ keeps }) => keeps), one, other].map((token) =>
+        call('DELETE', '/api/sessions', { token })
+      )
+    )
+    for (const { status } of answers.slice(0, 5)) t.equal(status, 204)
+    for (const { keeps, ends } of users) {
+      t.equal(await redis.exists(`session:${keeps}`), 1)
+      t.equal(await redis.exists(ends.map((token: string) => `session:${token}`)), 0)
+    }
+    t.ok(
+      (await redis.exists(`session:${one}`, `session:${other}`)) <= 1,
+      'two that end each other are not both left'
+    )
+    t.equal(await redis.exists(`session:${bystander.token}`), 1)
   }
-  t.ok(await redis.exists(`session:${one}`, `session:${other}`) <= 1, 'two that end each other are not both left')
-  t.equal(await redis.exists(`session:${bystander.token}`), 1)
-})
+)
 
 t.test('sessions that ended or expired vanish', async (t) => {
   const { register, login, list, call } = await start(t)
   const redis = openRedis(t)
   const { token, nickname, userId } = await register()
-  const [{ body: { token: expired } }, { body: { token: left } }, { body: { token: taken } }] =
-    [await login(nickname, password), await login(nickname, password), await login(nickname, password)]
+  const [
+    {
+      body: { token: expired }
+    },
+    {
+      body: { token: left }
+    },
+    {
+      body: { token: taken }
+    }
+  ] = [await login(nickname, password), await login(nickname, password), await login(nickname, password)]
   t.equal((await list(token)).body.length, 4)
   await redis.pexpire(`session:${expired}`, 1)
   while (await redis.exists(`session:${expired}`));
@@ -245,13 +333,15 @@ t.test('sessions that ended or expired vanish', async (t) => {
   await redis.zadd(index, Date.now() - 1, expired)
   await list(token)
   t.equal(await redis.zscore(index, expired), null)
-  t.ok(await redis.ttl(index) > 86_000)
+  t.ok((await redis.ttl(index)) > 86_000)
 })
 
 t.test('a new password ends the other sessions and keeps this one', async (t) => {
   const { register, login, change, works, call } = await start(t)
   const { token, nickname, userId } = await register()
-  const { body: { token: second } } = await login(nickname, password)
+  const {
+    body: { token: second }
+  } = await login(nickname, password)
   const go = randomBytes(32).toString('hex')
   await openRedis(t).set(`session:${go}`, `${userId}`, 'EX', 86_400)
 
@@ -261,7 +351,11 @@ t.test('a new password ends the other sessions and keeps this one', async (t) =>
     [{ newPassword }, 400, 'current password must be provided'],
     [{ currentPassword: '', newPassword }, 400, 'current password must be provided'],
     [{ currentPassword: password }, 400, 'new password must be provided'],
-    [{ currentPassword: password, newPassword: 'x'.repeat(7) }, 400, 'password must have at least 8 characters'],
+    [
+      { currentPassword: password, newPassword: 'x'.repeat(7) },
+      400,
+      'password must have at least 8 characters'
+    ],
     [{ currentPassword: password, newPassword: 'x'.repeat(73) }, 400, 'password is too long'],
     [{ currentPassword: password, newPassword: 'Trustno1' }, 400, 'password is too common'],
     [{ currentPassword: password, newPassword: 12345678 }, 400, 'new password must be a string']
@@ -277,7 +371,10 @@ t.test('a new password ends the other sessions and keeps this one', async (t) =>
   for (const token of [second, go]) t.notOk(await works(token))
   t.equal((await login(nickname, password)).status, 401)
   t.equal((await login(nickname, newPassword)).status, 200)
-  t.match(await call('PUT', '/api/password', { body: { currentPassword: newPassword, newPassword: password } }), { status: 401, body: { code: 'authorization_missing' } })
+  t.match(
+    await call('PUT', '/api/password', { body: { currentPassword: newPassword, newPassword: password } }),
+    { status: 401, body: { code: 'authorization_missing' } }
+  )
 })
 
 t.test('a login with the old password that is under way during the change gets nothing', async (t) => {
@@ -286,15 +383,19 @@ t.test('a login with the old password that is under way during the change gets n
   const { reached, go } = await holdChanges(t, database)
   const changed = change(token, { currentPassword: password, newPassword })
   await reached()
-  const { body: { token: between } } = await login(nickname, password)
+  const {
+    body: { token: between }
+  } = await login(nickname, password)
   t.type(between, 'string', 'the old password is still the one')
   await go()
   t.equal((await changed).status, 204)
   t.equal(await openRedis(t).get(`session:${between}`), null, 'that session ends with the change')
 
-  // And one that checked the old password before the change, but starts its session after it, ends that by itself.
+  // And one that checked the old password before the change, but starts its session after it, ends that by
+  // itself.
   const racing = await Promise.all([
-    change(token, { currentPassword: newPassword, newPassword: password }), ...Array.from({ length: 10 }, () => login(nickname, newPassword))
+    change(token, { currentPassword: newPassword, newPassword: password }),
+    ...Array.from({ length: 10 }, () => login(nickname, newPassword))
   ])
   const [{ status }, ...logins] = racing
   t.equal(status, 204)
@@ -304,9 +405,14 @@ t.test('a login with the old password that is under way during the change gets n
 
 t.test('a change that fails half-way leaves no other session, and the old password', async (t) => {
   const proxy = await startProxy(t, config.REDIS_HOST!, config.REDIS_PORT)
-  const { register, login, change, database, call } = await start(t, { REDIS_HOST: '127.0.0.1', REDIS_PORT: proxy.port })
+  const { register, login, change, database, call } = await start(t, {
+    REDIS_HOST: '127.0.0.1',
+    REDIS_PORT: proxy.port
+  })
   const { token, nickname } = await register()
-  const { body: { token: second } } = await login(nickname, password)
+  const {
+    body: { token: second }
+  } = await login(nickname, password)
   const { reached, go } = await holdChanges(t, database)
   const changed = change(token, { currentPassword: password, newPassword })
   await reached()
@@ -317,17 +423,24 @@ t.test('a change that fails half-way leaves no other session, and the old passwo
   await proxy.mend()
   while ((await call('GET', '/health/readyz')).status !== 200);
   t.equal((await login(nickname, newPassword)).status, 401)
-  t.equal((await change(token, { currentPassword: password, newPassword })).status, 204, 'and can be tried again')
+  t.equal(
+    (await change(token, { currentPassword: password, newPassword })).status,
+    204,
+    'and can be tried again'
+  )
 })
 
 t.test("a deleted user's token opens none of this, and an outage is 503", async (t) => {
   const proxy = await startProxy(t, config.REDIS_HOST!, config.REDIS_PORT)
   const { register, call, database } = await start(t, { REDIS_HOST: '127.0.0.1', REDIS_PORT: proxy.port })
   const { token, userId } = await register()
-  const every = () => Promise.all([
-    call('GET', '/api/sessions', { token }), call('DELETE', '/api/sessions', { token }), call('DELETE', '/api/sessions/x', { token }),
-    call('PUT', '/api/password', { token, body: { currentPassword: password, newPassword } })
-  ])
+  const every = () =>
+    Promise.all([
+      call('GET', '/api/sessions', { token }),
+      call('DELETE', '/api/sessions', { token }),
+      call('DELETE', '/api/sessions/x', { token }),
+      call('PUT', '/api/password', { token, body: { currentPassword: password, newPassword } })
+    ])
   await proxy.cut()
   for (const answer of await every()) t.match(answer, { status: 503, body: { error: 'redis is not ready' } })
   await proxy.mend()

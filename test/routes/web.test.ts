@@ -6,33 +6,54 @@ const folder = new URL('../../web/', import.meta.url)
 const files = readdirSync(folder)
 const html = readFileSync(new URL('index.html', folder), 'utf8')
 
-t.test('the page and all its files are served, under a policy that allows nothing else, and once', async (t) => {
-  const { app, call, url } = await startService(t)
-  for (const file of files) {
-    const path = file === 'index.html' ? '/' : `/web/${file}`
-    const { status, headers, body } = await call('GET', path)
-    t.equal(status, 200, path)
-    t.equal(body, readFileSync(new URL(file, folder), 'utf8'))
-    t.match(headers.get('content-type'), { html: /^text\/html; charset=utf-8/, js: /javascript; charset=utf-8/, css: /^text\/css; charset=utf-8/, svg: /^image\/svg\+xml/ }[file.split('.')[1]!])
-    t.equal(headers.get('cache-control'), 'no-cache')
-    const policy = headers.get('content-security-policy')
-    t.match(policy, /^default-src 'none'; script-src 'self'; style-src 'self';/)
-    t.match(policy, /require-trusted-types-for 'script'; trusted-types 'none'$/)
-    t.notMatch(policy, /unsafe|\*|data:|http/)
-    t.equal(headers.get('x-content-type-options'), 'nosniff')
-    const again = await app.inject({ url: path, headers: { 'if-none-match': headers.get('etag')! } })
-    t.match([again.statusCode, again.body], [304, ''], 'and not sent again while it is the same')
-    t.match(await call('POST', path, { body: {} }), { status: 405, body: { code: 'method_not_allowed' } })
-    t.match((await fetch(`${url}${path}`, { method: 'HEAD' })).status, 200)
+t.test(
+  'the page and all its files are served, under a policy that allows nothing else, and once',
+  async (t) => {
+    const { app, call, url } = await startService(t)
+    for (const file of files) {
+      const path = file === 'index.html' ? '/' : `/web/${file}`
+      const { status, headers, body } = await call('GET', path)
+      t.equal(status, 200, path)
+      t.equal(body, readFileSync(new URL(file, folder), 'utf8'))
+      t.match(
+        headers.get('content-type'),
+        {
+          html: /^text\/html; charset=utf-8/,
+          js: /javascript; charset=utf-8/,
+          css: /^text\/css; charset=utf-8/,
+          svg: /^image\/svg\+xml/
+        }[file.split('.')[1]!]
+      )
+      t.equal(headers.get('cache-control'), 'no-cache')
+      const policy = headers.get('content-security-policy')
+      t.match(policy, /^default-src 'none'; script-src 'self'; style-src 'self';/)
+      t.match(policy, /require-trusted-types-for 'script'; trusted-types 'none'$/)
+      t.notMatch(policy, /unsafe|\*|data:|http/)
+      t.equal(headers.get('x-content-type-options'), 'nosniff')
+      const again = await app.inject({ url: path, headers: { 'if-none-match': headers.get('etag')! } })
+      t.match([again.statusCode, again.body], [304, ''], 'and not sent again while it is the same')
+      t.match(await call('POST', path, { body: {} }), { status: 405, body: { code: 'method_not_allowed' } })
+      t.match((await fetch(`${url}${path}`, { method: 'HEAD' })).status, 200)
+    }
+    for (const path of [
+      '/web',
+      '/web/',
+      '/web/index.html',
+      '/web/main.ts',
+      '/web/..%2fpackage.json',
+      '/web/%2e%2e/package.json',
+      '/index.html'
+    ]) {
+      t.match(await call('GET', path), { status: 404, body: { code: 'not_found' } }, path)
+    }
   }
-  for (const path of ['/web', '/web/', '/web/index.html', '/web/main.ts', '/web/..%2fpackage.json', '/web/%2e%2e/package.json', '/index.html']) {
-    t.match(await call('GET', path), { status: 404, body: { code: 'not_found' } }, path)
-  }
-})
+)
 
 t.test('WEB_CLIENT=off: there is no page', async (t) => {
   const { call } = await startService(t, { WEB_CLIENT: 'off' })
-  for (const path of ['/', '/web/main.js']) t.match(await call('GET', path), { status: 404, body: { code: 'not_found' } }, path)
+  for (const path of ['/', '/web/main.js']) {
+    t.match(await call('GET', path), { status: 404, body: { code: 'not_found' } }, path)
+  }
   t.equal((await call('GET', '/api/messages')).status, 200)
 })
 

@@ -16,14 +16,17 @@ const events = [
 ]
 
 t.test('a stream is parsed, however it is cut into parts', async (t) => {
-  fc.assert(fc.property(fc.array(fc.nat(stream.length)), (cuts) => {
-    const at = [0, ...cuts.sort((a, b) => a - b), stream.length]
-    const parser = new EventParser()
-    const found = at.slice(1).flatMap((end, i) => parser.push(stream.slice(at[i], end)))
-    assert.deepEqual(found, events)
-    assert.equal(parser.retryMs, 500)
-    assert.equal(parser.isOpen, true)
-  }), { numRuns: 500 })
+  fc.assert(
+    fc.property(fc.array(fc.nat(stream.length)), (cuts) => {
+      const at = [0, ...cuts.sort((a, b) => a - b), stream.length]
+      const parser = new EventParser()
+      const found = at.slice(1).flatMap((end, i) => parser.push(stream.slice(at[i], end)))
+      assert.deepEqual(found, events)
+      assert.equal(parser.retryMs, 500)
+      assert.equal(parser.isOpen, true)
+    }),
+    { numRuns: 500 }
+  )
   t.pass()
 })
 

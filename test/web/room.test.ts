@@ -14,18 +14,18 @@ class Service {
   queries: string[] = []
   #id = 0
 
-  #happens (change: Change) {
+  #happens(change: Change) {
     this.log.push({ ...change, seq: this.log.length + 1 })
   }
 
-  create () {
+  create() {
     const id = ++this.#id
     const message = { id, userId: 1, nickname: 'alice', text: 'new', createdAt: '2026-01-31T12:00:00.000Z' }
     this.messages.push(message)
     this.#happens({ type: 'message_created', message })
   }
 
-  update (at: number) {
+  update(at: number) {
     const old = this.messages[at % this.messages.length]
     if (!old) return
     const message = { ...old, text: `changed ${this.log.length}` }
@@ -33,12 +33,12 @@ class Service {
     this.#happens({ type: 'message_updated', message })
   }
 
-  delete (at: number) {
+  delete(at: number) {
     const [message] = this.messages.splice(at % Math.max(this.messages.length, 1), 1)
     if (message) this.#happens({ type: 'message_deleted', id: message.id })
   }
 
-  deleteAll () {
+  deleteAll() {
     while (this.messages.length > 0) this.delete(0)
   }
 
@@ -55,7 +55,7 @@ class Service {
 const settle = () => new Promise(setImmediate)
 
 /** A room, and what its page does: it shows what is near the view, and hears of what happens. */
-function openRoom (service: Service) {
+function openRoom(service: Service) {
   const room = new Room(service.read, () => {})
   const arrive = async () => {
     service.waiting.splice(0).forEach((resolve) => resolve())
@@ -77,49 +77,56 @@ function openRoom (service: Service) {
   return { room, arrive, hear, loadAll }
 }
 
-t.test('whatever happens while whatever is loaded, the room is a part of the truth without a gap', async (t) => {
-  const loads = ['older', 'newer', 'newest', 'refresh'] as const
-  const others = ['create', 'tell', 'arrive', 'follow', 'look up', 'cut'] as const
-  const step = fc.oneof(
-    fc.record({ do: fc.constantFrom(...loads, ...others), n: fc.nat(80) }),
-    fc.record({ do: fc.constantFrom('update', 'delete', 'arrive', 'tell'), n: fc.nat(5000) }),
-    fc.record({ do: fc.constant('delete all'), n: fc.constant(0) }))
-  await fc.assert(fc.asyncProperty(fc.nat(600), fc.array(step, { maxLength: 60 }), async (before, steps) => {
-    const service = new Service()
-    for (let i = 0; i < before; i++) service.create()
-    const { room, arrive, hear, loadAll } = openRoom(service)
-    room.loadNewest().catch(assert.fail)
-    await arrive()
-    for (const { do: what, n } of steps) {
-      if (what === 'create') for (let i = 0; i < n; i++) service.create()
-      else if (what === 'update' || what === 'delete') service[what](n)
-      else if (what === 'delete all') service.deleteAll()
-      else if (what === 'tell') hear(n)
-      else if (what === 'arrive') await arrive()
-      else if (what === 'older' || what === 'newer') room.loadMore(what).catch(assert.fail)
-      else if (what === 'newest') room.loadNewest().catch(assert.fail)
-      else if (what === 'refresh') room.refresh().catch(assert.fail)
-      else if (what === 'cut') service.longestPage = n < 60 ? n + 1 : Infinity
-      else room.isFollowing = what === 'follow' && !room.more.newer
-      if (room.messages.length > WINDOW) throw new Error('more than is kept')
-    }
-    while (service.waiting.length > 0) await arrive()
-    hear()
-    const first = room.messages[0]?.id ?? Infinity
-    const last = room.messages.at(-1)?.id ?? 0
-    const isIn = (id: number) => (id >= first || !room.more.older) && (id <= last || !room.more.newer)
-    const truth = service.messages.filter(({ id }) => isIn(id))
-    // Where a part was deleted as a whole, the page is yet to begin anew.
-    const isEmptied = room.messages.length === 0 && (room.more.older || room.more.newer)
-    if (!isEmptied) assert.deepEqual(room.messages, truth)
-    // And from there, everything can be reached.
-    service.longestPage = 50
-    await loadAll('newer')
-    hear()
-    assert.deepEqual(await loadAll('older'), service.messages)
-  }), { numRuns: 400 })
-  t.pass()
-})
+t.test(
+  'whatever happens while whatever is loaded, the room is a part of the truth without a gap',
+  async (t) => {
+    const loads = ['older', 'newer', 'newest', 'refresh'] as const
+    const others = ['create', 'tell', 'arrive', 'follow', 'look up', 'cut'] as const
+    const step = fc.oneof(
+      fc.record({ do: fc.constantFrom(...loads, ...others), n: fc.nat(80) }),
+      fc.record({ do: fc.constantFrom('update', 'delete', 'arrive', 'tell'), n: fc.nat(5000) }),
+      fc.record({ do: fc.constant('delete all'), n: fc.constant(0) })
+    )
+    await fc.assert(
+      fc.asyncProperty(fc.nat(600), fc.array(step, { maxLength: 60 }), async (before, steps) => {
+        const service = new Service()
+        for (let i = 0; i < before; i++) service.create()
+        const { room, arrive, hear, loadAll } = openRoom(service)
+        room.loadNewest().catch(assert.fail)
+        await arrive()
+        for (const { do: what, n } of steps) {
+          if (what === 'create') for (let i = 0; i < n; i++) service.create()
+          else if (what === 'update' || what === 'delete') service[what](n)
+          else if (what === 'delete all') service.deleteAll()
+          else if (what === 'tell') hear(n)
+          else if (what === 'arrive') await arrive()
+          else if (what === 'older' || what === 'newer') room.loadMore(what).catch(assert.fail)
+          else if (what === 'newest') room.loadNewest().catch(assert.fail)
+          else if (what === 'refresh') room.refresh().catch(assert.fail)
+          else if (what === 'cut') service.longestPage = n < 60 ? n + 1 : Infinity
+          else room.isFollowing = what === 'follow' && !room.more.newer
+          if (room.messages.length > WINDOW) throw new Error('more than is kept')
+        }
+        while (service.waiting.length > 0) await arrive()
+        hear()
+        const first = room.messages[0]?.id ?? Infinity
+        const last = room.messages.at(-1)?.id ?? 0
+        const isIn = (id: number) => (id >= first || !room.more.older) && (id <= last || !room.more.newer)
+        const truth = service.messages.filter(({ id }) => isIn(id))
+        // Where a part was deleted as a whole, the page is yet to begin anew.
+        const isEmptied = room.messages.length === 0 && (room.more.older || room.more.newer)
+        if (!isEmptied) assert.deepEqual(room.messages, truth)
+        // And from there, everything can be reached.
+        service.longestPage = 50
+        await loadAll('newer')
+        hear()
+        assert.deepEqual(await loadAll('older'), service.messages)
+      }),
+      { numRuns: 400 }
+    )
+    t.pass()
+  }
+)
 
 t.test('own messages that come before others are where they belong', async (t) => {
   const service = new Service()
@@ -132,9 +139,15 @@ t.test('own messages that come before others are where they belong', async (t) =
   service.create()
   service.create()
   room.apply([{ type: 'message_created', message: service.messages[2]! }])
-  t.strictSame(room.messages.map(({ id }) => id), [1, 3])
+  t.strictSame(
+    room.messages.map(({ id }) => id),
+    [1, 3]
+  )
   room.apply(service.log.slice(1))
-  t.strictSame(room.messages.map(({ id }) => id), [1, 2, 3])
+  t.strictSame(
+    room.messages.map(({ id }) => id),
+    [1, 2, 3]
+  )
 })
 
 t.test('pages that are cut short: only an empty one is the beginning, or the end', async (t) => {
@@ -156,7 +169,10 @@ t.test('pages that are cut short: only an empty one is the beginning, or the end
     room.apply(service.log.slice(180))
     t.equal(room.more.newer, true)
     t.equal((await loadAll('newer')).at(-1)?.id, 280)
-    t.strictSame(room.messages.map(({ id }) => id), Array.from({ length: 200 }, (_, i) => i + 81))
+    t.strictSame(
+      room.messages.map(({ id }) => id),
+      Array.from({ length: 200 }, (_, i) => i + 81)
+    )
   }
 })
 

@@ -7,13 +7,16 @@ t.test('the beginning of a text is at most so long, and nothing in it is cut in 
   const characters = fc.constantFrom('a', '\n', '👍', 'é', '漢')
   const text = fc.array(characters, { maxLength: 60 }).map((all) => all.join(''))
   const limit = (max: number) => fc.integer({ min: 1, max })
-  fc.assert(fc.property(text, limit(30), limit(4), (text, characters, lines) => {
-    const beginning = beginningOf(text, characters, lines)
-    assert.ok(text.startsWith(beginning))
-    assert.ok(beginning.length <= characters)
-    assert.ok(beginning.split('\n').length <= lines)
-    assert.ok(!/[\ud800-\udbff]$/.test(beginning))
-  }), { numRuns: 1000 })
+  fc.assert(
+    fc.property(text, limit(30), limit(4), (text, characters, lines) => {
+      const beginning = beginningOf(text, characters, lines)
+      assert.ok(text.startsWith(beginning))
+      assert.ok(beginning.length <= characters)
+      assert.ok(beginning.split('\n').length <= lines)
+      assert.ok(!/[\ud800-\udbff]$/.test(beginning))
+    }),
+    { numRuns: 1000 }
+  )
   t.equal(beginningOf('one\ntwo\nthree', 100, 2), 'one\ntwo')
   t.equal(beginningOf('one\ntwo\nthree', 100), 'one\ntwo\nthree')
   t.equal(beginningOf('👍👍', 3), '👍')
@@ -41,11 +44,14 @@ t.test('addresses are found, and none is one that goes on beyond the cut', async
   t.strictSame(links('https://b.example/page.', true), [], 'because what follows the full stop is not known')
   const pieces = fc.constantFrom('a', ' ', '\n', '"', '.', '👍', 'http://', 'https://b.example/')
   const text = fc.array(pieces).map((all) => all.join(''))
-  fc.assert(fc.property(text, fc.boolean(), (text, isCut) => {
-    const linked = `${text} https://a.example ${text}`
-    assert.equal(splitAtLinks(text, isCut).join(''), text)
-    assert.equal(splitAtLinks(linked, isCut).join(''), linked)
-  }), { numRuns: 1000 })
+  fc.assert(
+    fc.property(text, fc.boolean(), (text, isCut) => {
+      const linked = `${text} https://a.example ${text}`
+      assert.equal(splitAtLinks(text, isCut).join(''), text)
+      assert.equal(splitAtLinks(linked, isCut).join(''), linked)
+    }),
+    { numRuns: 1000 }
+  )
   const long = [
     'http://'.repeat(30_000),
     `http://${'.'.repeat(200_000)}`,

@@ -9,11 +9,13 @@ import { row, type Stage } from '../row.ts'
 const DAY_SECONDS = 24 * 60 * 60
 
 const login = (nickname: string, password = 'wrong password') => post('/api/login', { nickname, password })
-const changePassword = (token: string, currentPassword: string, newPassword = 'another password') =>
-  ({ ...post('/api/password', { currentPassword, newPassword }, token), method: 'PUT' })
+const changePassword = (token: string, currentPassword: string, newPassword = 'another password') => ({
+  ...post('/api/password', { currentPassword, newPassword }, token),
+  method: 'PUT'
+})
 
 /** Writes sessions to Redis as the Go service does, and describes them as this service does. */
-async function addSessions ({ redis }: Stage, userId: number, number: number): Promise<void> {
+async function addSessions({ redis }: Stage, userId: number, number: number): Promise<void> {
   const now = Date.now()
   for (let left = number; left > 0; left -= 1000) {
     const pipeline = redis.pipeline()
@@ -27,19 +29,24 @@ async function addSessions ({ redis }: Stage, userId: number, number: number): P
   }
 }
 
-/** Asks the same again and again. @returns how often each status was the answer, and the time of the slowest in ms */
-async function askAgain (attacker: Attacker, places: number, request: Parameters<Attacker['ask']>[0]) {
+/**
+ * Asks the same again and again. @returns how often each status was the answer, and the time of the slowest
+ * in ms
+ */
+async function askAgain(attacker: Attacker, places: number, request: Parameters<Attacker['ask']>[0]) {
   const answers: number[] = []
   let slowestMs = 0
-  await Promise.all(Array.from({ length: places }, async () => {
-    while (!attacker.isOver) {
-      const asked = performance.now()
-      const { status } = await attacker.ask(request)
-      answers.push(status)
-      slowestMs = Math.max(slowestMs, performance.now() - asked)
-      if (status === 429) await sleep(100)
-    }
-  }))
+  await Promise.all(
+    Array.from({ length: places }, async () => {
+      while (!attacker.isOver) {
+        const asked = performance.now()
+        const { status } = await attacker.ask(request)
+        answers.push(status)
+        slowestMs = Math.max(slowestMs, performance.now() - asked)
+        if (status === 429) await sleep(100)
+      }
+    })
+  )
   return { answers: count(answers), slowestMs: Math.round(slowestMs) }
 }
 
@@ -89,13 +96,15 @@ export const accounts = [
       })
       return count(answers)
     },
-    expect: ({ t }, found) => t.strictSame(Object.keys(found), ['400', '401', '429'], 'each is refused, and counted')
+    expect: ({ t }, found) =>
+      t.strictSame(Object.keys(found), ['400', '401', '429'], 'each is refused, and counted')
   }),
 
   row({
     name: 'listing thousands of sessions',
     sent: 'an account with 5,000 sessions that lists them on 10 connections',
-    stops: 'at most 100 sessions for an account; Redis is asked for all of them at once; 30 requests a minute for a session',
+    stops:
+      'at most 100 sessions for an account; Redis is asked for all of them at once; 30 requests a minute for a session',
     prepare: async (stage) => {
       const [account] = await stage.register(1)
       await addSessions(stage, account!.userId, 5000)
@@ -120,7 +129,11 @@ export const accounts = [
     attack: (attacker, token) =>
       askAgain(attacker, 10, { method: 'DELETE', path: '/api/sessions', headers: bearer(token) }),
     expect: ({ t }, { answers, slowestMs }) => {
-      t.strictSame(Object.keys(answers).filter((status) => !['204', '429'].includes(status)), [], 'each is done or limited')
+      t.strictSame(
+        Object.keys(answers).filter((status) => !['204', '429'].includes(status)),
+        [],
+        'each is done or limited'
+      )
       t.ok(slowestMs <= 3000, `the slowest took ${slowestMs} ms`)
     }
   }),
@@ -141,7 +154,8 @@ export const accounts = [
       })
       return count(answers)
     },
-    expect: ({ t }, answers) => t.ok((answers['200'] ?? 0) > 0, 'they work as well, while nobody else is slowed down')
+    expect: ({ t }, answers) =>
+      t.ok((answers['200'] ?? 0) > 0, 'they work as well, while nobody else is slowed down')
   }),
 
   row({
@@ -151,22 +165,32 @@ export const accounts = [
     env: { BCRYPT_COST: '10' },
     attack: async (attacker) => {
       const wires = [await attacker.open(), await attacker.open(SECOND_ADDRESS)]
-      await Promise.all(wires.map(async (wire, i) => {
-        const requests = Array.from({ length: 95 }, (_, n) => http('POST', '/api/login', {
-          body: JSON.stringify({ nickname: `nobody ${i} ${n}`, password: 'wrong password' })
-        }))
-        await wire.read().send(requests.join(''))
-        await sleep(200)
-        if (i === 0) wire.close()
-        else wire.reset()
-      }))
+      await Promise.all(
+        wires.map(async (wire, i) => {
+          const requests = Array.from({ length: 95 }, (_, n) =>
+            http('POST', '/api/login', {
+              body: JSON.stringify({ nickname: `nobody ${i} ${n}`, password: 'wrong password' })
+            })
+          )
+          await wire.read().send(requests.join(''))
+          await sleep(200)
+          if (i === 0) wire.close()
+          else wire.reset()
+        })
+      )
     },
     expect: async ({ t, metrics }) => {
       const left = performance.now()
-      await waitUntil('nothing is hashed any more', async () => {
-        const queue = await metrics()
-        return ['waiting', 'running'].every((state) => queue.get(`chat_password_queue{state="${state}"}`) === 0)
-      }, 30_000)
+      await waitUntil(
+        'nothing is hashed any more',
+        async () => {
+          const queue = await metrics()
+          return ['waiting', 'running'].every(
+            (state) => queue.get(`chat_password_queue{state="${state}"}`) === 0
+          )
+        },
+        30_000
+      )
       const took = Math.round(performance.now() - left)
       t.ok(took < 1000, `nothing is hashed any more after ${took} ms`)
     }
@@ -175,7 +199,8 @@ export const accounts = [
   row({
     name: 'requests reset right after they are sent',
     sent: '20 accounts that change passwords, log in, register, post, edit and end sessions, and reset each connection at once',
-    stops: 'what is needed of a client is read before anything is awaited; nothing that a client does to itself is a 5xx',
+    stops:
+      'what is needed of a client is read before anything is awaited; nothing that a client does to itself is a 5xx',
     prepare: ({ register }) => register(20),
     attack: async (attacker, people) => {
       let sent = 0
@@ -185,8 +210,14 @@ export const accounts = [
         const json = (value: object) => JSON.stringify(value)
         const text = json({ text: 'hello' })
         const requests = [
-          http('PUT', '/api/password', { headers, body: json({ currentPassword: 'wrong', newPassword: 'another one' }) }),
-          http('PUT', '/api/password', { headers, body: json({ currentPassword: password, newPassword: password }) }),
+          http('PUT', '/api/password', {
+            headers,
+            body: json({ currentPassword: 'wrong', newPassword: 'another one' })
+          }),
+          http('PUT', '/api/password', {
+            headers,
+            body: json({ currentPassword: password, newPassword: password })
+          }),
           http('POST', '/api/login', { body: json({ nickname, password }) }),
           http('POST', '/api/register', { body: json({ nickname, password }) }),
           http('POST', '/api/messages', { headers, body: text }),
@@ -202,16 +233,27 @@ export const accounts = [
       return sent
     },
     expect: async ({ t, metrics, errors }) => {
-      const requests = [...(await metrics()).keys()].filter((name) => name.startsWith('http_request_duration_seconds_count'))
-      t.strictSame(requests.filter((name) => /status="5\d\d"/.test(name)), [], 'no answer is a 5xx')
-      t.strictSame(errors().map(({ msg }) => msg), [], 'nothing is logged as an error')
+      const requests = [...(await metrics()).keys()].filter((name) =>
+        name.startsWith('http_request_duration_seconds_count')
+      )
+      t.strictSame(
+        requests.filter((name) => /status="5\d\d"/.test(name)),
+        [],
+        'no answer is a 5xx'
+      )
+      t.strictSame(
+        errors().map(({ msg }) => msg),
+        [],
+        'nothing is logged as an error'
+      )
     }
   }),
 
   row({
     name: 'forged client addresses',
     sent: '60 guesses each from one IPv4 address, one IPv6 network and no valid address, in every spelling of `X-Forwarded-For`',
-    stops: 'an address counts in its canonical form, IPv6 by its /64; where none is valid, that of the connection counts',
+    stops:
+      'an address counts in its canonical form, IPv6 by its /64; where none is valid, that of the connection counts',
     env: { TRUST_PROXY: '127.0.0.2' },
     prepare: async ({ register }) => (await register(3)).map(({ nickname }) => nickname),
     attack: async (attacker, nicknames) => {
@@ -228,7 +270,9 @@ export const accounts = [
       return Object.fromEntries(await Promise.all(Object.entries(CLIENTS).map(guess)))
     },
     expect: ({ t }, found) => {
-      for (const client of Object.keys(CLIENTS)) t.strictSame(found[client], { 401: 10, 429: 50 }, `${client} is one client`)
+      for (const client of Object.keys(CLIENTS)) {
+        t.strictSame(found[client], { 401: 10, 429: 50 }, `${client} is one client`)
+      }
     }
   }),
 
@@ -241,7 +285,9 @@ export const accounts = [
       const spellings = characters.flatMap((a) => characters.flatMap((b) => characters.map((c) => a + b + c)))
       const padded = Array.from({ length: 20 }, (_, n) => `${' '.repeat(n)}${spellings[n]}\t`)
       const statuses: number[] = []
-      for (const nickname of [...spellings, ...padded]) statuses.push((await attacker.ask(login(nickname))).status)
+      for (const nickname of [...spellings, ...padded]) {
+        statuses.push((await attacker.ask(login(nickname))).status)
+      }
       return count(statuses)
     },
     expect: ({ t }, found) => t.strictSame(found, { 401: 10, 429: 37 }, 'all of them are one account')
@@ -254,7 +300,8 @@ export const accounts = [
     connections: 60,
     prepare: async ({ register }) => (await register(1))[0]!,
     attack: async (attacker, { nickname, token }) => {
-      const guess = (n: number) => n % 2 === 0 ? login(nickname, `guess ${n}`) : changePassword(token, `guess ${n}`)
+      const guess = (n: number) =>
+        n % 2 === 0 ? login(nickname, `guess ${n}`) : changePassword(token, `guess ${n}`)
       const answers = await Promise.all(Array.from({ length: 60 }, (_, n) => attacker.ask(guess(n))))
       return answers.filter(({ body }) => body.includes('invalid_credentials')).length
     },
@@ -269,13 +316,15 @@ export const accounts = [
       const logins: number[] = []
       const registrations: number[] = []
       const left = Array.from({ length: 250 }, (_, n) => n)
-      await Promise.all(Array.from({ length: 50 }, async () => {
-        for (let n = left.pop(); n !== undefined; n = left.pop()) {
-          const account = { nickname: `somebody ${n}`, password: 'correct horse' }
-          if (n % 5 < 3) logins.push((await attacker.ask(post('/api/login', account))).status)
-          else registrations.push((await attacker.ask(post('/api/register', account))).status)
-        }
-      }))
+      await Promise.all(
+        Array.from({ length: 50 }, async () => {
+          for (let n = left.pop(); n !== undefined; n = left.pop()) {
+            const account = { nickname: `somebody ${n}`, password: 'correct horse' }
+            if (n % 5 < 3) logins.push((await attacker.ask(post('/api/login', account))).status)
+            else registrations.push((await attacker.ask(post('/api/register', account))).status)
+          }
+        })
+      )
       return { logins: count(logins), registrations: count(registrations) }
     },
     expect: ({ t }, found) =>

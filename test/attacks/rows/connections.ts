@@ -5,21 +5,31 @@ import { row } from '../row.ts'
 import type { Wire } from '../wire.ts'
 
 const ONE_AT_A_TIME = 'a connection has one request handled at a time, and at most 16 more wait'
-const REFUSED = [['/api/login', 413], ['/api/messages', 401], ['/nowhere', 404]] as const
+const REFUSED = [
+  ['/api/login', 413],
+  ['/api/messages', 401],
+  ['/nowhere', 404]
+] as const
 
-/** Sends bodies of 900 KB at the same time, and reads nothing before. @returns what each of them was answered */
-async function sendLargeBodies (attacker: Attacker, number: number): Promise<string[]> {
+/**
+ * Sends bodies of 900 KB at the same time, and reads nothing before. @returns what each of them was answered
+ */
+async function sendLargeBodies(attacker: Attacker, number: number): Promise<string[]> {
   const body = JSON.stringify({ nickname: 'x'.repeat(900_000), password: 'x' })
-  return Promise.all(Array.from({ length: number }, async (_, n) => {
-    const [path] = REFUSED[n % REFUSED.length]!
-    const wire = await attacker.open()
-    const request = http('POST', path, { body })
-    const slice = 64 * 1024
-    for (let from = 0; from < request.length; from += slice) await wire.send(request.slice(from, from + slice))
-    await Promise.race([attacker.over, wire.read().answered()])
-    wire.close()
-    return `${path}: ${Object.keys(wire.statuses)[0] ?? 'nothing'}`
-  }))
+  return Promise.all(
+    Array.from({ length: number }, async (_, n) => {
+      const [path] = REFUSED[n % REFUSED.length]!
+      const wire = await attacker.open()
+      const request = http('POST', path, { body })
+      const slice = 64 * 1024
+      for (let from = 0; from < request.length; from += slice) {
+        await wire.send(request.slice(from, from + slice))
+      }
+      await Promise.race([attacker.over, wire.read().answered()])
+      wire.close()
+      return `${path}: ${Object.keys(wire.statuses)[0] ?? 'nothing'}`
+    })
+  )
 }
 
 const refusals = (number: number) =>
@@ -30,23 +40,27 @@ export const connections = [
   row({
     name: 'slow and silent connections (Slowloris)',
     sent: '1,000 connections that send nothing, 25 that send a header a second, 25 that send a byte of a body a second',
-    stops: 'a request must be complete after 10 s, else it is answered 408; a silent connection is closed after 10 s',
+    stops:
+      'a request must be complete after 10 s, else it is answered 408; a silent connection is closed after 10 s',
     connections: 1050,
     seconds: 13,
     attack: async (attacker) => {
       const silent = await attacker.openMany(1000)
       const slow = await attacker.openMany(50)
       for (const wire of [...silent, ...slow]) wire.read()
-      const withBody = 'POST /api/login HTTP/1.1\r\nhost: chat\r\n' +
+      const withBody =
+        'POST /api/login HTTP/1.1\r\nhost: chat\r\n' +
         'content-type: application/json\r\ncontent-length: 60000\r\n\r\n'
-      await Promise.all(slow.map(async (wire, n) => {
-        const isBody = n % 2 === 0
-        await wire.send(isBody ? withBody : 'GET / HTTP/1.1\r\n')
-        for (let line = 0; wire.isOpen && !attacker.isOver; line++) {
-          await wire.send(isBody ? ' ' : `x-${line}: 1\r\n`)
-          await sleep(1000)
-        }
-      }))
+      await Promise.all(
+        slow.map(async (wire, n) => {
+          const isBody = n % 2 === 0
+          await wire.send(isBody ? withBody : 'GET / HTTP/1.1\r\n')
+          for (let line = 0; wire.isOpen && !attacker.isOver; line++) {
+            await wire.send(isBody ? ' ' : `x-${line}: 1\r\n`)
+            await sleep(1000)
+          }
+        })
+      )
       return { open: [...silent, ...slow].filter(({ isOpen }) => isOpen).length, slow: statusesOf(slow) }
     },
     expect: ({ t }, found) => t.strictSame(found, { open: 0, slow: { 408: 50 } }, 'all of them are closed')
@@ -55,7 +69,8 @@ export const connections = [
   row({
     name: 'pages that are never read',
     sent: '2 connections with 700 pipelined pages of 200 long messages each, none of which is read',
-    stops: `${ONE_AT_A_TIME}; a large page is sent at the pace at which it is read; a connection without ` +
+    stops:
+      `${ONE_AT_A_TIME}; a large page is sent at the pace at which it is read; a connection without ` +
       'progress for 30 s is closed',
     holds: true,
     prepare: ({ insert }) => insert(1200, '\u0001'.repeat(2000)),
@@ -126,9 +141,10 @@ export const connections = [
     sent: '50 connections with 8 KB of headers in each request, 20 KB in every tenth',
     stops: 'more than 16 KB of headers are answered 431, and the connection is closed',
     attack: async (attacker) => {
-      const withHeaders = (number: number) => http('GET', '/api/messages?limit=1', {
-        headers: Object.fromEntries(Array.from({ length: number }, (_, n) => [`x-header-${n}`, 'value']))
-      })
+      const withHeaders = (number: number) =>
+        http('GET', '/api/messages?limit=1', {
+          headers: Object.fromEntries(Array.from({ length: number }, (_, n) => [`x-header-${n}`, 'value']))
+        })
       const [legal, tooLarge] = [withHeaders(400), withHeaders(1000)]
       const wires: Wire[] = []
       await attacker.repeat(50, async (n) => {
@@ -169,7 +185,11 @@ export const connections = [
     },
     expect: ({ t }, found) => {
       t.ok((found['413'] ?? 0) > 0, 'they are refused')
-      t.strictSame(Object.keys(found).filter((status) => !status.startsWith('4')), [], 'nothing else is answered')
+      t.strictSame(
+        Object.keys(found).filter((status) => !status.startsWith('4')),
+        [],
+        'nothing else is answered'
+      )
     }
   }),
 
@@ -178,7 +198,10 @@ export const connections = [
     sent: '5 bodies of 900 KB at a time (answered 413, 401 or 404) by a client that reads only after it has sent everything',
     stops: 'the answer is sent at once, and arrives: the rest is discarded before the connection is closed',
     seconds: 12,
-    attack: async (attacker) => [...await sendLargeBodies(attacker, 5), ...await sendLargeBodies(attacker, 5)],
+    attack: async (attacker) => [
+      ...(await sendLargeBodies(attacker, 5)),
+      ...(await sendLargeBodies(attacker, 5))
+    ],
     expect: ({ t }, found) => t.strictSame(found, [...refusals(5), ...refusals(5)], 'each gets its answer')
   }),
 
@@ -206,7 +229,12 @@ export const connections = [
       const headers = { 'content-type': 'application/json' }
       const answers: number[] = []
       await attacker.repeat(50, async (n) => {
-        const { status } = await attacker.ask({ method: 'POST', path: '/api/login', headers, body: bodies[n % 4]! })
+        const { status } = await attacker.ask({
+          method: 'POST',
+          path: '/api/login',
+          headers,
+          body: bodies[n % 4]!
+        })
         if (!attacker.isOver) answers.push(status)
       })
       return count(answers)
@@ -246,7 +274,11 @@ export const connections = [
     sent: '50 connections with `Upgrade: websocket`, `Upgrade: h2c`, `CONNECT` or the preface of HTTP/2, and bytes after it',
     stops: 'an upgrade is ignored, everything else is refused',
     attack: async (attacker) => {
-      const upgrade = (protocol: string) => ({ connection: 'upgrade', upgrade: protocol, 'http2-settings': '' })
+      const upgrade = (protocol: string) => ({
+        connection: 'upgrade',
+        upgrade: protocol,
+        'http2-settings': ''
+      })
       const requests = [
         http('GET', '/api/events', { headers: upgrade('websocket') }),
         http('GET', '/health/livez', { headers: upgrade('h2c') }),
@@ -265,18 +297,27 @@ export const connections = [
       return statusesOf(wires)
     },
     expect: ({ t }, found) =>
-      t.strictSame(Object.keys(found).filter((status) => !['200', '400'].includes(status)), [], 'no protocol is switched')
+      t.strictSame(
+        Object.keys(found).filter((status) => !['200', '400'].includes(status)),
+        [],
+        'no protocol is switched'
+      )
   }),
 
   row({
     name: 'every connection in use',
     sent: 'with `MAX_CONNECTIONS=100`, 150 connections: 50 silent, 50 idle after a request, 50 with a long poll',
-    stops: 'an idle connection makes room for a new one; where none is idle, the health still answers, and everything else is 503',
+    stops:
+      'an idle connection makes room for a new one; where none is idle, the health still answers, and everything else is 503',
     env: { MAX_CONNECTIONS: '100' },
     connections: 150,
     mayRefuse: true,
     attack: async (attacker) => {
-      const requests = ['', http('GET', '/health/livez'), http('GET', '/api/messages?after_id=999999999&wait=25')]
+      const requests = [
+        '',
+        http('GET', '/health/livez'),
+        http('GET', '/api/messages?after_id=999999999&wait=25')
+      ]
       const wires: Wire[] = []
       await attacker.repeat(150, async (n) => {
         const wire = (await attacker.open()).read()

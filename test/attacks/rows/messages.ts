@@ -15,11 +15,18 @@ const edit = (id: number, token: string, text: string) => ({
 })
 
 /** Registers accounts, each with a message of its own. */
-async function registerAuthors ({ url, register }: Stage, number: number): Promise<(Account & { messageId: number })[]> {
-  return Promise.all((await register(number)).map(async (account) => {
-    const { body } = await send(url, post('/api/messages', { text: 'hello' }, account.token), { agent: false })
-    return { ...account, messageId: (JSON.parse(body) as { id: number }).id }
-  }))
+async function registerAuthors(
+  { url, register }: Stage,
+  number: number
+): Promise<(Account & { messageId: number })[]> {
+  return Promise.all(
+    (await register(number)).map(async (account) => {
+      const { body } = await send(url, post('/api/messages', { text: 'hello' }, account.token), {
+        agent: false
+      })
+      return { ...account, messageId: (JSON.parse(body) as { id: number }).id }
+    })
+  )
 }
 
 /** What is written into the room, by clients and by SQL. */
@@ -39,7 +46,11 @@ export const messages = [
       return count(answers)
     },
     expect: ({ t }, found) => {
-      t.strictSame(Object.keys(found).filter((status) => !['200', '429'].includes(status)), [], 'each is done or limited')
+      t.strictSame(
+        Object.keys(found).filter((status) => !['200', '429'].includes(status)),
+        [],
+        'each is done or limited'
+      )
       t.ok((found['200'] ?? 0) >= 24 * 10, 'the bursts of all of them are done')
     }
   }),
@@ -50,8 +61,11 @@ export const messages = [
     stops: WRITES,
     prepare: async (stage) => {
       const [author] = await registerAuthors(stage, 1)
-      const { rows } = await stage.sql.query<{ id: number }>(`insert into chat_message (user_id, text, created_at)
-        select $1, 'to be deleted', now() from generate_series(1, 2000) returning id`, [author!.userId])
+      const { rows } = await stage.sql.query<{ id: number }>(
+        `insert into chat_message (user_id, text, created_at)
+        select $1, 'to be deleted', now() from generate_series(1, 2000) returning id`,
+        [author!.userId]
+      )
       return { token: author!.token, ids: rows.map(({ id }) => id) }
     },
     attack: async (attacker, { token, ids }) => {
@@ -88,8 +102,11 @@ export const messages = [
     attack: async (attacker, { database, author }) => {
       const sql = await connect({ teardown: () => {} }, database)
       for (let n = 0; n < 100; n++) {
-        await sql.query(`insert into chat_message (user_id, text, created_at)
-          select $1, repeat('x', 1000000), now() from generate_series(1, 3)`, [author])
+        await sql.query(
+          `insert into chat_message (user_id, text, created_at)
+          select $1, repeat('x', 1000000), now() from generate_series(1, 3)`,
+          [author]
+        )
         await sleep(50)
       }
       await sql.end()

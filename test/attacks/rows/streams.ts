@@ -12,32 +12,38 @@ const events = (since?: number) => http('GET', `/api/events${since === undefined
 const longPoll = (after: number) => http('GET', `/api/messages?after_id=${after}&wait=25`)
 
 /** @returns the id of the newest message, and the cursor of the newest event */
-async function whereTheRoomIs (attacker: Attacker): Promise<{ newest: number, cursor: number }> {
+async function whereTheRoomIs(attacker: Attacker): Promise<{ newest: number; cursor: number }> {
   const { headers, body } = await attacker.ask({ path: '/api/messages?limit=1' }, { agent: false })
   const [message] = JSON.parse(body) as { id: number }[]
   return { newest: message?.id ?? 0, cursor: Number(headers['x-event-cursor']) }
 }
 
 /** Opens a stream as somebody else, to see that there is room for it. */
-async function hasRoom ({ t, url }: Stage): Promise<void> {
+async function hasRoom({ t, url }: Stage): Promise<void> {
   const end = new AbortController()
   const { body } = await fetch(`${url}/api/events`, { signal: end.signal })
   const reader = body!.getReader()
   await reader.read()
-  const isOpen = await Promise.race([reader.closed.then(() => false, () => false), sleep(300).then(() => true)])
+  const isOpen = await Promise.race([
+    reader.closed.then(
+      () => false,
+      () => false
+    ),
+    sleep(300).then(() => true)
+  ])
   t.ok(isOpen, 'somebody else can open a stream')
   end.abort()
 }
 
 /** The text of a body that comes in chunks (RFC 9112, 7.1), as far as it has come. */
-function joinChunks (text: string): string {
+function joinChunks(text: string): string {
   const [, length = '', data = ''] = /^([\da-f]+)\r\n([^]*)$/.exec(text) ?? [undefined, '', text]
   const end = parseInt(length, 16)
   return length === '' ? data : data.slice(0, end) + joinChunks(data.slice(end + 2))
 }
 
 /** The first line in the answer to `GET /api/events` that belongs to no event, if there is one. */
-function strayLine ({ head }: Wire): string | undefined {
+function strayLine({ head }: Wire): string | undefined {
   const [headers = '', ...rest] = head.split('\r\n\r\n')
   const body = rest.join('\r\n\r\n')
   const text = /^transfer-encoding: chunked$/im.test(headers) ? joinChunks(body) : body
@@ -50,13 +56,14 @@ export const streams = [
     name: 'pipelined event streams',
     sent: '6 connections with 1,820 pipelined `GET /api/events` each, closed and opened again',
     stops: `${ONE_AT_A_TIME}; a stream ends with its connection`,
-    attack: (attacker) => attacker.repeat(6, async () => {
-      const wire = (await attacker.open()).read()
-      await wire.send(events().repeat(1820))
-      await sleep(50)
-      wire.close()
-      await wire.closed
-    }),
+    attack: (attacker) =>
+      attacker.repeat(6, async () => {
+        const wire = (await attacker.open()).read()
+        await wire.send(events().repeat(1820))
+        await sleep(50)
+        wire.close()
+        await wire.closed
+      }),
     expect: (stage) => hasRoom(stage)
   }),
 
@@ -76,7 +83,8 @@ export const streams = [
   row({
     name: 'resumed streams that are never read',
     sent: '120 connections that resume 900 events back in a room of long messages, none of which is read',
-    stops: 'streams share their bytes, and each is given more only when it has read; one without progress for 30 s is closed',
+    stops:
+      'streams share their bytes, and each is given more only when it has read; one without progress for 30 s is closed',
     connections: 120,
     holds: true,
     prepare: ({ insert }) => insert(1100, '\u0001'.repeat(2000)),
@@ -113,9 +121,13 @@ export const streams = [
         await wire.closed
       })
       const strayLines = wires.map(strayLine).filter((line) => line !== undefined)
-      return { mostAnswers: Math.max(...wires.map(({ answers }) => answers)), strayLines: strayLines.slice(0, 5) }
+      return {
+        mostAnswers: Math.max(...wires.map(({ answers }) => answers)),
+        strayLines: strayLines.slice(0, 5)
+      }
     },
-    expect: ({ t }, found) => t.strictSame(found, { mostAnswers: 1, strayLines: [] }, 'streams hold nothing but events')
+    expect: ({ t }, found) =>
+      t.strictSame(found, { mostAnswers: 1, strayLines: [] }, 'streams hold nothing but events')
   }),
 
   row({
@@ -150,14 +162,18 @@ export const streams = [
       const wire = (await attacker.open()).readSlowly(500_000)
       await wire.send(events())
       await sleep(500)
-      await sql.query(`insert into chat_message (user_id, text, created_at)
-        values ($1, repeat('x', $2::int), now())`, [author, HUGE])
+      await sql.query(
+        `insert into chat_message (user_id, text, created_at)
+        values ($1, repeat('x', $2::int), now())`,
+        [author, HUGE]
+      )
       await sql.end()
       while (wire.isOpen && wire.received < HUGE && !attacker.isOver) await sleep(100)
       await sleep(500)
       return { isOpen: wire.isOpen, isWhole: wire.received >= HUGE }
     },
-    expect: ({ t }, found) => t.strictSame(found, { isOpen: true, isWhole: true }, 'it gets the message and goes on')
+    expect: ({ t }, found) =>
+      t.strictSame(found, { isOpen: true, isWhole: true }, 'it gets the message and goes on')
   }),
 
   row({

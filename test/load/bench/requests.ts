@@ -8,58 +8,116 @@ import { NAIVE, UNORDERED, type World } from './world.ts'
 
 // Requests as fast as the answers come, of the service and of its rivals, by turns.
 
-export interface Scenario { name: string, rivals: string[], connections: number, options: (room: Room, tokens: string[]) => Partial<autocannon.Options> }
+export interface Scenario {
+  name: string
+  rivals: string[]
+  connections: number
+  options: (room: Room, tokens: string[]) => Partial<autocannon.Options>
+}
 
 const WARM_UP_SECONDS = 1
 
 /** Each connection is another user. */
 const posts = (connections: number): Scenario => ({
-  name: `post, ${connections} connection${connections > 1 ? 's' : ''}`, rivals: ['service', 'naive', 'unordered'], connections,
+  name: `post, ${connections} connection${connections > 1 ? 's' : ''}`,
+  rivals: ['service', 'naive', 'unordered'],
+  connections,
   options: (_room, tokens) => {
     let clients = 0
-    return { setupClient: (client) => client.setRequests([postMessage(tokens[clients++ % tokens.length] ?? '')]) }
+    return {
+      setupClient: (client) => client.setRequests([postMessage(tokens[clients++ % tokens.length] ?? '')])
+    }
   }
 })
 
 const SCENARIOS: Scenario[] = [
-  { name: 'page of 50', rivals: ['service', 'bare', 'node', 'naive'], connections: 16, options: scenarios['page']! },
+  {
+    name: 'page of 50',
+    rivals: ['service', 'bare', 'node', 'naive'],
+    connections: 16,
+    options: scenarios['page']!
+  },
   { name: 'empty poll', rivals: ['service', 'bare', 'naive'], connections: 16, options: scenarios['poll']! },
   {
-    name: 'page at random depth', rivals: ['service', 'naive'], connections: 16,
-    options: ({ newest }) => ({ requests: Array.from({ length: 500 }, () => ({ path: `/api/messages?before_id=${newest - randomInt(900)}` })) })
+    name: 'page at random depth',
+    rivals: ['service', 'naive'],
+    connections: 16,
+    options: ({ newest }) => ({
+      requests: Array.from({ length: 500 }, () => ({
+        path: `/api/messages?before_id=${newest - randomInt(900)}`
+      }))
+    })
   },
-  { name: 'mixed, 100 polls : 1 post', rivals: ['service', 'naive'], connections: 16, options: scenarios['mixed']! },
+  {
+    name: 'mixed, 100 polls : 1 post',
+    rivals: ['service', 'naive'],
+    connections: 16,
+    options: scenarios['mixed']!
+  },
   ...[1, 16, 64, 256].map(posts)
 ]
 
-interface Sample { perSecond: number, p50: number, p99: number, service: number, postgres: number, redis: number }
+interface Sample {
+  perSecond: number
+  p50: number
+  p99: number
+  service: number
+  postgres: number
+  redis: number
+}
 
-async function measure (world: World, { url, pid }: Service, { connections, options }: Scenario, seconds: number): Promise<Sample> {
-  const [newest] = await (await fetch(`${url}/api/messages?limit=1`)).json() as { id: number }[]
-  const room = { credentials: { nickname: '', password: '' }, token: world.tokens[0] ?? '', newest: newest?.id ?? 0 }
+async function measure(
+  world: World,
+  { url, pid }: Service,
+  { connections, options }: Scenario,
+  seconds: number
+): Promise<Sample> {
+  const [newest] = (await (await fetch(`${url}/api/messages?limit=1`)).json()) as { id: number }[]
+  const room = {
+    credentials: { nickname: '', password: '' },
+    token: world.tokens[0] ?? '',
+    newest: newest?.id ?? 0
+  }
   const before = world.cpu(pid)
-  const { result, latencies } = await fireWell({ url, duration: seconds, connections, ...options(room, world.tokens) }, world.signal)
+  const { result, latencies } = await fireWell(
+    { url, duration: seconds, connections, ...options(room, world.tokens) },
+    world.signal
+  )
   const after = world.cpu(pid)
-  const each = (part: keyof typeof after) => (after[part] - before[part]) * 1e6 / result.requests.total
+  const each = (part: keyof typeof after) => ((after[part] - before[part]) * 1e6) / result.requests.total
   return {
-    perSecond: result.requests.total / result.duration, p50: latencies.percentile(50) / 1000, p99: latencies.percentile(99) / 1000,
-    service: each('service'), postgres: each('postgres'), redis: each('redis')
+    perSecond: result.requests.total / result.duration,
+    p50: latencies.percentile(50) / 1000,
+    p99: latencies.percentile(99) / 1000,
+    service: each('service'),
+    postgres: each('postgres'),
+    redis: each('redis')
   }
 }
 
-/** Runs each scenario on its rivals by turns. @returns a row of medians for each, and the medians of what `base` is to it within each round */
-export async function compare (
-  world: World, scenarios: Scenario[], started: Record<string, Service>, base: string, { rounds, seconds }: { rounds: number, seconds: number }
+/**
+ * Runs each scenario on its rivals by turns. @returns a row of medians for each, and the medians of what
+ * `base` is to it within each round
+ */
+export async function compare(
+  world: World,
+  scenarios: Scenario[],
+  started: Record<string, Service>,
+  base: string,
+  { rounds, seconds }: { rounds: number; seconds: number }
 ): Promise<Row[]> {
   const samples = new Map<string, Sample[]>()
-  const run = (scenario: Scenario, rival: string, seconds: number) => measure(world, started[rival]!, scenario, seconds)
-  for (const scenario of scenarios) for (const rival of scenario.rivals) await run(scenario, rival, WARM_UP_SECONDS)
+  const run = (scenario: Scenario, rival: string, seconds: number) =>
+    measure(world, started[rival]!, scenario, seconds)
+  for (const scenario of scenarios) {
+    for (const rival of scenario.rivals) await run(scenario, rival, WARM_UP_SECONDS)
+  }
   for (let round = 0; round < rounds; round++) {
     for (const scenario of scenarios) {
       // The first of one round is the last of the next.
       for (const rival of round % 2 === 0 ? scenario.rivals : scenario.rivals.toReversed()) {
         const key = `${scenario.name}\n${rival}`
-        samples.set(key, [...samples.get(key) ?? [], await run(scenario, rival, seconds)])
+        samples.set(key, [...(samples.get(key) ?? []), await run(scenario, rival, seconds)])
       }
     }
   }
@@ -67,23 +125,47 @@ export async function compare (
     const [scenario = '', rival = ''] = key.split('\n')
     const others = samples.get(`${scenario}\n${base}`) ?? []
     const middle = (value: (sample: Sample) => number) => median(all.map(value))
-    const against = (value: (sample: Sample) => number) => median(all.map((sample, i) => value(others[i] ?? sample) / value(sample)))
+    const against = (value: (sample: Sample) => number) =>
+      median(all.map((sample, i) => value(others[i] ?? sample) / value(sample)))
     const total = ({ service, postgres, redis }: Sample) => service + postgres + redis
     return {
-      scenario, rival, perSecond: middle((s) => s.perSecond), p50: middle((s) => s.p50), p99: middle((s) => s.p99),
-      service: middle((s) => s.service), postgres: middle((s) => s.postgres), redis: middle((s) => s.redis),
-      ratios: { perSecond: against((s) => s.perSecond), p50: against((s) => s.p50), service: against((s) => s.service), total: against(total) }
+      scenario,
+      rival,
+      perSecond: middle((s) => s.perSecond),
+      p50: middle((s) => s.p50),
+      p99: middle((s) => s.p99),
+      service: middle((s) => s.service),
+      postgres: middle((s) => s.postgres),
+      redis: middle((s) => s.redis),
+      ratios: {
+        perSecond: against((s) => s.perSecond),
+        p50: against((s) => s.p50),
+        service: against((s) => s.service),
+        total: against(total)
+      }
     }
   })
 }
 
 /** @param given its `only` is a part of the names of the scenarios to run */
-export async function requests (world: World, given: { rounds: number, seconds: number, only: string }): Promise<Row[]> {
+export async function requests(
+  world: World,
+  given: { rounds: number; seconds: number; only: string }
+): Promise<Row[]> {
   const chosen = SCENARIOS.filter(({ name }) => name.includes(given.only))
-  const naiveOn = <Result> (POSTGRES_DB: string, use: (rival: Service) => Promise<Result>) => world.withRival('naive.ts', { POSTGRES_DB }, use)
-  return world.withService('postgres', (service) => naiveOn(NAIVE, (naive) => naiveOn(UNORDERED, (unordered) => {
-    const limit = <Result> (LIMIT: string, use: (rival: Service) => Promise<Result>) =>
-      world.withRival('limits.ts', { LIMIT, PAGE_URL: `${service.url}/api/messages?limit=50` }, use)
-    return limit('bare', (bare) => limit('node', (node) => compare(world, chosen, { service, bare, node, naive, unordered }, 'service', given)))
-  })))
+  const naiveOn = <Result>(POSTGRES_DB: string, use: (rival: Service) => Promise<Result>) =>
+    world.withRival('naive.ts', { POSTGRES_DB }, use)
+  return world.withService('postgres', (service) =>
+    naiveOn(NAIVE, (naive) =>
+      naiveOn(UNORDERED, (unordered) => {
+        const limit = <Result>(LIMIT: string, use: (rival: Service) => Promise<Result>) =>
+          world.withRival('limits.ts', { LIMIT, PAGE_URL: `${service.url}/api/messages?limit=50` }, use)
+        return limit('bare', (bare) =>
+          limit('node', (node) =>
+            compare(world, chosen, { service, bare, node, naive, unordered }, 'service', given)
+          )
+        )
+      })
+    )
+  )
 }

@@ -17,17 +17,32 @@ export const [NAIVE, UNORDERED] = ['naive', 'unordered']
 const MESSAGES = 5000
 
 /** Seconds of CPU. */
-export interface Cpu { service: number, postgres: number, redis: number }
+export interface Cpu {
+  service: number
+  postgres: number
+  redis: number
+}
 
-/** Engines of this run's own, a seeded database for each rival, and a session for each user, which are the same everywhere. */
+/**
+ * Engines of this run's own, a seeded database for each rival, and a session for each user, which are the
+ * same everywhere.
+ */
 export interface World {
   tokens: string[]
   signal: AbortSignal
   sql: (database: string, text: string) => Promise<pg.QueryResult>
   /** Starts the service on the first core, unless `cores` says otherwise, on a database that it migrates. */
-  withService: <Result>(database: string, work: (service: Service) => Promise<Result>, cores?: string[]) => Promise<Result>
+  withService: <Result>(
+    database: string,
+    work: (service: Service) => Promise<Result>,
+    cores?: string[]
+  ) => Promise<Result>
   /** Starts one of the programs of this folder instead. */
-  withRival: <Result>(file: string, env: NodeJS.ProcessEnv, work: (rival: Service) => Promise<Result>) => Promise<Result>
+  withRival: <Result>(
+    file: string,
+    env: NodeJS.ProcessEnv,
+    work: (rival: Service) => Promise<Result>
+  ) => Promise<Result>
   /** What some processes, and the engines, have used so far. */
   cpu: (...pids: number[]) => Cpu
   redisConnections: () => Promise<number>
@@ -38,13 +53,21 @@ export const seedUsers = `insert into chat_user (nickname, password_hash) select
 export const seedMessages = (count: number) => `insert into chat_message (user_id, text, created_at)
   select 1 + n % ${USERS}, 'As long a sentence as most that people write in a chat: ' || n, now() from generate_series(1, ${count}) n`
 
-export async function withWorld<Result> (signal: AbortSignal, work: (world: World) => Promise<Result>): Promise<Result> {
+export async function withWorld<Result>(
+  signal: AbortSignal,
+  work: (world: World) => Promise<Result>
+): Promise<Result> {
   // Its stand-in would run in this very process, and be measured with it.
-  if (!['redis-server', 'valkey-server'].some((name) => runs(name, '--version'))) throw new Error('a redis-server or valkey-server must be on the PATH')
+  if (!['redis-server', 'valkey-server'].some((name) => runs(name, '--version'))) {
+    throw new Error('a redis-server or valkey-server must be on the PATH')
+  }
   return withDataDir(async (DATA_DIR) => {
     const own = { ...process.env, ...embedded, DATA_DIR }
     const engines = await startEngines(loadConfig(own), { info: () => {}, warn: () => {}, error: () => {} })
-    const env = { ...own, ...Object.fromEntries(Object.entries(engines.settings).map(([name, value]) => [name, `${value}`])) }
+    const env = {
+      ...own,
+      ...Object.fromEntries(Object.entries(engines.settings).map(([name, value]) => [name, `${value}`]))
+    }
     try {
       return await work(await build(signal, DATA_DIR, env))
     } finally {
@@ -53,10 +76,18 @@ export async function withWorld<Result> (signal: AbortSignal, work: (world: Worl
   })
 }
 
-async function build (signal: AbortSignal, dataDir: string, env: Record<string, string | undefined>): Promise<World> {
+async function build(
+  signal: AbortSignal,
+  dataDir: string,
+  env: Record<string, string | undefined>
+): Promise<World> {
   const sql = async (database: string, text: string) => {
     const client = new pg.Client({
-      host: env['POSTGRES_HOST'], port: Number(env['POSTGRES_PORT']), user: env['POSTGRES_USER'], password: env['POSTGRES_PASSWORD'], database
+      host: env['POSTGRES_HOST'],
+      port: Number(env['POSTGRES_PORT']),
+      user: env['POSTGRES_USER'],
+      password: env['POSTGRES_PASSWORD'],
+      database
     })
     const stop = async () => client.end() // which breaks off a statement that may take a minute
     signal.throwIfAborted()
@@ -67,11 +98,19 @@ async function build (signal: AbortSignal, dataDir: string, env: Record<string, 
       return client.end()
     })
   }
-  const start = <Result> (program: string[], extra: NodeJS.ProcessEnv, use: (service: Service) => Promise<Result>, cores = onFirstCore) =>
-    withService({ ...env, ...extra }, signal, use, [...cores, process.execPath, ...program])
+  const start = <Result>(
+    program: string[],
+    extra: NodeJS.ProcessEnv,
+    use: (service: Service) => Promise<Result>,
+    cores = onFirstCore
+  ) => withService({ ...env, ...extra }, signal, use, [...cores, process.execPath, ...program])
 
-  const withRedis = <Result> (use: (redis: Redis) => Promise<Result>) => {
-    const redis = new Redis({ host: env['REDIS_HOST'] ?? '', port: Number(env['REDIS_PORT']), password: env['REDIS_PASSWORD'] ?? '' })
+  const withRedis = <Result>(use: (redis: Redis) => Promise<Result>) => {
+    const redis = new Redis({
+      host: env['REDIS_HOST'] ?? '',
+      port: Number(env['REDIS_PORT']),
+      password: env['REDIS_PASSWORD'] ?? ''
+    })
     return use(redis).finally(() => redis.disconnect())
   }
   const tokens = Array.from({ length: USERS }, () => randomBytes(32).toString('hex'))
@@ -83,11 +122,19 @@ async function build (signal: AbortSignal, dataDir: string, env: Record<string, 
 
   for (const database of [NAIVE, UNORDERED]) await sql('postgres', `create database ${database}`)
   const world: World = {
-    tokens, signal, sql,
+    tokens,
+    signal,
+    sql,
     withService: (database, use, cores) => start([SERVER], { POSTGRES_DB: database }, use, cores),
-    withRival: (file, extra, use) => start(['--import', 'tsx', fileURLToPath(new URL(file, import.meta.url))], extra, use),
-    cpu: (...pids) => ({ service: pids.reduce((sum, pid) => sum + cpuSeconds(pid), 0), postgres: cpuSeconds(postgresPid), redis: cpuSeconds(redisPid) }),
-    redisConnections: () => withRedis(async (redis) => Number(/connected_clients:(\d+)/.exec(await redis.info('clients'))?.[1]) - 1)
+    withRival: (file, extra, use) =>
+      start(['--import', 'tsx', fileURLToPath(new URL(file, import.meta.url))], extra, use),
+    cpu: (...pids) => ({
+      service: pids.reduce((sum, pid) => sum + cpuSeconds(pid), 0),
+      postgres: cpuSeconds(postgresPid),
+      redis: cpuSeconds(redisPid)
+    }),
+    redisConnections: () =>
+      withRedis(async (redis) => Number(/connected_clients:(\d+)/.exec(await redis.info('clients'))?.[1]) - 1)
   }
   for (const database of ['postgres', NAIVE]) await world.withService(database, async () => {})
   await sql(UNORDERED, migrations[0]?.sql ?? '')
