@@ -1,9 +1,9 @@
 import { isIP } from 'node:net'
 import { FormatRegistry, type Static, type TSchema, Type } from '@sinclair/typebox'
 import { Value } from '@sinclair/typebox/value'
-import { parseNodes, parsePostgresUrl, parseRedisUrl } from './addresses.ts'
-import { StartError } from './start.ts'
-import { splitList } from './text.ts'
+import { parseNodes, parsePostgresUrl, parseRedisUrl } from './lib/engine-addresses.ts'
+import { StartError } from './lib/wait-for.ts'
+import { splitList } from './lib/text.ts'
 
 const Whole = (minimum: number, maximum: number, value: number) =>
   Type.Integer({ minimum, maximum, default: value })

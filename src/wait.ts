@@ -1,10 +1,10 @@
-import { ending } from './signals.ts'
+import { ending } from './process/signals.ts'
 import { once } from 'node:events'
 import { connect } from 'node:net'
 import { pino } from 'pino'
-import { type Address, formatAddress, postgresAddress, redisAddresses } from './addresses.ts'
+import { type Address, formatAddress, postgresAddress, redisAddresses } from './lib/engine-addresses.ts'
 import { engineVariables, isExternal, loadConfig } from './config.ts'
-import { StartError, waitFor } from './start.ts'
+import { StartError, waitFor } from './lib/wait-for.ts'
 
 // `node dist/src/wait.js postgres` (or redis) waits, as long as it takes, until something answers where the
 // service itself would connect: for init containers, which have its image and its environment.

@@ -1,5 +1,5 @@
 import { MAX_NICKNAME } from '../../schemas/accounts.ts'
-import { BLANK, normalText } from '../text.ts'
+import { BLANK, normalText } from '../lib/text.ts'
 
 // In UTF-16 units. NFC makes a text shorter only by composing, and no code point decomposes into more than
 // four (https://www.unicode.org/faq/normalization.html#12), of at most two units each: what is longer than

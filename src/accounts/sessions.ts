@@ -2,7 +2,7 @@ import { createHash, randomBytes } from 'node:crypto'
 import { setImmediate as immediate } from 'node:timers/promises'
 import { Cluster, type Redis } from 'ioredis'
 import type { ActiveSession } from '../../schemas/accounts.ts'
-import { RedisUnavailable } from '../errors.ts'
+import { RedisUnavailable } from '../errors/catalogue.ts'
 
 // Sessions are shared with the Go service: `session:<token>` holds the user's id as a decimal string, for 24
 // hours.

@@ -1,6 +1,6 @@
 import { MAX_NICKNAME } from '../../schemas/accounts.ts'
 import type { Query } from '../database/query.ts'
-import { Busy } from '../errors.ts'
+import { Busy } from '../errors/catalogue.ts'
 import { lookupNickname } from './nicknames.ts'
 import type { SkeletonIndex } from './skeleton-index.ts'
 import { skeletonDigests } from './skeletons.ts'

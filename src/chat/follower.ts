@@ -1,8 +1,8 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import pg from 'pg'
 import { createQuery, IS_READ_ONLY, type Query } from '../database/query.ts'
-import { within } from '../deadline.ts'
-import type { Log } from '../start.ts'
+import { withTimeout } from '../lib/timeout.ts'
+import type { Log } from '../lib/wait-for.ts'
 import { readLog } from './log.ts'
 import { newestMessages } from './messages.ts'
 import { TAIL_BYTES, TAIL_LENGTH, type Timeline } from './timeline.ts'
@@ -156,7 +156,7 @@ export class Follower {
   // After a failover, the old primary may still answer on this connection: as a standby, or with writes
   // forbidden.
   async #asksReadOnly(query: Query): Promise<boolean> {
-    const [row] = await within(
+    const [row] = await withTimeout(
       TIMEOUT_MS,
       query<{ isReadOnly: boolean }>(`select ${IS_READ_ONLY} as "isReadOnly"`)
     )
@@ -181,7 +181,7 @@ export class Follower {
     for (let isMore = true; isMore;) {
       const from = this.#timeline.seq
       const timeoutMs = this.#hasFailed ? SECOND_TIMEOUT_MS : TIMEOUT_MS
-      const { entries, hasNext } = await within(timeoutMs, readLog(query, from))
+      const { entries, hasNext } = await withTimeout(timeoutMs, readLog(query, from))
       isMore = hasNext
       if (this.#timeline.apply(from, entries)) continue
       const isConnected = entries[0]?.seq === from

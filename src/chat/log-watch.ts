@@ -1,6 +1,6 @@
 import { CHECK_SEQUENCES, CHECK_TRIGGERS, type Problem, REPAIR } from '../database/event-log-check.ts'
 import type { Query } from '../database/query.ts'
-import type { Log } from '../start.ts'
+import type { Log } from '../lib/wait-for.ts'
 import type { Timeline } from './timeline.ts'
 
 const EVERY_MS = 5000

@@ -1,5 +1,5 @@
 import { setImmediate as immediate } from 'node:timers/promises'
-import { Busy, TooManyLongPolls } from '../errors.ts'
+import { Busy, TooManyLongPolls } from '../errors/catalogue.ts'
 import { Slots } from '../lib/slots.ts'
 import type { Timeline } from './timeline.ts'
 

@@ -1,8 +1,8 @@
 import type { PageOfMessages } from '../../schemas/messages.ts'
 import type { Query } from '../database/query.ts'
 import type { FairQueue } from '../lib/fair-queue.ts'
-import { Late, within } from '../deadline.ts'
-import { Busy, DatabaseUnavailable } from '../errors.ts'
+import { TimeoutError, withTimeout } from '../lib/timeout.ts'
+import { Busy, DatabaseUnavailable } from '../errors/catalogue.ts'
 import { listMessages } from './messages.ts'
 import { type Page, type Timeline, toPage } from './timeline.ts'
 
@@ -42,8 +42,9 @@ export function readPage(
     return { ...toPage(snapshot), ...(snapshot.isReadOnly && { age: Math.floor(timeline.lag) }) }
   })
   if (!known) return read
-  return within(PATIENCE_MS, read).catch((error) => {
-    if (error instanceof DatabaseUnavailable || error instanceof Late || error instanceof Busy) return known
+  return withTimeout(PATIENCE_MS, read).catch((error) => {
+    if (error instanceof DatabaseUnavailable || error instanceof TimeoutError || error instanceof Busy)
+      {return known}
     throw error
   })
 }

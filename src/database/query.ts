@@ -1,7 +1,7 @@
 import { type ClientBase, DatabaseError, type Pool, type PoolClient, type QueryResultRow } from 'pg'
-import { within } from '../deadline.ts'
-import { DatabaseUnavailable } from '../errors.ts'
-import { channels, traced } from '../tracing.ts'
+import { withTimeout } from '../lib/timeout.ts'
+import { DatabaseUnavailable } from '../errors/catalogue.ts'
+import { channels, traced } from '../telemetry/tracing.ts'
 
 // From the wait for a free connection to the last row.
 const PATIENCE_MS = 2500
@@ -39,7 +39,7 @@ export const createQuery =
   async <Row extends QueryResultRow>(sql: string, values?: unknown[]) => {
     try {
       return (
-        await within(
+        await withTimeout(
           PATIENCE_MS,
           traced(channels.sql, { text: sql }, () =>
             values ? connection.query<Row>(statement(sql, values)) : connection.query<Row>(sql)
@@ -104,7 +104,7 @@ export const createPoolQuery = (connections: Connections): Query => {
   }
   return async (sql, values) => {
     try {
-      return await within(
+      return await withTimeout(
         PATIENCE_MS,
         traced(channels.sql, { text: sql }, () => run(sql, values))
       )

@@ -3,7 +3,7 @@ import { userInfo } from 'node:os'
 import { basename, dirname, join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import pg from 'pg'
-import { type Log, StartError } from '../start.ts'
+import { type Log, StartError } from '../lib/wait-for.ts'
 import { endedWithUs, type Engine, freePort, runProgram, runs, startProgram } from './process.ts'
 
 /**

@@ -3,7 +3,7 @@ import { once } from 'node:events'
 import { closeSync, fstatSync, openSync, readFileSync } from 'node:fs'
 import { createServer } from 'node:net'
 import type { Config } from '../config.ts'
-import { type Log, StartError, waitFor } from '../start.ts'
+import { type Log, StartError, waitFor } from '../lib/wait-for.ts'
 
 /** A running engine: the settings that reach it, and its orderly end. */
 export interface Engine {

@@ -4,7 +4,7 @@ import type { Server } from 'node:net'
 import { join } from 'node:path'
 import { deserialize, serialize } from 'node:v8'
 import { Redis } from 'ioredis'
-import { type Log, StartError } from '../start.ts'
+import { type Log, StartError } from '../lib/wait-for.ts'
 import { endedWithUs, type Engine, freePort, runs, startProgram } from './process.ts'
 
 /**

@@ -1,4 +1,4 @@
-import { Busy, ClientGone } from '../errors.ts'
+import { Busy, ClientGone } from '../errors/catalogue.ts'
 
 interface Waiter {
   start: () => void

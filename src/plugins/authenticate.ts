@@ -1,6 +1,6 @@
 import type { FastifyRequest, onRequestAsyncHookHandler } from 'fastify'
 import fp from 'fastify-plugin'
-import { AuthorizationMalformed, AuthorizationMissing, SessionNotFound } from '../errors.ts'
+import { AuthorizationMalformed, AuthorizationMissing, SessionNotFound } from '../errors/catalogue.ts'
 
 declare module 'fastify' {
   interface FastifyInstance {

@@ -3,7 +3,7 @@ import type { FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
 import ipaddr from 'ipaddr.js'
 import type { Config } from '../config.ts'
-import { splitList } from '../text.ts'
+import { splitList } from '../lib/text.ts'
 
 declare module 'fastify' {
   interface FastifyRequest {

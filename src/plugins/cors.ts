@@ -1,7 +1,7 @@
 import fastifyCors from '@fastify/cors'
 import fp from 'fastify-plugin'
 import type { Config } from '../config.ts'
-import { splitList } from '../text.ts'
+import { splitList } from '../lib/text.ts'
 
 /**
  * Lets pages of the origins in `CORS_ORIGIN` use the service, and of no other: without it, no answer says a

@@ -7,7 +7,7 @@ import {
   ExpectationFailed,
   InvalidHttp,
   RouteNotFound
-} from '../errors.ts'
+} from '../errors/catalogue.ts'
 import type { Connections } from '../http/connections.ts'
 
 declare module 'fastify' {

@@ -2,8 +2,8 @@ import { Type } from '@sinclair/typebox'
 import Fastify, { type RouteOptions } from 'fastify'
 import fp from 'fastify-plugin'
 import { Event } from '../../schemas/events.ts'
-import { version } from '../version.ts'
-import { keywords } from './input.ts'
+import { version } from '../lib/version.ts'
+import { keywords } from './validation.ts'
 
 declare module 'fastify' {
   interface FastifyInstance {

@@ -1,11 +1,11 @@
 import fastifyPostgres from '@fastify/postgres'
 import fp from 'fastify-plugin'
 import pg from 'pg'
-import { formatAddress, postgresAddress, postgresTarget } from '../addresses.ts'
+import { formatAddress, postgresAddress, postgresTarget } from '../lib/engine-addresses.ts'
 import type { Config } from '../config.ts'
 import { migrate } from '../database/migrate.ts'
 import { Connections, createPipeline, createPoolQuery, type Pipeline, type Query } from '../database/query.ts'
-import { type Log, StartError, waitFor } from '../start.ts'
+import { type Log, StartError, waitFor } from '../lib/wait-for.ts'
 
 declare module 'fastify' {
   interface FastifyInstance {

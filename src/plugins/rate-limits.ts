@@ -3,7 +3,7 @@ import type { FastifyReply, onRequestAsyncHookHandler } from 'fastify'
 import fp from 'fastify-plugin'
 import type { Result } from 'ioredis'
 import type { Config } from '../config.ts'
-import { RateLimited, RedisUnavailable } from '../errors.ts'
+import { RateLimited, RedisUnavailable } from '../errors/catalogue.ts'
 import { bearerToken } from './authenticate.ts'
 
 /** At most `quota` in any `seconds`; with `smooth`, as tokens that flow back one by one. */

@@ -19,9 +19,9 @@ import {
   tokenFailures,
   UserNotFound,
   validationFailures
-} from '../errors.ts'
+} from '../errors/catalogue.ts'
 import { bearerToken } from '../plugins/authenticate.ts'
-import { answerOver } from '../requests.ts'
+import { answerOver } from '../telemetry/request-log.ts'
 
 const clientOf = (reply: FastifyReply) => ({
   address: reply.request.clientAddress,

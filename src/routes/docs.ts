@@ -4,7 +4,7 @@ import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { NoContent } from '../../schemas/errors.ts'
 import { StaticFile } from '../../schemas/files.ts'
 import { DocsPage } from '../../schemas/openapi.ts'
-import { Busy, failures } from '../errors.ts'
+import { Busy, failures } from '../errors/catalogue.ts'
 
 const root = fileURLToPath(new URL('.', import.meta.resolve('swagger-ui-dist/swagger-ui.css')))
 

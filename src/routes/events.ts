@@ -1,8 +1,8 @@
 import type { OutgoingHttpHeaders } from 'node:http'
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { EventsHeaders, EventsQuery, EventStream } from '../../schemas/events.ts'
-import { failures, validationFailures } from '../errors.ts'
-import { answerOver } from '../requests.ts'
+import { failures, validationFailures } from '../errors/catalogue.ts'
+import { answerOver } from '../telemetry/request-log.ts'
 
 /** What happens in the room, as it happens. */
 const events: FastifyPluginAsyncTypebox = async (app) => {

@@ -1,7 +1,7 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { Health } from '../../schemas/health.ts'
-import { within } from '../deadline.ts'
-import { DatabaseUnavailable, failures, RedisUnavailable, ShuttingDown } from '../errors.ts'
+import { withTimeout } from '../lib/timeout.ts'
+import { DatabaseUnavailable, failures, RedisUnavailable, ShuttingDown } from '../errors/catalogue.ts'
 
 // Below the 2 s in which the contract promises an answer, even when an engine hangs.
 const PATIENCE_MS = 1500
@@ -37,10 +37,10 @@ const health: FastifyPluginAsyncTypebox = async (app) => {
   app.get('/health/readyz', { schema: ready, config: { isHealth: true } }, async (_request, reply) => {
     if (app.drain.isBegun) throw new ShuttingDown()
     await Promise.all([
-      within(PATIENCE_MS, checkDatabase()).catch((cause) => {
+      withTimeout(PATIENCE_MS, checkDatabase()).catch((cause) => {
         throw new DatabaseUnavailable({ cause })
       }),
-      within(PATIENCE_MS, app.checkRedis()).catch((cause) => {
+      withTimeout(PATIENCE_MS, app.checkRedis()).catch((cause) => {
         throw new RedisUnavailable({ cause })
       })
     ])

@@ -29,8 +29,8 @@ import {
   TooManyLongPolls,
   UserNotFound,
   validationFailures
-} from '../errors.ts'
-import { answerOver } from '../requests.ts'
+} from '../errors/catalogue.ts'
+import { answerOver } from '../telemetry/request-log.ts'
 
 // What is no number is no message's address.
 const ONE = '/api/messages/:id(^\\d+$)'

@@ -1,6 +1,6 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { Metrics } from '../../schemas/metrics.ts'
-import { failures } from '../errors.ts'
+import { failures } from '../errors/catalogue.ts'
 
 /** What this process does, for Prometheus; inside the cluster alone, because the Ingress leads to `/api`. */
 const metrics: FastifyPluginAsyncTypebox = async (app) => {

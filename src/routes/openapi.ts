@@ -1,6 +1,6 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { OpenApi } from '../../schemas/openapi.ts'
-import { Busy, failures } from '../errors.ts'
+import { Busy, failures } from '../errors/catalogue.ts'
 
 /** What this service answers to, for programs. */
 const openapi: FastifyPluginAsyncTypebox = async (app) => {

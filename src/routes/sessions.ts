@@ -11,7 +11,7 @@ import {
   sessionFailures,
   SessionUnknown,
   UserNotFound
-} from '../errors.ts'
+} from '../errors/catalogue.ts'
 import { bearerToken } from '../plugins/authenticate.ts'
 
 /** Where a user is logged in. */

@@ -4,7 +4,7 @@ import fastifyStatic from '@fastify/static'
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { NoContent } from '../../schemas/errors.ts'
 import { StaticFile } from '../../schemas/files.ts'
-import { failures } from '../errors.ts'
+import { failures } from '../errors/catalogue.ts'
 
 // By the name in package.json, because this file is at two depths: as it is written, and as it is built.
 const root = fileURLToPath(new URL('.', import.meta.resolve('#web/index.html')))

@@ -1,5 +1,5 @@
 import t from 'tap'
-import { Busy, ClientGone } from '../../src/errors.ts'
+import { Busy, ClientGone } from '../../src/errors/catalogue.ts'
 import { FairQueue } from '../../src/lib/fair-queue.ts'
 
 const forever = new AbortController().signal

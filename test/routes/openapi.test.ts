@@ -4,7 +4,7 @@ import { Ajv2020 } from 'ajv/dist/2020.js'
 import { pino } from 'pino'
 import t from 'tap'
 import { buildApp } from '../../src/app.ts'
-import { keywords } from '../../src/plugins/input.ts'
+import { keywords } from '../../src/plugins/validation.ts'
 import { type Answer, type Call, startService } from '../helpers/app.ts'
 import { config, createDatabase, ownUserIds } from '../helpers/database.ts'
 

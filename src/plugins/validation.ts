@@ -5,8 +5,8 @@ import fp from 'fastify-plugin'
 import type { ValidationMessage } from '../../schemas/errors.ts'
 import { isCommonPassword } from '../accounts/common-passwords.ts'
 import { isLegible, normalNickname } from '../accounts/nicknames.ts'
-import { EncodedBody, NotJson, ValidationFailed } from '../errors.ts'
-import { isVisible, normalText } from '../text.ts'
+import { EncodedBody, NotJson, ValidationFailed } from '../errors/catalogue.ts'
+import { isVisible, normalText } from '../lib/text.ts'
 
 const normalForms = { text: normalText, nickname: normalNickname }
 

@@ -1,6 +1,6 @@
 import { METHODS } from 'node:http'
 import type { FastifyInstance, FastifyPluginAsync } from 'fastify'
-import { failures, MethodNotAllowed } from '../errors.ts'
+import { failures, MethodNotAllowed } from '../errors/catalogue.ts'
 
 /**
  * Watches the routes declared from now on. The plugin it returns, registered after them, answers 405 with

@@ -1,6 +1,6 @@
 import t from 'tap'
-import { startService } from './helpers/app.ts'
-import { connect } from './helpers/database.ts'
+import { startService } from '../helpers/app.ts'
+import { connect } from '../helpers/database.ts'
 
 t.test('one line for each completed request: method, route, status, duration, request id', async (t) => {
   const { call, logs } = await startService(t)

@@ -11,10 +11,10 @@ import {
 } from '@opentelemetry/resources'
 import { BasicTracerProvider, BatchSpanProcessor } from '@opentelemetry/sdk-trace-base'
 import type { FastifyInstance } from 'fastify'
-import { within } from './deadline.ts'
-import type { Log } from './start.ts'
+import { withTimeout } from '../lib/timeout.ts'
+import type { Log } from '../lib/wait-for.ts'
 import { channels, readTraceparent, type TraceIds } from './tracing.ts'
-import { version } from './version.ts'
+import { version } from '../lib/version.ts'
 
 const FLUSH_MS = 5000
 
@@ -168,6 +168,6 @@ export function startTelemetry(app: FastifyInstance, endpoint: string): void {
     channels.batch.start.unbindStore(active)
     channels.batch.unsubscribe(ends)
     // Nobody waits longer for a collector that is away.
-    await within(FLUSH_MS, provider.shutdown()).catch(() => {})
+    await withTimeout(FLUSH_MS, provider.shutdown()).catch(() => {})
   })
 }

@@ -4,9 +4,9 @@ import { type AddressInfo, createServer } from 'node:net'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import t from 'tap'
-import { migrations } from '../src/database/migrations.ts'
-import { connect, createDatabase } from './helpers/database.ts'
-import { waitUntil } from './helpers/raw.ts'
+import { migrations } from '../../src/database/migrations.ts'
+import { connect, createDatabase } from '../helpers/database.ts'
+import { waitUntil } from '../helpers/raw.ts'
 import {
   checkout,
   endsPromptly,
@@ -14,7 +14,7 @@ import {
   folder,
   processesWith,
   startServer
-} from './helpers/server.ts'
+} from '../helpers/server.ts'
 
 t.test('a second signal within half a second is the same one', async (t) => {
   const POSTGRES_DB = await createDatabase(t)

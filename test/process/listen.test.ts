@@ -2,12 +2,12 @@ import { request } from 'node:http'
 import { connect as dial, isIPv6 } from 'node:net'
 import { networkInterfaces } from 'node:os'
 import t, { type Test } from 'tap'
-import { loadConfig } from '../src/config.ts'
-import { findHosts } from '../src/listen.ts'
-import { createDatabase } from './helpers/database.ts'
-import { waitUntil } from './helpers/raw.ts'
-import { alice, ask, externalEngines, folder, isOpen, startServer } from './helpers/server.ts'
-import { openStream } from './helpers/stream.ts'
+import { loadConfig } from '../../src/config.ts'
+import { findHosts } from '../../src/process/listen.ts'
+import { createDatabase } from '../helpers/database.ts'
+import { waitUntil } from '../helpers/raw.ts'
+import { alice, ask, externalEngines, folder, isOpen, startServer } from '../helpers/server.ts'
+import { openStream } from '../helpers/stream.ts'
 
 /** An address of this machine that other machines can reach, if it has one. */
 const outside = (family: string) =>

@@ -1,6 +1,6 @@
 import fp from 'fastify-plugin'
 import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from 'prom-client'
-import { version } from '../version.ts'
+import { version } from '../lib/version.ts'
 
 declare module 'fastify' {
   interface FastifyInstance {

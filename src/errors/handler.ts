@@ -1,9 +1,9 @@
 import { STATUS_CODES } from 'node:http'
 import fastJson from 'fast-json-stringify'
 import type { FastifyError, FastifyReply, FastifyRequest } from 'fastify'
-import { ErrorAnswer } from '../schemas/errors.ts'
-import * as errors from './errors.ts'
-import { requestId } from './requests.ts'
+import { ErrorAnswer } from '../../schemas/errors.ts'
+import * as errors from './catalogue.ts'
+import { requestId } from '../telemetry/request-log.ts'
 
 const errorJson = fastJson(ErrorAnswer)
 

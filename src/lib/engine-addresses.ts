@@ -2,8 +2,8 @@ import { isIPv6 } from 'node:net'
 import { join } from 'node:path'
 import { parse, toClientConfig } from 'pg-connection-string'
 import type { ClientConfig } from 'pg'
-import type { Config } from './config.ts'
-import { StartError } from './start.ts'
+import type { Config } from '../config.ts'
+import { StartError } from './wait-for.ts'
 import { splitList } from './text.ts'
 
 /** Where an engine listens: on a host and port, or on a Unix domain socket. */

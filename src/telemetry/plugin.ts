@@ -10,6 +10,6 @@ export default fp<{ config: Config }>(tracing, { name: 'tracing' })
 // A declaration, because tsc would not find the `.ts` in an arrow function (seen in 5.9).
 async function tracing(app: FastifyInstance, { config }: { config: Config }): Promise<void> {
   if (config.OTEL_EXPORTER_OTLP_ENDPOINT === undefined) return
-  const { startTelemetry } = await import('../telemetry.ts')
+  const { startTelemetry } = await import('./opentelemetry.ts')
   startTelemetry(app, config.OTEL_EXPORTER_OTLP_ENDPOINT)
 }

@@ -4,12 +4,12 @@ import { mkdirSync } from 'node:fs'
 import { connect, createServer, type ListenOptions } from 'node:net'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
-import { formatAddress, postgresAddress, redisAddresses } from '../src/addresses.ts'
-import { loadConfig } from '../src/config.ts'
-import { connectionOptions } from '../src/plugins/postgres.ts'
-import { config, createDatabase } from './helpers/database.ts'
-import { waitUntil } from './helpers/raw.ts'
-import { ask, checkout, externalEngines, folder, startServer } from './helpers/server.ts'
+import { formatAddress, postgresAddress, redisAddresses } from '../../src/lib/engine-addresses.ts'
+import { loadConfig } from '../../src/config.ts'
+import { connectionOptions } from '../../src/plugins/postgres.ts'
+import { config, createDatabase } from '../helpers/database.ts'
+import { waitUntil } from '../helpers/raw.ts'
+import { ask, checkout, externalEngines, folder, startServer } from '../helpers/server.ts'
 
 /** Passes everything on to an engine, from another kind of address. @returns the port, if it has one */
 async function relay(t: Test, from: ListenOptions, port: number): Promise<number | undefined> {

@@ -1,6 +1,6 @@
 import { STATUS_CODES } from 'node:http'
 import type { TSchema } from '@sinclair/typebox'
-import { ErrorAnswer, type ValidationMessage } from '../schemas/errors.ts'
+import { ErrorAnswer, type ValidationMessage } from '../../schemas/errors.ts'
 
 /** An error that a client may see: an HTTP status, a code for programs, a sentence for people. */
 export abstract class ClientError extends Error {

@@ -2,9 +2,9 @@ import { readFileSync } from 'node:fs'
 import type { TSchema } from '@sinclair/typebox'
 import { pino } from 'pino'
 import t, { type Test } from 'tap'
-import { buildApp } from '../src/app.ts'
-import * as errors from '../src/errors.ts'
-import { config, createDatabase } from './helpers/database.ts'
+import { buildApp } from '../../src/app.ts'
+import * as errors from '../../src/errors/catalogue.ts'
+import { config, createDatabase } from '../helpers/database.ts'
 
 interface InputSchema {
   route: string
@@ -42,7 +42,7 @@ t.test('docs/api.md lists every error with its status, code and sentence, and no
     ...errors.validationFailures(...schemas.map(({ schema }) => schema))
   ]
   const expected = new Set(classes.map((ErrorClass) => row(new ErrorClass())))
-  const page = readFileSync(new URL('../docs/api.md', import.meta.url), 'utf8')
+  const page = readFileSync(new URL('../../docs/api.md', import.meta.url), 'utf8')
   const documented = page.split('\n').filter((line) => /^\| \d{3} \| `/.test(line))
   t.strictSame(documented.toSorted(), [...expected].sort())
   const codes = [...expected].map((line) => line.split('`')[1])
