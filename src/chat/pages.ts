@@ -43,8 +43,9 @@ export function readPage(
   })
   if (!known) return read
   return withTimeout(PATIENCE_MS, read).catch((error) => {
-    if (error instanceof DatabaseUnavailable || error instanceof TimeoutError || error instanceof Busy)
-      {return known}
+    if (error instanceof DatabaseUnavailable || error instanceof TimeoutError || error instanceof Busy) {
+      return known
+    }
     throw error
   })
 }
