@@ -203,7 +203,8 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        get?: never;
+        /** Read one message */
+        get: operations["getMessage"];
         put?: never;
         post?: never;
         /** Take back what you said */
@@ -340,6 +341,8 @@ export interface components {
             lastSeenAt: string;
             /** @description The session that asks. */
             current: boolean;
+            /** @description The User-Agent header of the login, at most 200 characters of it. Null where there was none, and for sessions that the Go service started. */
+            userAgent: string | null;
         };
         /** @description The one that was used last comes first. */
         SessionList: components["schemas"]["ActiveSession"][];
@@ -873,6 +876,28 @@ export interface components {
                 "application/json": components["schemas"]["Error"];
             };
         };
+        /** @description Bad Request: invalid_http, invalid_url. */
+        "invalid_http.invalid_url": {
+            headers: {
+                /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
+                "X-Request-Id"?: string;
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["Error"];
+            };
+        };
+        /** @description Not Found: message_not_found, not_found. */
+        "message_not_found.not_found": {
+            headers: {
+                /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
+                "X-Request-Id"?: string;
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["Error"];
+            };
+        };
         /** @description Bad Request: invalid_http, body_invalid, text_missing, text_invalid, text_too_long, invalid_json, invalid_url. */
         "editMessage.refused.limited": {
             headers: {
@@ -1267,7 +1292,8 @@ export interface operations {
                      *         "id": "Yb0fXk3mJ2d9QvW7sLz1Pg",
                      *         "createdAt": "2026-01-31T12:00:00.000Z",
                      *         "lastSeenAt": "2026-01-31T12:30:00.000Z",
-                     *         "current": true
+                     *         "current": true,
+                     *         "userAgent": "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"
                      *       }
                      *     ]
                      */
@@ -1466,6 +1492,48 @@ export interface operations {
             431: components["responses"]["headers_too_large.limited"];
             500: components["responses"]["internal_error.limited"];
             503: components["responses"]["database_unavailable.redis_unavailable.busy.limited"];
+        };
+    };
+    getMessage: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description A message of the room. */
+            200: {
+                headers: {
+                    /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
+                    "X-Request-Id"?: string;
+                    /** @description The database is away, and this is what was known so many seconds ago. */
+                    Age?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "id": 17,
+                     *       "userId": 1,
+                     *       "nickname": "alice",
+                     *       "text": "hello",
+                     *       "createdAt": "2026-01-31T12:00:00.000Z"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Message"];
+                };
+            };
+            400: components["responses"]["invalid_http.invalid_url"];
+            404: components["responses"]["message_not_found.not_found"];
+            408: components["responses"]["request_timeout"];
+            417: components["responses"]["expectation_failed"];
+            431: components["responses"]["headers_too_large"];
+            500: components["responses"]["internal_error"];
+            503: components["responses"]["database_unavailable.busy"];
         };
     };
     deleteMessage: {

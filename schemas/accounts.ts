@@ -129,7 +129,12 @@ export const ActiveSession = Type.Object(
     id: Type.String({ description: 'Not the token, and of no use to find it.' }),
     createdAt: Type.String({ format: 'date-time' }),
     lastSeenAt: Type.String({ format: 'date-time', description: 'To about a minute.' }),
-    current: Type.Boolean({ description: 'The session that asks.' })
+    current: Type.Boolean({ description: 'The session that asks.' }),
+    userAgent: Type.Union([Type.String(), Type.Null()], {
+      description:
+        'The User-Agent header of the login, at most 200 characters of it. Null where there was none, and ' +
+        'for sessions that the Go service started.'
+    })
   },
   { title: 'ActiveSession' }
 )
@@ -144,7 +149,8 @@ export const SessionList = Type.Array(ActiveSession, {
         id: 'Yb0fXk3mJ2d9QvW7sLz1Pg',
         createdAt: '2026-01-31T12:00:00.000Z',
         lastSeenAt: '2026-01-31T12:30:00.000Z',
-        current: true
+        current: true,
+        userAgent: 'Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0'
       }
     ]
   ]

@@ -32,6 +32,12 @@ export const MessageList = Type.Unsafe<Buffer | string>(
   })
 )
 
+/** One message, sent like a list of them. */
+export const MessageFound = Type.Unsafe<Buffer | string>({
+  ...Message,
+  headers: { Age: MessageList.headers.Age }
+})
+
 const textMissing = { code: 'text_missing', message: 'message text must be provided' }
 const textInvalid = { code: 'text_invalid', message: 'message text must be a string without NUL' }
 

@@ -16,6 +16,19 @@ const key = (token: string) => `${PREFIX}${token}`
 const expirationsKey = (userId: number) => `chat-backend:user-sessions:${userId}`
 // With those when each was last used.
 const usesKey = (userId: number) => `chat-backend:session-uses:${userId}`
+// The User-Agent header of a session's login. A key for each session, so that it expires with it.
+const userAgentKey = (token: string) => `chat-backend:session-agent:${token}`
+
+/** How many code points of a User-Agent header are kept. */
+const MAX_USER_AGENT = 200
+const BLANKS = /[\s\p{C}]+/gu
+
+/** A User-Agent header as its user may see it. Whoever logs in chooses it, so it is bounded and cleaned. */
+function cleanUserAgent(header = ''): string {
+  // A header has at most 16 KiB, so this costs little.
+  const text = header.replace(BLANKS, ' ').trim()
+  return [...text].slice(0, MAX_USER_AGENT).join('').trim()
+}
 
 /** The most sessions that a user can have. */
 export const MAX_SESSIONS = 100
@@ -66,12 +79,20 @@ export class Sessions {
     this.#redis = redis
   }
 
-  /** Starts a session, and ends those that are too many. @returns its token */
-  async start(userId: number): Promise<string> {
+  /**
+   * Starts a session, and ends those that are too many.
+   * @param userAgent the header of the request that logs in
+   * @returns its token
+   */
+  async start(userId: number, userAgent?: string): Promise<string> {
     const token = randomBytes(32).toString('hex')
+    const cleaned = cleanUserAgent(userAgent)
     try {
       // Before it is described, because what has no key of its own is taken for one that has ended.
-      await this.#redis.set(key(token), userId, 'EX', TTL_SECONDS)
+      await Promise.all([
+        this.#redis.set(key(token), userId, 'EX', TTL_SECONDS),
+        cleaned !== '' && this.#redis.set(userAgentKey(token), cleaned, 'EX', TTL_SECONDS)
+      ])
       await this.#describe(token, userId, Date.now() + TTL_MS)
     } catch (error) {
       throwNamed(error)
@@ -106,18 +127,28 @@ export class Sessions {
   async list(userId: number, current: string): Promise<KnownSession[]> {
     await this.noteUse(current, userId) // its first use may be this one
     const sessions = await this.#tidy(userId).catch(throwNamed)
-    return sessions.map(({ token, expiresAt, usedAt }) => ({
+    const userAgents = await this.#get(sessions.map(({ token }) => userAgentKey(token))).catch(throwNamed)
+    return sessions.map(({ token, expiresAt, usedAt }, i) => ({
       token,
       current: token === current,
       id: createHash('sha256').update(token).digest('base64url').slice(0, 22),
       createdAt: new Date(expiresAt - TTL_MS).toISOString(),
-      lastSeenAt: new Date(usedAt).toISOString()
+      lastSeenAt: new Date(usedAt).toISOString(),
+      userAgent: userAgents[i] ?? null
     }))
   }
 
   /** Ends a session. @returns whether it was there */
   async end(token: string): Promise<boolean> {
-    return (await this.#redis.del(key(token)).catch(throwNamed)) === 1
+    try {
+      const [count] = await Promise.all([
+        this.#redis.del(key(token)),
+        this.#redis.del(userAgentKey(token)) // not in one command: in a cluster it may be on another server
+      ])
+      return count === 1
+    } catch (error) {
+      return throwNamed(error)
+    }
   }
 
   /**

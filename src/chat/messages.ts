@@ -125,6 +125,15 @@ async function snapshot(query: Query, sql: string, values: number[]): Promise<Sn
   }
 }
 
+const FIND = `
+  select ${messageColumns()} from ${visibleMessages('and id = $1')} join chat_user author on author.id = message.user_id`
+
+/** Finds one message, or undefined when there is none with that id. */
+export async function findMessage(query: Query, id: number): Promise<Message | undefined> {
+  const [row] = await query<MessageRow>(FIND, [id])
+  return row && toMessage(row)
+}
+
 const EDIT = `
   update chat_message message set text = $3 from chat_user author
   where message.id = (select message.id from ${visibleMessages('and id = $1 and user_id = $2')}) and author.id = message.user_id

@@ -3,8 +3,8 @@ import type { Query } from '../database/query.ts'
 import type { FairQueue } from '../lib/fair-queue.ts'
 import { TimeoutError, withTimeout } from '../lib/timeout.ts'
 import { Busy, DatabaseUnavailable } from '../errors/catalogue.ts'
-import { listMessages } from './messages.ts'
-import { type Page, type Timeline, toPage } from './timeline.ts'
+import { findMessage, listMessages } from './messages.ts'
+import { type OneMessage, type Page, type Timeline, toOneMessage, toPage } from './timeline.ts'
 
 // A reader who can be given the last known page does not wait long for a better one.
 const PATIENCE_MS = 1000
@@ -30,19 +30,39 @@ interface Sources {
  * @throws {Busy} when too many wait for older pages
  */
 export function readPage(
-  { timeline, query, history }: Sources,
+  sources: Sources,
   wanted: PageOfMessages,
   getReader: () => Reader
 ): Page | Promise<Page> {
-  const known = timeline.page(wanted)
-  if (known && known.age === undefined) return known
-  const { address, signal } = getReader()
-  const read = history.run(address, signal, async () => {
+  const { timeline, query } = sources
+  return read(sources, timeline.page(wanted), getReader, async () => {
     const snapshot = await listMessages(query, wanted)
     return { ...toPage(snapshot), ...(snapshot.isReadOnly && { age: Math.floor(timeline.lag) }) }
   })
-  if (!known) return read
-  return withTimeout(PATIENCE_MS, read).catch((error) => {
+}
+
+/** Reads one message, in the same way. */
+export function readMessage(
+  sources: Sources,
+  id: number,
+  getReader: () => Reader
+): OneMessage | Promise<OneMessage> {
+  return read(sources, sources.timeline.message(id), getReader, async () =>
+    toOneMessage(await findMessage(sources.query, id))
+  )
+}
+
+function read<Found extends { age?: number }>(
+  { history }: Sources,
+  known: Found | undefined,
+  getReader: () => Reader,
+  readBySql: () => Promise<Found>
+): Found | Promise<Found> {
+  if (known && known.age === undefined) return known
+  const { address, signal } = getReader()
+  const found = history.run(address, signal, readBySql)
+  if (!known) return found
+  return withTimeout(PATIENCE_MS, found).catch((error) => {
     if (error instanceof DatabaseUnavailable || error instanceof TimeoutError || error instanceof Busy) {
       return known
     }

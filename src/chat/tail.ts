@@ -26,6 +26,14 @@ export class Tail {
     return low
   }
 
+  /** One message as JSON, or undefined where there is none with that id. */
+  find(id: number): Buffer | undefined {
+    const index = this.indexAfter(id - 1)
+    if (this.ids[index] !== id) return undefined
+    const start = this.#at(this.#offsets, index) + 1 // after the comma
+    return Buffer.from(this.#bytes.subarray(start, this.#at(this.#offsets, index + 1)))
+  }
+
   /** Puts a message in its place, instead of the one with its id where there is one. */
   put(id: number, json: string): void {
     const index = this.indexAfter(id - 1)

@@ -52,6 +52,16 @@ export interface Page {
   age?: number
 }
 
+/** One message as JSON, undefined where there is none. `age` is that of a `Page`. */
+export interface OneMessage {
+  json: Buffer | string | undefined
+  age?: number
+}
+
+export const toOneMessage = (message: Message | undefined): OneMessage => ({
+  json: message && messageJson(message)
+})
+
 function toTail(messages: Snapshot['messages']): Tail {
   const tail = new Tail()
   for (const message of messages) tail.put(message.id, messageJson(message))
@@ -181,12 +191,24 @@ export class Timeline extends EventEmitter<{ frames: [Buffer[]]; messages: [] }>
       if (!isFull) return undefined
     }
     const [first, last] = this.#tail.within(MAX_PAGE_BYTES, from, to, after !== undefined)
-    const isFresh = this.#isFollowed && this.lag < FRESH_SECONDS
     return {
       json: this.#tail.page(first, last),
       isEmpty: first >= last,
       cursor: this.seq,
-      ...(!isFresh && { age: Math.floor(this.lag) })
+      ...this.#age()
     }
+  }
+
+  /** One message, or undefined when it may be there but is not at hand. */
+  message(id: number): OneMessage | undefined {
+    const json = this.#tail.find(id)
+    const age = this.#age()
+    const isUnknown = json === undefined && (id < this.#floor || age.age !== undefined)
+    return isUnknown ? undefined : { json, ...age }
+  }
+
+  #age(): { age?: number } {
+    const isFresh = this.#isFollowed && this.lag < FRESH_SECONDS
+    return isFresh ? {} : { age: Math.floor(this.lag) }
   }
 }

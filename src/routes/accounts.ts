@@ -54,7 +54,7 @@ const accounts: FastifyPluginAsyncTypebox<{ config: Config }> = async (app, { co
     })
     if (userId === 'taken') throw new NicknameTaken()
     if (userId === 'similar') throw new NicknameTooSimilar()
-    const token = await sessions.start(userId).catch(async (error) => {
+    const token = await sessions.start(userId, request.headers['user-agent']).catch(async (error) => {
       // Without a session the answer is an error, and then no account may be left that holds the nickname.
       await deleteUser(sql, userId)
       throw error
@@ -66,11 +66,11 @@ const accounts: FastifyPluginAsyncTypebox<{ config: Config }> = async (app, { co
    * @returns the token of a new session, or undefined when the password that was checked is not the user's
    * any more
    */
-  async function startCheckedSession(user: {
-    id: number
-    passwordHash: string
-  }): Promise<string | undefined> {
-    const token = await sessions.start(user.id)
+  async function startCheckedSession(
+    user: { id: number; passwordHash: string },
+    userAgent: string | undefined
+  ): Promise<string | undefined> {
+    const token = await sessions.start(user.id, userAgent)
     // A change of the password ends the sessions that it finds: one that starts meanwhile, with the old one,
     // has to end itself.
     if ((await findUserById(sql, user.id))?.passwordHash === user.passwordHash) return token
@@ -97,7 +97,9 @@ const accounts: FastifyPluginAsyncTypebox<{ config: Config }> = async (app, { co
     const session = await app.limitGuesses(reply, user?.id ?? lookupNickname(nickname).normal, async () => {
       const isRight = await passwords.verify(password, user?.passwordHash, client)
       if (user === undefined || !isRight) return undefined
-      const token = await app.limitLogins(reply, user.id, () => startCheckedSession(user))
+      const token = await app.limitLogins(reply, user.id, () =>
+        startCheckedSession(user, request.headers['user-agent'])
+      )
       return token === undefined ? undefined : { token, userId: user.id, nickname: user.nickname }
     })
     if (session === undefined) throw new InvalidCredentials()

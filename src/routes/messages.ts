@@ -4,6 +4,7 @@ import {
   DeletedMessage,
   EditMessage,
   Message,
+  MessageFound,
   MessageId,
   MessageList,
   PageOfMessages,
@@ -11,7 +12,7 @@ import {
   PostHeaders
 } from '../../schemas/messages.ts'
 import { deleteMessage, editMessage } from '../chat/messages.ts'
-import { readPage } from '../chat/pages.ts'
+import { readMessage, readPage } from '../chat/pages.ts'
 import { publishDeletion } from '../chat/redis-events.ts'
 import type { Page } from '../chat/timeline.ts'
 import { findUserById } from '../accounts/users.ts'
@@ -32,7 +33,7 @@ import {
 } from '../errors/catalogue.ts'
 import { answerOver } from '../telemetry/request-log.ts'
 
-// What is no number is no message's address.
+// Only numeric ids match; anything else is a 404.
 const ONE = '/api/messages/:id(^\\d+$)'
 const tags = ['messages']
 
@@ -79,6 +80,24 @@ const messages: FastifyPluginAsyncTypebox = async (app) => {
     // What is at hand is sent at once, because a promise costs more than the page.
     const page = read()
     return page instanceof Promise || (page.isEmpty && wait > 0) ? sendLater(page) : send(page)
+  })
+
+  const one = {
+    operationId: 'getMessage',
+    summary: 'Read one message',
+    tags,
+    params: MessageId,
+    response: {
+      200: MessageFound,
+      ...failures(MessageNotFound, ...addressFailures, DatabaseUnavailable, Busy)
+    }
+  }
+  app.get(ONE, { schema: one }, async (request, reply) => {
+    const getReader = () => ({ address: request.clientAddress, signal: answerOver(reply) })
+    const { json, age } = await readMessage(sources, request.params.id, getReader)
+    if (age !== undefined) reply.header('age', age)
+    if (json === undefined) throw new MessageNotFound()
+    return reply.code(200).header('content-type', 'application/json; charset=utf-8').send(json)
   })
 
   app.register(ownMessages)

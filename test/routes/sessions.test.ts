@@ -59,7 +59,7 @@ t.test('a user sees the sessions, and which one is asking', async (t) => {
   t.equal(status, 200)
   t.equal(body.length, 2)
   for (const session of body) {
-    t.strictSame(Object.keys(session).sort(), ['createdAt', 'current', 'id', 'lastSeenAt'])
+    t.strictSame(Object.keys(session).sort(), ['createdAt', 'current', 'id', 'lastSeenAt', 'userAgent'])
     t.match(session.id, /^[\w-]{22}$/)
     for (const time of [session.createdAt, session.lastSeenAt]) {
       t.match(time, /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/)
@@ -92,6 +92,38 @@ t.test('a user sees the sessions, and which one is asking', async (t) => {
     body[0].createdAt,
     'and it stays'
   )
+})
+
+t.test('a session shows the User-Agent header of its login, cleaned and cut', async (t) => {
+  const { call, register, list } = await start(t)
+  const { nickname, userId } = await register()
+  const login = async (agent?: string) => {
+    const headers = agent === undefined ? {} : { 'user-agent': agent }
+    return (await call('POST', '/api/login', { body: { nickname, password }, headers })).body.token
+  }
+  const shown = async (token: string) =>
+    (await list(token)).body.find(({ current }: { current: boolean }) => current).userAgent
+  for (const [sent, expected] of [
+    ['Mozilla/5.0 (X11; Linux x86_64) Firefox/140.0', 'Mozilla/5.0 (X11; Linux x86_64) Firefox/140.0'],
+    ['with\ta tab\u0085 and\u009b2J controls', 'with a tab and 2J controls'],
+    ['x'.repeat(5000), 'x'.repeat(200)],
+    ['\u0085\u00ad', null]
+  ] as const) {
+    t.equal(await shown(await login(sent)), expected, sent.slice(0, 50))
+  }
+  t.equal((await list(await login('later'))).body.length, 6)
+
+  const token = randomBytes(32).toString('hex')
+  const redis = openRedis(t)
+  await redis.set(`session:${token}`, userId, 'EX', 86_400)
+  t.equal(await shown(token), null, 'of a session that the Go service started')
+
+  const ended = await login('ended')
+  t.equal((await call('POST', '/api/logout', { token: ended })).status, 204)
+  t.equal(await redis.exists(`chat-backend:session-agent:${ended}`), 0, 'nothing is left of a session')
+  const agentKey = `chat-backend:session-agent:${await login('alive')}`
+  const left = await redis.ttl(agentKey)
+  t.ok(left > 86_000 && left <= 86_400, 'and it expires with its session')
 })
 
 t.test('sessions that are looked for at the same moment are not mixed up', async (t) => {
