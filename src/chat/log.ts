@@ -22,17 +22,18 @@ export type LogRow = {
   has_next: boolean
 } & (MessageRow | { id: null })
 
-/** How many entries are read at a time. */
+/** How many entries the follower and the writer read at a time. */
 const LOG_PAGE = 1000
 /** With how many bytes of text, unless one message alone has more. */
 export const LOG_PAGE_BYTES = 4 * 1024 * 1024
 
 /**
- * Reads the log from the entry `$1` on, until its texts have `$2` bytes. The entry `$1` itself comes first,
- * without its message: where it does not, the log does not reach back to it. What happened to a message whose
- * id is not exact is told as an update of nothing.
+ * Reads the log from the entry `$1` on, at most `limit` entries, until their texts have `$2` bytes. The entry
+ * `$1` itself comes first, without its message: where it does not, the log does not reach back to it. What
+ * happened to a message whose id is not exact is told as an update of nothing.
+ * The limit is part of the text, because PostgreSQL plans a parameter there for a tenth of the table.
  */
-export const READ_LOG = `
+const logStatement = (limit: number) => `
   select seq, kind, message_id, has_next, ${messageColumns('entry', 'entry')} from (
     select event.*, message.*,
       lead(true, 1, false) over (order by event.seq) as has_next,
@@ -42,14 +43,17 @@ export const READ_LOG = `
     from (
       select seq, message_id,
         case when ${isExact('message_id')} or kind = 'reset' then kind else 'message_updated' end as kind
-      from chat_event where seq >= $1 order by seq limit ${LOG_PAGE + 1}
+      from chat_event where seq >= $1 order by seq limit ${limit + 1}
     ) event left join lateral (
       select message.*, author.nickname
       from ${visibleMessages("and id = event.message_id and event.kind <> 'message_deleted' and event.seq > $1")}
       join chat_user author on author.id = message.user_id
       limit 1 -- or PostgreSQL may read all messages first, and look through them for each entry
     ) message on true
-  ) entry where bytes_before is null or bytes_before < $2 order by seq limit ${LOG_PAGE}`
+  ) entry where bytes_before is null or bytes_before < $2 order by seq limit ${limit}`
+
+/** What the writer sends with a batch, in one round trip. */
+export const READ_LOG = logStatement(LOG_PAGE)
 
 const toLogEntry = (row: LogRow): LogEntry => ({
   seq: row.seq,
@@ -70,6 +74,18 @@ export const toLogPage = (rows: LogRow[]): LogPage => ({
 })
 
 /** Reads the log from the entry `seq` on, that one included but without its message. */
-export async function readLog(query: Query, seq: number, maxBytes = LOG_PAGE_BYTES): Promise<LogPage> {
-  return toLogPage(await query<LogRow>(READ_LOG, [seq, maxBytes]))
+export async function readLog(query: Query, seq: number): Promise<LogPage> {
+  return toLogPage(await query<LogRow>(READ_LOG, [seq, LOG_PAGE_BYTES]))
+}
+
+// About as much as a stream takes at once. A larger page would hold up everybody else while it is turned into
+// events: Node accepts one connection in each turn of its loop, so a probe waits for as many turns as there
+// are clients before it.
+const PART = 200
+const PART_BYTES = 256 * 1024
+const READ_PART = logStatement(PART)
+
+/** Reads a small part of the log from the entry `seq` on, that one included but without its message. */
+export async function readPartOfLog(query: Query, seq: number): Promise<LogPage> {
+  return toLogPage(await query<LogRow>(READ_PART, [seq, PART_BYTES]))
 }

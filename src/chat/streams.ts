@@ -4,7 +4,7 @@ import { FairQueue } from '../lib/fair-queue.ts'
 import { Slots } from '../lib/slots.ts'
 import { EventStream, toBroadcast } from './event-stream.ts'
 import type { Follower } from './follower.ts'
-import { readLog } from './log.ts'
+import { type LogEntry, readPartOfLog } from './log.ts'
 import { type Timeline, toFrame } from './timeline.ts'
 
 const HEARTBEAT_MS = 15_000
@@ -19,14 +19,39 @@ const BATCH_BYTES = 16 * 1024
  */
 export const MAX_CATCH_UP = 10_000
 
-/** How much of the log is read at a time, unless one event alone is larger. */
-const READ_BYTES = 256 * 1024
-
 /**
  * When the client shall connect again: spread, so that not all of them come at the same moment. No empty line
  * follows, because some readers take a block of lines without data for an event (httpx-sse 0.4.0).
  */
 const retry = (ms: number) => `retry: ${Math.round(ms * (0.5 + Math.random()))}\n`
+
+interface Batch {
+  frames: Buffer[]
+  bytes: number
+  /** The last entry in it. */
+  seq: number
+}
+
+/**
+ * Turns entries of the log into the events of a stream, in batches of `BATCH_BYTES` unless one alone is
+ * larger.
+ */
+function* toBatches(entries: LogEntry[]): Generator<Batch> {
+  let batch: Batch | undefined
+  for (const entry of entries) {
+    const frame = toFrame(entry)
+    const bytes = frame?.length ?? 0
+    if (batch && batch.bytes + bytes > BATCH_BYTES) {
+      yield batch
+      batch = undefined
+    }
+    batch ??= { frames: [], bytes: 0, seq: entry.seq }
+    batch.seq = entry.seq
+    batch.bytes += bytes
+    if (frame) batch.frames.push(frame)
+  }
+  if (batch) yield batch
+}
 
 export interface EventStreamsOptions {
   timeline: Timeline
@@ -140,19 +165,16 @@ export class EventStreams {
   async #sendFromLog(stream: EventStream, seq: number): Promise<number> {
     const {
       entries: [first, ...entries]
-    } = await readLog(this.#query, seq, READ_BYTES)
+    } = await readPartOfLog(this.#query, seq)
     if (first?.seq !== seq) return this.#reset(stream)
     if (entries.length === 0 && seq > this.#timeline.seq) {
       throw new Error('this process cannot follow the log now')
     }
     let sent = seq
-    let isTaken = true
-    for (const entry of entries) {
-      if (!isTaken) break
-      const frame = toFrame(entry)
-      if (frame && frame.length > READ_BYTES) await stream.send([frame])
-      else if (frame) isTaken = stream.write(toBroadcast([frame]))
-      sent = entry.seq
+    for (const batch of toBatches(entries)) {
+      sent = batch.seq
+      if (batch.bytes > BATCH_BYTES) await stream.send(batch.frames)
+      else if (batch.bytes > 0 && !stream.write(toBroadcast(batch.frames))) break
     }
     return sent
   }

@@ -105,6 +105,23 @@ t.test('a resume from further back than the memory reaches is read from the log'
   t.match(events.at(-1)?.data, { type: 'message_deleted' })
 })
 
+t.test('a stream goes on where a long part of the log has nothing to tell any more', async (t) => {
+  const { call, register, post, url, database } = await startService(t)
+  const { userId, token } = await register()
+  const client = await connect(t, database)
+  const cursor = (await call('GET', '/api/messages')).headers.get('x-event-cursor')
+  await client.query(
+    "insert into chat_message (user_id, text, created_at) select $1, 'soon gone', now() from generate_series(1, 1500)",
+    [userId]
+  )
+  await client.query('delete from chat_message')
+  await post(token, 'the newest')
+
+  const events = await (await openStream(t, url, `?since=${cursor}`)).events(1501)
+  t.ok(events.slice(0, -1).every(({ data }) => data.type === 'message_deleted'))
+  t.match(events.at(-1)?.data, { type: 'message_created', message: { text: 'the newest' } })
+})
+
 t.test('a resume from before the start of the log, or after its end, is a reset', async (t) => {
   const { call, register, post, url, database } = await startService(t)
   const { token } = await register()
