@@ -1,17 +1,25 @@
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import type { TSchema } from '@sinclair/typebox'
 import t from 'tap'
+import { Config } from '../src/config.ts'
+import { startService } from './helpers/app.ts'
 
 const root = fileURLToPath(new URL('..', import.meta.url))
 const read = (path: string) => readFileSync(join(root, path), 'utf8')
 const pages = [
   'README.md',
+  'CONTRIBUTING.md',
   'SECURITY.md',
   ...readdirSync(join(root, 'docs'))
     .filter((name) => name.endsWith('.md'))
     .map((name) => `docs/${name}`)
 ]
+const rows = (page: string) =>
+  read(page)
+    .split('\n')
+    .filter((line) => line.startsWith('| `'))
 const anchors = (page: string) =>
   [...read(page).matchAll(/^#+ (.+)$/gm)].map(([, heading = '']) =>
     heading
@@ -19,6 +27,51 @@ const anchors = (page: string) =>
       .replace(/[^\w\- ]/g, '')
       .replaceAll(' ', '-')
   )
+
+t.test('docs/configuration.md documents every variable with its default, and no other', async (t) => {
+  const variables = rows('docs/configuration.md')
+  for (const [name, { default: value }] of Object.entries<TSchema>(Config.properties)) {
+    const start = `| \`${name}\` | ${value === undefined ? '' : `\`${value}\` `}|`
+    t.ok(
+      variables.some((row) => row.startsWith(start)),
+      start
+    )
+  }
+  t.equal(variables.length, Object.keys(Config.properties).length)
+})
+
+t.test('docs/api.md documents every route, and no other', async (t) => {
+  const { call } = await startService(t, { MAX_STREAMS: 0 }) // so that a stream ends
+  const documented = rows('docs/api.md')
+    .filter((row) => /^\| `[A-Z]+ \//.test(row))
+    .map((row) => row.split('`')[1] ?? '')
+  for (const route of documented) {
+    const [method = '', path = ''] = route.split(' ')
+    const { status, body } = await call(method, path.replace(':id', '1'))
+    t.notOk(status === 405 || body?.code === 'not_found', route)
+  }
+  const { body } = await call('GET', '/api/openapi.json')
+  const described = Object.entries<object>(body.paths).flatMap(([path, operations]) =>
+    Object.keys(operations).map((method) => `${method.toUpperCase()} ${path.replaceAll(/\{(\w+)\}/g, ':$1')}`)
+  )
+  t.strictSame(documented.filter((route) => route !== 'GET /').sort(), described.sort())
+})
+
+t.test('every `npm run …` in the pages is a script', async (t) => {
+  const { scripts } = JSON.parse(read('package.json'))
+  for (const page of pages) {
+    for (const [, name = ''] of read(page).matchAll(/npm run ([\w:-]+)/g))
+      t.ok(scripts[name], `${page}: ${name}`)
+  }
+})
+
+t.test('every test file that the pages name exists', async (t) => {
+  for (const page of pages) {
+    for (const [, path = ''] of read(page).matchAll(/`((?:test|src|schemas|\.ci|web|helm)\/[\w./-]*)`/g)) {
+      t.ok(existsSync(join(root, path)), `${page}: ${path}`)
+    }
+  }
+})
 
 t.test('every alert of the chart has its heading in the runbook, and no other is there', async (t) => {
   const chart = 'helm/chat-backend'
@@ -36,7 +89,7 @@ t.test('every alert of the chart has its heading in the runbook, and no other is
 
 t.test('links between the pages lead somewhere', async (t) => {
   for (const page of pages) {
-    for (const [, link = ''] of read(page).matchAll(/\]\((?!https?:)([^)]+)\)/g)) {
+    for (const [, link = ''] of read(page).matchAll(/(?:\]\(|<img src=")(?!https?:)([^)"]+)[)"]/g)) {
       const [path, anchor] = link.split('#')
       const target = path ? join(page, '..', path) : page
       if (anchor === undefined) t.ok(existsSync(join(root, target)), `${page}: ${link}`)

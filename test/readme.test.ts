@@ -1,31 +1,19 @@
+import { execFile } from 'node:child_process'
 import { readFileSync } from 'node:fs'
-import type { TSchema } from '@sinclair/typebox'
+import { promisify } from 'node:util'
 import t from 'tap'
-import { Config } from '../src/config.ts'
 import { startService } from './helpers/app.ts'
 
 const readme = readFileSync(new URL('../README.md', import.meta.url), 'utf8')
-const rows = readme.split('\n').filter((line) => line.startsWith('| `'))
 
-t.test('the README documents every variable with its default, and no other', async (t) => {
-  const variables = rows.filter((row) => /^\| `[A-Z_]+`/.test(row))
-  for (const [name, { default: value }] of Object.entries<TSchema>(Config.properties)) {
-    const start = `| \`${name}\` | ${value === undefined ? '' : `\`${value}\` `}|`
-    t.ok(
-      variables.some((row) => row.startsWith(start)),
-      start
-    )
-  }
-  t.equal(variables.length, Object.keys(Config.properties).length)
-})
-
-t.test('the README documents routes that are there', async (t) => {
-  const { call } = await startService(t, { MAX_STREAMS: 0 }) // so that a stream ends
-  const routes = rows.filter((row) => /^\| `[A-Z]+ \//.test(row)).map((row) => row.split('`')[1] ?? '')
-  t.ok(routes.length > 18)
-  for (const route of routes) {
-    const [method = '', path = ''] = route.split(' ')
-    const { status, body } = await call(method, path.replace(':id', '1'))
-    t.notOk(status === 405 || body?.code === 'not_found', route)
-  }
+t.test('the curl lines of the README register, log in, post and read', async (t) => {
+  const { url } = await startService(t)
+  const block = [...readme.matchAll(/```sh\n([^`]*)```/g)]
+    .map(([, lines = '']) => lines)
+    .find((lines) => lines.includes('curl'))
+  const lines = (block ?? '').replaceAll('http://127.0.0.1:8080', url)
+  t.equal(lines.match(/\bcurl /g)?.length, 4)
+  const { stdout } = await promisify(execFile)('sh', ['-ec', lines])
+  t.match(stdout, /"nickname":"alice","token":"[0-9a-f]{64}"/, 'the registration')
+  t.match(stdout, /\[\{"id":\d+,"userId":\d+,"nickname":"alice","text":"hello",/, 'the page with the message')
 })

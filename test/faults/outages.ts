@@ -7,19 +7,19 @@ import { folder } from '../helpers/server.ts'
 import { openStream } from '../helpers/stream.ts'
 import { type Postgres, type Sessions, startDatabase, startSessions } from '../proof/cluster.ts'
 
-// The table in the README is the expectation: a row is a fault, a column a request, a cell the status of its
-// answer, or both of two.
-const readme = readFileSync(new URL('../../README.md', import.meta.url), 'utf8').split('\n')
+// The table in docs/operations.md is the expectation: a row is a fault, a column a request, and a cell the
+// status of the response, or either of two.
+const lines = readFileSync(new URL('../../docs/operations.md', import.meta.url), 'utf8').split('\n')
 const cells = (line: string) =>
   line
     .split('|')
     .slice(1, -1)
     .map((cell) => cell.trim())
-const start = readme.findIndex((line) => line.startsWith('| while |'))
-const requests = cells(readme[start] ?? '').slice(1)
+const start = lines.findIndex((line) => line.startsWith('| while | livez |'))
+const requests = cells(lines[start] ?? '').slice(1)
 const table = new Map(
-  readme
-    .slice(start + 2, readme.indexOf('', start))
+  lines
+    .slice(start + 2, lines.indexOf('', start))
     .map(cells)
     .map(([fault = '', ...answers]) => [fault, answers])
 )

@@ -8,7 +8,7 @@ import { admin, config, connect, createDatabase } from '../helpers/database.ts'
 import { folder } from '../helpers/server.ts'
 import { openStream } from '../helpers/stream.ts'
 
-// `npm run test:restore`, which needs the pg_dump and pg_restore of the server's version. What the runbook
+// `npm test -- test/faults/restore.ts`, which needs the pg_dump and pg_restore of the server's version. What the runbook
 // says is what is run here.
 const runbook = readFileSync(new URL('../../docs/operations.md', import.meta.url), 'utf8')
 const afterRestore = /```sql\n([^`]*setval[^`]*)```/.exec(runbook)?.[1] ?? ''
