@@ -17,7 +17,7 @@ t.test('client/api.d.ts is what `npm run client` makes of this service', async (
   )
 })
 
-// `npm run check` judges the types: each line after `@ts-expect-error` must be wrong.
+// `npm run lint` checks the types: each line after `@ts-expect-error` must be wrong.
 t.test('a client with those types uses the service, and cannot be written wrongly', async (t) => {
   const { url } = await startService(t)
   const anyone = createClient<paths>({ baseUrl: url })

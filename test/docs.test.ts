@@ -60,8 +60,9 @@ t.test('docs/api.md documents every route, and no other', async (t) => {
 t.test('every `npm run …` in the pages is a script', async (t) => {
   const { scripts } = JSON.parse(read('package.json'))
   for (const page of pages) {
-    for (const [, name = ''] of read(page).matchAll(/npm run ([\w:-]+)/g))
+    for (const [, name = ''] of read(page).matchAll(/npm run ([\w:-]+)/g)) {
       t.ok(scripts[name], `${page}: ${name}`)
+    }
   }
 })
 

@@ -48,7 +48,7 @@ t.test(
     const answer = list.locator('.live-responses-table')
     await answer.getByText('hello from alice').waitFor()
     t.match(await answer.textContent(), 'posted by the page')
-    // `DOCS_PICTURE=docs/api-docs.png npm run test:browser` makes the picture of the README again.
+    // `DOCS_PICTURE=docs/api-docs.png npm run test:browser` redraws the picture in docs/api.md.
     if (process.env['DOCS_PICTURE']) {
       await page.evaluate(
         "document.querySelector('#operations-messages-listMessages .live-responses-table').scrollIntoView({ block: 'center' })"

@@ -8,8 +8,7 @@ import { admin, config, connect, createDatabase } from '../helpers/database.ts'
 import { folder } from '../helpers/server.ts'
 import { openStream } from '../helpers/stream.ts'
 
-// `npm test -- test/faults/restore.ts`, which needs the pg_dump and pg_restore of the server's version. What the runbook
-// says is what is run here.
+// Needs the pg_dump and pg_restore of the server's version. It runs exactly what the runbook says.
 const runbook = readFileSync(new URL('../../docs/operations.md', import.meta.url), 'utf8')
 const afterRestore = /```sql\n([^`]*setval[^`]*)```/.exec(runbook)?.[1] ?? ''
 

@@ -10,14 +10,14 @@ import { atRate } from './pace.ts'
 import { register, say } from './send.ts'
 import { withDataDir, withService } from './service.ts'
 
-// `npm run load:delivery`: how long it takes from a POST on one replica to its event on a stream of another.
+// `npm run load -- delivery`: the time from a POST on one replica to its event on a stream of another.
 
 const BUDGET_MS = 100
 const WARM_UP_SECONDS = 1
 // The service promises 2 s even where the announcement was lost.
 const LATE_MS = 5000
 
-const USAGE = 'npm run load:delivery -- [--seconds 10] [--rate 50]'
+const USAGE = 'npm run load -- delivery [--seconds 10] [--rate 50]'
 interface Arguments {
   seconds: number
   rate: number

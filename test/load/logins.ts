@@ -7,8 +7,8 @@ import { send, time } from './send.ts'
 import { withDataDir, withService } from './service.ts'
 import { STORM, withLogins, wrongLogin } from './storm.ts'
 
-// `npm run load:logins`: whether the time of a login tells who is registered, and what a storm of logins does
-// to everybody else.
+// `npm run load -- logins`: whether the time of a login tells who is registered, and what a storm of logins
+// does to everybody else.
 
 const readArguments = () => {
   const {
@@ -47,7 +47,7 @@ async function measure(url: string, token: string, logins: number, seconds: numb
 }
 
 await runCommand(
-  'npm run load:logins -- [--tries 200] [--seconds 10]',
+  'npm run load -- logins [--tries 200] [--seconds 10]',
   readArguments,
   async ({ tries, seconds }, signal) => {
     const cores = cpus()

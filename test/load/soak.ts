@@ -10,10 +10,10 @@ import { atRate } from './pace.ts'
 import { register, say } from './send.ts'
 import { withDataDir, withService } from './service.ts'
 
-// `npm run load:soak`: what the service's memory does under a steady load, with many open event streams.
+// `npm run load -- soak`: what the service's memory does under a steady load, with many open event streams.
 // Linux only.
 
-const USAGE = 'npm run load:soak -- [--minutes 10] [--streams 500] [--posts 20] [--polls 500] [--svg FILE]'
+const USAGE = 'npm run load -- soak [--minutes 10] [--streams 500] [--posts 20] [--polls 500] [--svg FILE]'
 interface Arguments {
   minutes: number
   streams: number

@@ -5,7 +5,7 @@ import { median } from './bench/report.ts'
 import { runCommand, whole } from './command.ts'
 import { embedded, withDataDir, withService } from './service.ts'
 
-// `npm run load:start`: how long the built service takes from the start of its process to the first 200 of
+// `npm run load -- start`: how long the built service takes from the start of its process to the first 200 of
 // readyz.
 
 const readArguments = () => {
@@ -50,4 +50,4 @@ async function measure(runs: number, signal: AbortSignal): Promise<boolean> {
   return true
 }
 
-await runCommand('npm run load:start -- [--runs 5]', readArguments, measure)
+await runCommand('npm run load -- start [--runs 5]', readArguments, measure)
