@@ -42,12 +42,12 @@ def containers(pod):
 def unsafe(pod):
     """Pod Security `restricted` in the words of its definition, and the few things beyond it that hold for every pod here."""
     own = pod.get('securityContext', {})
-    yield from (f'{key} is set' for key in ('hostNetwork', 'hostPID', 'hostIPC', 'serviceAccountName') if pod.get(key))
+    yield from (f'{key} is set' for key in ('hostNetwork', 'hostPID', 'hostIPC') if pod.get(key))
     yield from (f'volume {v}' for v in pod.get('volumes', []) if not set(v) <= VOLUMES)
     yield from (f'{key} is set' for key in ('sysctls', 'seLinuxOptions', 'windowsOptions', 'appArmorProfile') if key in own)
     if own.get('seccompProfile') != {'type': 'RuntimeDefault'}: yield 'no seccomp profile'
     if own.get('runAsNonRoot') is not True: yield 'may run as root'
-    if not (isinstance(own.get('runAsUser'), int) and own['runAsUser'] > 0): yield 'no numeric user'
+    if own.get('runAsUser', 1) <= 0: yield 'runs as root'
     if pod.get('automountServiceAccountToken') is not False: yield 'has a token'
     if pod.get('enableServiceLinks') is not False: yield 'has service links'
     for container in containers(pod):
@@ -57,7 +57,7 @@ def unsafe(pod):
         if 'limits' not in container.get('resources', {}): yield f'{name}: no limits'
         names = [entry['name'] for entry in container.get('env', [])]
         if len(names) != len(set(names)): yield f'{name}: {names} has one twice'
-        if container['image'].startswith('registry.example/') and container['command'] != ['/nodejs/bin/node']: yield f"{name}: starts {container['command']}"
+        if container['image'].startswith(('registry.example/chat-backend', 'chat-backend')) and container['command'] != ['/nodejs/bin/node']: yield f"{name}: starts {container['command']}"
 
 
 def manifests(helm, version, *files):
@@ -139,8 +139,10 @@ def seed(helm):
     check(f'{helm} bears a readiness of 2 s and a start of 60 s', [readiness['timeoutSeconds'] > 2, startup['periodSeconds'] * startup['failureThreshold'] > 60], [True, True])
     check(f'{helm} serves port 8080', [main['ports'], service['spec']['ports'], service['spec']['type']],
           [[{'name': 'http', 'containerPort': 8080}], [{'name': 'http', 'port': 8080, 'targetPort': 'http'}], 'ClusterIP'])
-    check(f'{helm} routes /api alone, by the default class', ingress['spec'], {'rules': [{'host': '', 'http': {'paths': [
-        {'path': '/api', 'pathType': 'Prefix', 'backend': {'service': {'name': 'chat-backend', 'port': {'name': 'http'}}}}]}}]})
+    check(f'{helm} routes /api alone, for the host and class of the old release', ingress['spec'], {
+        'ingressClassName': 'nginx', 'tls': [{'hosts': ['project.example'], 'secretName': 'project-example-tls'}],
+        'rules': [{'host': 'project.example', 'http': {'paths': [
+            {'path': '/api', 'pathType': 'Prefix', 'backend': {'service': {'name': 'chat-backend', 'port': {'name': 'http'}}}}]}}]})
     nginx = 'nginx.ingress.kubernetes.io/proxy-'
     check(f'{helm} has nginx hand streams on, and cut none', ingress['metadata']['annotations'],
           {f'{nginx}buffering': 'off', f'{nginx}read-timeout': '3600', f'{nginx}send-timeout': '3600'})
@@ -153,21 +155,21 @@ def seed(helm):
 
 def minimal(helm):
     objects = read(sys.stdin)
-    check(f'{helm} renders no more than it must', names(objects), ['Deployment chat-backend', 'Pod chat-backend-test', 'Service chat-backend'])
-    check(f'{helm} takes the passwords from the Secrets', environment(one(objects, 'Deployment')['spec']['template']['spec']['containers'][0]),
+    check(f'{helm} renders no more than it must', names(objects), ['Deployment chat-chat-backend', 'Pod chat-chat-backend-test', 'Service chat-chat-backend'])
+    check(f'{helm} takes the passwords from the Secrets', environment(one(objects, 'Deployment', 'chat-chat-backend')['spec']['template']['spec']['containers'][0]),
           {'HTTP_PORT': '8080', 'MIGRATE': 'on', 'POSTGRES_HOST': 'postgres', 'POSTGRES_PASSWORD': 'postgres:password', 'REDIS_HOST': 'valkey', 'REDIS_PASSWORD': 'valkey:password'})
 
 
 def engines(helm):
     objects = read(sys.stdin)
     example = read(open('helm/examples/engines.yaml'))
-    env = environment(one(objects, 'Deployment')['spec']['template']['spec']['containers'][0])
+    env = environment(one(objects, 'Deployment', 'chat-chat-backend')['spec']['template']['spec']['containers'][0])
     check(f'{helm} finds the engines of the example', [(o['metadata']['name'], o['spec']['ports'][0]['port']) for o in example if o['kind'] == 'Service'],
           [(env['POSTGRES_HOST'], 5432), (env['REDIS_HOST'], 6379)])
 
 
 def operators(helm):
-    env = environment(one(read(sys.stdin), 'Deployment')['spec']['template']['spec']['containers'][0])
+    env = environment(one(read(sys.stdin), 'Deployment', 'chat-chat-backend')['spec']['template']['spec']['containers'][0])
     cluster, valkey = read(open('helm/examples/cloudnative-pg.yaml'))[0], read(open('helm/examples/valkey-values.yaml'))[0]
     secret = f"{cluster['metadata']['name']}-app"
     check(f"{helm} finds CloudNativePG's PostgreSQL", {k: v for k, v in env.items() if k.startswith('POSTGRES')},
@@ -175,56 +177,115 @@ def operators(helm):
     check(f"{helm} finds Valkey's password", env['REDIS_PASSWORD'], f"{valkey['auth']['usersExistingSecret']}:{next(iter(valkey['auth']['aclUsers']))}")
 
 
+def openshift(helm):
+    """What restricted-v2 demands beyond Pod Security restricted: no user, group or SELinux label of one's own."""
+    chosen = ('runAsUser', 'runAsGroup', 'fsGroup', 'supplementalGroups', 'seLinuxOptions')
+    found = [key for pod in pods(read(sys.stdin)) for own in (pod['securityContext'], *(c['securityContext'] for c in containers(pod))) for key in chosen if key in own]
+    check(f'{helm} lets the cluster choose user and groups', found, [])
+
+
 def full(helm):
-    objects = read(sys.stdin)
-    deployment, job = one(objects, 'Deployment'), one(objects, 'Job', 'chat-backend-migrate')
+    name, objects = 'chat-room', read(sys.stdin)
+    deployment, job, service = one(objects, 'Deployment', name), one(objects, 'Job', f'{name}-migrate'), one(objects, 'Service', name)
     pod = deployment['spec']['template']['spec']
     main, migrate = pod['containers'][0], pod_of(job)['containers'][0]
     check(f'{helm} renders everything', names(objects), sorted([
-        'ConfigMap chat-backend-authority', 'ConfigMap chat-backend-dashboard', 'ConfigMap chat-config', 'Deployment chat-backend', 'HTTPRoute chat-backend',
-        'HorizontalPodAutoscaler chat-backend', 'Ingress chat-backend-ingress', 'Job chat-backend-migrate', 'NetworkPolicy chat-backend', 'Pod chat-backend-test',
-        'PodDisruptionBudget chat-backend', 'PrometheusRule chat-backend', 'Service chat-backend', 'ServiceMonitor chat-backend']))
+        'ConfigMap chat-authority', f'ConfigMap {name}-dashboard', f'ConfigMap {name}-extra', f'Deployment {name}', f'HTTPRoute {name}', f'HorizontalPodAutoscaler {name}',
+        f'Ingress {name}', f'Job {name}-migrate', f'NetworkPolicy {name}', f'NetworkPolicy {name}-migrate', f'Pod {name}-test', f'PodDisruptionBudget {name}',
+        f'PrometheusRule {name}', f'Service {name}', f'ServiceAccount {name}', f'ServiceMonitor {name}']))
+    maps = {o['metadata']['name'] for o in objects if o['kind'] == 'ConfigMap'}
+    used = {v['configMap']['name'] for p in pods(objects) for v in p.get('volumes', [])} | {s['configMapRef']['name'] for c in containers(pod) for s in c.get('envFrom', [])}
+    check(f'{helm} renders the ConfigMaps that the pods use', [bool(used), used - maps], [True, set()])
     check(f'{helm} leaves the count to the autoscaler', 'replicas' in deployment['spec'], False)
-    check(f'{helm} takes the image by its digest', {c['image'] for p in pods(objects) for c in containers(p)}, {'registry.example/chat-backend@sha256:' + '0123456789abcdef' * 4})
+    check(f'{helm} takes the image from the registry of all charts, by its digest', {c['image'] for p in pods(objects) for c in containers(p) if c['name'] not in ('first', 'proxy')},
+          {'registry.example/chat-backend@sha256:' + '0123456789abcdef' * 4})
+    check(f'{helm} adds containers', [[c['name'] for c in pod[key]] for key in ('initContainers', 'containers')],
+          [['first', 'wait-for-postgres', 'wait-for-redis'], ['chat-backend', 'proxy']])
+    check(f'{helm} gives every object the common labels', [o['kind'] for o in objects if o['metadata'].get('labels', {}).get('example.com/team') != 'chat'], ['ConfigMap'] * 2)
+    check(f'{helm} reads the secrets of every registry', {s['name'] for p in pods(objects) for s in p['imagePullSecrets']}, {'registry', 'everyone'})
+    check(f'{helm} runs the pods as their ServiceAccount, but not the migration before it exists', [p.get('serviceAccountName') for p in (pod, pod_of(job))], [name, None])
+    check(f'{helm} serves both families', [service['spec'][key] for key in ('ipFamilyPolicy', 'ipFamilies', 'type')], ['PreferDualStack', ['IPv6', 'IPv4'], 'LoadBalancer'])
+    check(f'{helm} serves at the port that was asked for', [service['spec']['ports'], one(objects, 'HTTPRoute', name)['spec']['rules'][0]['backendRefs'],
+          one(objects, 'Pod', f'{name}-test')['spec']['containers'][0]['args'][-1]],
+          [[{'name': 'http', 'port': 80, 'targetPort': 'http', 'nodePort': 30080}], [{'name': name, 'port': 80}], f'http://{name}:80'])
     check(f'{helm} waits for as long as it is told, and ends in time', [main['lifecycle'], pod['terminationGracePeriodSeconds']], [{'preStop': {'sleep': {'seconds': 15}}}, 45])
-    service = {'HTTP_PORT': '8080', 'MIGRATE': 'off', 'TRUST_PROXY': '10.0.0.0/8,fd00::/8', 'POSTGRES_HOST': 'chat-db-app:host', 'POSTGRES_PORT': '6432',
-               'POSTGRES_DB': 'chat-db-app:dbname', 'POSTGRES_USER': 'chat-db-app:username', 'POSTGRES_PASSWORD': 'chat-db-app:password', 'REDIS_URL': 'valkey-url:url',
-               'OTEL_EXPORTER_OTLP_ENDPOINT': 'http://collector.observability:4318', 'NODE_EXTRA_CA_CERTS': '/etc/chat/authority/ca.crt'}
-    check(f'{helm} reads Secrets by key, and extraEnv wins', environment(main), service)
-    check(f'{helm} migrates as the owner', environment(migrate), service | {'MIGRATE': 'only', 'POSTGRES_USER': 'owner', 'POSTGRES_PASSWORD': 'chat-db-owner:password'})
+    variables = {'HTTP_PORT': '8080', 'MIGRATE': 'off', 'TRUST_PROXY': '10.0.0.0/8,fd00::/8', 'POSTGRES_HOST': 'chat-db-app:host', 'POSTGRES_PORT': '6432',
+                 'POSTGRES_DB': 'chat-db-app:dbname', 'POSTGRES_USER': 'chat-db-app:username', 'POSTGRES_PASSWORD': 'chat-db-app:password', 'REDIS_URL': 'valkey-url:url',
+                 'OTEL_EXPORTER_OTLP_ENDPOINT': 'http://collector.observability:4318', 'NODE_EXTRA_CA_CERTS': '/etc/chat/authority/ca.crt'}
+    check(f'{helm} reads Secrets by key, and extraEnv wins', environment(main), variables)
+    check(f'{helm} migrates as the owner', environment(migrate), variables | {'MIGRATE': 'only', 'POSTGRES_USER': 'owner', 'POSTGRES_PASSWORD': 'chat-db-owner:password'})
     check(f'{helm} migrates with what serves', [migrate['args'], main['args']], [['dist/src/server.js']] * 2)
     check(f'{helm} migrates before all else', job['metadata']['annotations']['helm.sh/hook'], 'pre-install,pre-upgrade')
-    selected = one(objects, 'Service')['spec']['selector']
+    check(f'{helm} ends the migration before Helm gives up, with few attempts, and removes it later',
+          [job['spec']['activeDeadlineSeconds'] < 300, job['spec']['backoffLimit'] <= 2, job['spec']['ttlSecondsAfterFinished'] <= 3600], [True] * 3)
+    selected = service['spec']['selector']
     check(f'{helm} sends nobody to the migration and the test', [selected.items() <= o['metadata']['labels'].items()
-          for o in (job, job['spec']['template'], one(objects, 'Pod', 'chat-backend-test'))], [False] * 3)
-    check(f'{helm} takes the class and the annotations of others', [one(objects, 'Ingress', 'chat-backend-ingress')[part][key] for part, key in
-          (('spec', 'ingressClassName'), ('metadata', 'annotations'))], ['haproxy', {'haproxy.org/timeout-server': '1h'}])
-    rules = one(objects, 'Ingress', 'chat-backend-ingress')['spec']['rules'][0]['http']['paths'], one(objects, 'HTTPRoute')['spec']['rules'][0]['matches']
-    check(f'{helm} routes the web client, and /metrics not', [[(r['pathType'], r['path']) for r in rules[0]], [(r['path']['type'], r['path']['value']) for r in rules[1]]],
-          [[('Prefix', '/api'), ('Prefix', '/web'), ('Exact', '/')], [('PathPrefix', '/api'), ('PathPrefix', '/web'), ('Exact', '/')]])
-    policy = one(objects, 'NetworkPolicy')['spec']
-    check(f'{helm} lets in the test and lets out to both engines', [{'podSelector': {'matchLabels': {'app': 'chat-backend-test'}}} in policy['ingress'][0]['from'],
-          [rule['ports'][0]['port'] for rule in policy['egress']]], [True, [53, 5432, 6379, 4318]])
+          for o in (job, job['spec']['template'], one(objects, 'Pod', f'{name}-test'))], [False] * 3)
+    ingress = one(objects, 'Ingress', name)
+    check(f'{helm} takes the class and the annotations of others', [ingress['spec']['ingressClassName'], ingress['metadata']['annotations']], ['haproxy', {'haproxy.org/timeout-server': '1h'}])
+    routes = one(objects, 'HTTPRoute', name)['spec']['rules'][0]['matches']
+    web = [('Prefix', '/web'), ('Exact', '/')]
+    check(f'{helm} routes the web client for each host, and /metrics not', [[rule['host'], *((p['pathType'], p['path']) for p in rule['http']['paths'])] for rule in ingress['spec']['rules']],
+          [['chat.example', ('Prefix', '/api'), *web], ['*.chat.example', ('Prefix', '/api'), ('Exact', '/health/livez'), *web]])
+    check(f'{helm} routes the same through the Gateway', [(r['path']['type'], r['path']['value']) for r in routes], [('PathPrefix', '/api'), ('PathPrefix', '/web'), ('Exact', '/')])
+    policy, before = (one(objects, 'NetworkPolicy', each) for each in (name, f'{name}-migrate'))
+    check(f'{helm} lets in the test', {'podSelector': {'matchLabels': {'app': f'{name}-test'}}} in policy['spec']['ingress'][0]['from'])
+    check(f'{helm} lets out to DNS, both engines and the collector, and to any port that only a Secret knows',
+          [[p['port'] for p in rule.get('ports', [])] for rule in policy['spec']['egress']], [[53, 53, 5353, 5353], [6432], [], [4318]])
+    check(f'{helm} lets the migration out before it runs', [before['spec']['egress'], before['metadata']['annotations']['helm.sh/hook'], int(before['metadata']['annotations']['helm.sh/hook-weight']) < 0,
+          before['spec']['podSelector']['matchLabels'].items() <= job['spec']['template']['metadata']['labels'].items()],
+          [policy['spec']['egress'], 'pre-install,pre-upgrade', True, True])
 
 
 def variants(helm, program, chart):
+    minimal = ('--namespace', 'chat', '--values', f'{chart}/ci/minimal-values.yaml')
+    def template(release, *arguments):
+        return read(subprocess.run([program, 'template', release, chart, *arguments], capture_output=True, check=True, text=True).stdout)
     def render(*arguments):
-        return read(subprocess.run([program, 'template', 'chat', chart, '--namespace', 'chat', *arguments], capture_output=True, check=True, text=True).stdout)
+        return template('chat-backend', *minimal, *arguments)
     def kinds(*arguments):
         return {o['kind'] for o in render(*arguments)}
-    check(f'{helm} budgets disruption only above one replica', ['PodDisruptionBudget' in kinds('--set', f'replicas={n}') for n in (0, 1, 2)], [False, False, True])
-    check(f'{helm} budgets disruption only above one replica of the autoscaler', ['PodDisruptionBudget' in kinds('--set', f'replicas=3,autoscaling.enabled=true,autoscaling.minReplicas={n}') for n in (1, 2)], [False, True])
+    check(f'{helm} budgets disruption only above one replica', ['PodDisruptionBudget' in kinds('--set', f'replicaCount={n}') for n in (0, 1, 2)], [False, False, True])
+    check(f'{helm} budgets disruption only above one replica of the autoscaler', ['PodDisruptionBudget' in kinds('--set', f'replicaCount=3,autoscaling.enabled=true,autoscaling.minReplicas={n}') for n in (1, 2)], [False, True])
     pod = pods(render('--set', 'preStopSeconds=0,waitForEngines=false'))
     spec = next(p for p in pod if 'terminationGracePeriodSeconds' in p)
     check(f'{helm} can do without waiting', ['lifecycle' in spec['containers'][0], 'initContainers' in spec, spec['terminationGracePeriodSeconds']], [False, False, 30])
     def users(settings):
         return [[pod['securityContext'].get(key) for key in ('runAsUser', 'runAsGroup')] for pod in pods(render('--set', settings))]
-    check(f'{helm} leaves user and group to the cluster, or takes any', [users('migrate=job,runAsUser=null,runAsGroup=null'), users('migrate=job,runAsUser=1000660000,runAsGroup=0')],
+    check(f'{helm} leaves user and group to the cluster, or takes any', [users('migrate=job'), users('migrate=job,podSecurityContext.runAsUser=1000660000,podSecurityContext.runAsGroup=0')],
           [[[None, None]] * 3, [[1000660000, 0]] * 3])
-    rules = next(o for o in render('--set', 'names.app=a,names.deployment=d,names.container=c,metrics.prometheusRule.enabled=true') if o['kind'] == 'PrometheusRule')
+    rules = next(o for o in render('--set', 'fullnameOverride=d,metrics.prometheusRule.enabled=true') if o['kind'] == 'PrometheusRule')
     text = json.dumps(rules['spec'])
     check(f'{helm} asks for its own signals alone', [sorted(set(re.findall(rf'{key}=\\"([^"]*)\\"(,namespace=\\"chat\\")?', text))) for key in ('job', 'deployment', 'container')],
-          [[(value, ',namespace=\\"chat\\"')] for value in ('a', 'd', 'c')])
+          [[(value, ',namespace=\\"chat\\"')] for value in ('d', 'd', 'chat-backend')])
+
+    full = ('--namespace', 'chat', '--values', f'{chart}/ci/full-values.yaml', '--set', 'extraObjects=null')
+    releases = [template(release, *full) for release in ('one', 'two')]
+    check(f'{helm} names no object of two releases in one namespace the same', set(names(releases[0])) & set(names(releases[1])), set())
+    selectors = [[o['spec']['selector'].get('matchLabels', o['spec']['selector']) for o in release if o['kind'] in ('Deployment', 'Service', 'PodDisruptionBudget')] for release in releases]
+    labels = [one(release, 'Deployment', f'{name}-room')['spec']['template']['metadata']['labels'] for release, name in zip(releases, ('one', 'two'))]
+    check(f'{helm} selects the pods of one release alone', [[s.items() <= pod.items() for s in each] for each in selectors for pod in labels],
+          [[True] * 3, [False] * 3, [False] * 3, [True] * 3])
+    check(f'{helm} names everything after the release', [names(template(release, *minimal))[0] for release in ('chat', 'chat-backend', 'my-chat-backend', 'a.b', 'r' * 53)],
+          ['Deployment chat-chat-backend', 'Deployment chat-backend', 'Deployment my-chat-backend', 'Deployment a-b-chat-backend', 'Deployment ' + 'r' * 52])
+    check(f'{helm} takes its name from values', [names(render('--set', f'{key}=room'))[0] for key in ('nameOverride', 'fullnameOverride')], ['Deployment chat-backend-room', 'Deployment room'])
+    check(f'{helm} renders nothing where an umbrella chart has switched it off', template('chat', '--set', 'enabled=false'), [])
+
+    def ports(*settings):
+        rules = one(render('--set', 'networkPolicy.enabled=true', *settings), 'NetworkPolicy')['spec']['egress'][1:]
+        return [[p['port'] for p in rule.get('ports', [])] for rule in rules]
+    secret = 'postgres.existingSecret=db,postgres.secretKeys.{0}=x,redis.existingSecret=r,redis.secretKeys.{0}=x'
+    env = 'extraEnv[0].name=POSTGRES_PORT,extraEnv[1].name=REDIS_PORT,'
+    check(f'{helm} lets out to the ports that it knows, and to any where a Secret may hold them', [
+              ports(), ports('--set', 'postgres.port=6432,redis.port=6380'), ports('--set', secret.format('port')), ports('--set', secret.format('url')),
+              ports('--set', env + 'extraEnv[0].value=1,extraEnv[1].value=2', '--set-string', 'extraEnv[0].value=6432,extraEnv[1].value=6380'),
+              ports('--set', env + 'extraEnv[0].valueFrom.secretKeyRef.name=a,extraEnv[0].valueFrom.secretKeyRef.key=b,extraEnv[1].valueFrom.secretKeyRef.name=a,extraEnv[1].valueFrom.secretKeyRef.key=b'),
+              ports('--set', 'envFrom[0].secretRef.name=db'), ports('--set', 'envFrom[0].secretRef.name=db,networkPolicy.postgresPorts[0]=5433,networkPolicy.redisPorts[0]=6390'),
+              ports('--set', 'extraEnv[0].name=POSTGRES_URL,extraEnv[0].value=x,extraEnv[1].name=REDIS_SENTINELS,extraEnv[1].value=x')],
+          [[[5432], [6379]], [[6432], [6380]], [[], []], [[], []], [[6432], [6380]], [[], []], [[], []], [[5433], [6390]], [[], []]])
+    test = one(render(), 'Pod', 'chat-backend-test')
+    check(f'{helm} keeps the test for its log', 'hook-succeeded' in test['metadata']['annotations']['helm.sh/hook-delete-policy'], False)
+
     schema = json.load(open(f'{chart}/values.schema.json'))
     def open_objects(node, path='$'):
         if isinstance(node, dict):
@@ -232,8 +293,16 @@ def variants(helm, program, chart):
             for key, value in node.items(): yield from open_objects(value, f'{path}.{key}')
         elif isinstance(node, list):
             for index, value in enumerate(node): yield from open_objects(value, f'{path}[{index}]')
-    # Of these two the chart reads a part, and hands on all.
-    check(f'{helm} knows every value', [schema['$schema'], [p for p in open_objects(schema) if 'extraVolumeMounts' not in p]], ['http://json-schema.org/draft-07/schema#', []])
+    # Of these the chart reads a part, and hands on everything.
+    handed_on = {f'$.properties.{key}' for key in ('global', 'podSecurityContext', 'securityContext', 'extraInitContainers.items', 'extraContainers.items')}
+    check(f'{helm} knows every value', [schema['$schema'], [p for p in open_objects(schema) if 'extraVolumeMounts' not in p and p not in handed_on]], ['http://json-schema.org/draft-07/schema#', []])
+    def silent(node):
+        if isinstance(node, dict):
+            yield from ['not'] if 'not' in node else []
+            for value in node.values(): yield from silent(value)
+        elif isinstance(node, list):
+            for value in node: yield from silent(value)
+    check(f"{helm} refuses nothing with \"'not' failed\"", list(silent(schema)), [])
 
 
 def models():

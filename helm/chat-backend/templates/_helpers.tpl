@@ -1,34 +1,53 @@
-{{/* The labels of every object; nothing selects by them but `app`. */}}
+{{/* "true" unless an umbrella chart has switched this one off. Every template asks first, so the values are checked before any is used. */}}
+{{- define "chat-backend.enabled" -}}
+{{- if ne (toString .Values.enabled) "false" -}}
+{{- include "chat-backend.validate" . -}}
+true
+{{- end -}}
+{{- end }}
+
+{{- define "chat-backend.name" -}}
+{{- .Values.nameOverride | default .Chart.Name | trunc 63 | trimSuffix "-" }}
+{{- end }}
+
+{{/* The name of the release, the Service and the Deployment. It leaves room for the longest suffix within 63 characters. */}}
+{{- define "chat-backend.fullname" -}}
+{{- $name := include "chat-backend.name" . }}
+{{- $whole := contains $name .Release.Name | ternary .Release.Name (printf "%s-%s" .Release.Name $name) | replace "." "-" }}
+{{- .Values.fullnameOverride | default $whole | trunc 52 | trimSuffix "-" }}
+{{- end }}
+
+{{- define "chat-backend.serviceAccountName" -}}
+{{- .Values.serviceAccount.name | default (ternary (include "chat-backend.fullname" .) "" .Values.serviceAccount.create) }}
+{{- end }}
+
+{{/* The labels of every object. The Service, the Deployment and the others select by `app` alone, which no other release has in this
+namespace, because it is the name of the objects. A selector can never change, and the Go service's release has this one. */}}
 {{- define "chat-backend.labels" -}}
-app: {{ .Values.names.app }}
+app: {{ include "chat-backend.fullname" . }}
 {{ include "chat-backend.commonLabels" . }}
 {{- end }}
 
 {{- define "chat-backend.commonLabels" -}}
-app.kubernetes.io/name: {{ .Chart.Name }}
+app.kubernetes.io/name: {{ include "chat-backend.name" . }}
 app.kubernetes.io/instance: {{ .Release.Name | quote }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
-helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 }}
+{{- with .Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
 {{- end }}
 
-{{/* Rights, secrets and scheduling, the same for the pods of the service, the migration and the test. */}}
+{{/* Security, secrets and scheduling, the same for the pods of the service, the migration and the test. */}}
 {{- define "chat-backend.pod" -}}
 # A Service named redis would set REDIS_PORT to tcp://…
 enableServiceLinks: false
-# Nothing here speaks to Kubernetes.
+# Nothing here calls the Kubernetes API.
 automountServiceAccountToken: false
 securityContext:
-  runAsNonRoot: true
-  {{- range $name := list "runAsUser" "runAsGroup" }}
-  {{- $id := index $.Values $name }}
-  {{- if not (kindIs "invalid" $id) }}
-  {{ $name }}: {{ int64 $id }}
-  {{- end }}
-  {{- end }}
-  seccompProfile:
-    type: RuntimeDefault
-{{- with .Values.imagePullSecrets }}
+  {{- toYaml .Values.podSecurityContext | nindent 2 }}
+{{- with concat (.Values.imagePullSecrets | default list) (.Values.global.imagePullSecrets | default list) }}
 imagePullSecrets:
   {{- toYaml . | nindent 2 }}
 {{- end }}
@@ -49,21 +68,18 @@ tolerations:
 {{- end }}
 {{- end }}
 
-{{/* Every container: the image, limits and rights. That node starts is said here and not left to the image, because Helm keeps what an
-object that it takes over has and the chart does not: the command of the containers before. The image has no shell, and no PATH to node. */}}
+{{/* Every container: the image, its limits and rights. The command is set although the image has it, because a take-over keeps whatever
+the old object has and the chart does not set, such as the old command. The image has no shell, and no PATH to node. */}}
 {{- define "chat-backend.container" -}}
 {{- with .Values.image -}}
-image: {{ .repository }}{{ if .digest }}@{{ .digest }}{{ else }}:{{ .tag | default $.Chart.AppVersion }}{{ end }}
+image: {{ with $.Values.global.imageRegistry }}{{ . }}/{{ end }}{{ .repository }}{{ if .digest }}@{{ .digest }}{{ else }}:{{ .tag | default $.Chart.AppVersion }}{{ end }}
 imagePullPolicy: {{ .pullPolicy }}
 command: [{{ .node }}]
 {{- end }}
 resources:
   {{- toYaml .Values.resources | nindent 2 }}
 securityContext:
-  allowPrivilegeEscalation: false
-  readOnlyRootFilesystem: true
-  capabilities:
-    drop: [ALL]
+  {{- toYaml .Values.securityContext | nindent 2 }}
 {{- end }}
 
 {{/* The containers of the service and of the migration, which know the engines. Takes `root`, `migrate` and `extraEnv`. */}}
@@ -81,8 +97,8 @@ env:
   {{- include "chat-backend.env" . | nindent 2 }}
 {{- end }}
 
-{{/* The environment beside `envFrom`, over which it wins. A later entry replaces an earlier one of the same name: to apply both is
-an error on the server's side, and so with Helm 4. */}}
+{{/* The environment beside `envFrom`, over which it wins. A later entry replaces an earlier one of the same name, because a server-side
+apply, and so Helm 4, refuses a name that appears twice. */}}
 {{- define "chat-backend.env" -}}
 {{- $env := list (dict "name" "HTTP_PORT" "value" "8080") (dict "name" "MIGRATE" "value" .migrate) }}
 {{- with .root.Values.trustProxy }}
@@ -91,7 +107,7 @@ an error on the server's side, and so with Helm 4. */}}
 {{- $variables := dict "url" "URL" "host" "HOST" "port" "PORT" "database" "DB" "user" "USER" "password" "PASSWORD" }}
 {{- range $engine := list "postgres" "redis" }}
   {{- $settings := index $.root.Values $engine }}
-  {{- $keys := ternary $settings.secretKeys dict (ne $settings.existingSecret "") }}
+  {{- $keys := ternary $settings.secretKeys dict (not (empty $settings.existingSecret)) }}
   {{- range $field := list "url" "host" "port" "database" "user" "password" }}
     {{- $name := printf "%s_%s" (upper $engine) (index $variables $field) }}
     {{- $value := index $settings $field | default "" | toString }}
@@ -104,7 +120,7 @@ an error on the server's side, and so with Helm 4. */}}
   {{- end }}
 {{- end }}
 {{- $last := dict }}
-{{- $env = concat $env .root.Values.extraEnv .extraEnv }}
+{{- $env = concat $env (.root.Values.extraEnv | default list) (.extraEnv | default list) }}
 {{- range $env }}
   {{- $_ := set $last .name . }}
 {{- end }}
@@ -118,13 +134,73 @@ an error on the server's side, and so with Helm 4. */}}
 {{- toYaml $unique }}
 {{- end }}
 
-{{/* What the outside may ask for. The web client is one page and its parts: all of / would have /metrics in it. */}}
+{{/* The paths that the outside may ask for. The web client is one page and its parts; all of / would include /metrics. */}}
 {{- define "chat-backend.paths" -}}
 {{- range .paths }}
+{{- if kindIs "string" . }}
 - { path: {{ . | quote }}, type: Prefix }
+{{- else }}
+- { path: {{ .path | quote }}, type: {{ .pathType | default "Prefix" }} }
+{{- end }}
 {{- end }}
 {{- if .root.Values.webClient }}
 - { path: /web, type: Prefix }
 - { path: /, type: Exact }
+{{- end }}
+{{- end }}
+
+{{/* The ports of a NetworkPolicy rule for one engine: those of `networkPolicy`, else the one that the chart knows. Nothing, and so any
+port, where a Secret or a ConfigMap may hold it. Takes `root` and `engine`. */}}
+{{- define "chat-backend.enginePorts" -}}
+{{- $settings := index .root.Values .engine }}
+{{- $ports := index .root.Values.networkPolicy (printf "%sPorts" .engine) }}
+{{- $prefix := upper .engine }}
+{{- $port := $settings.port | default (ternary 5432 6379 (eq .engine "postgres")) | toString }}
+{{- $isKnown := or $settings.port (empty .root.Values.envFrom) }}
+{{- if and $settings.existingSecret (or $settings.secretKeys.port $settings.secretKeys.url) }}
+  {{- $isKnown = false }}
+{{- end }}
+{{- range .root.Values.extraEnv }}
+  {{- if has .name (list (printf "%s_URL" $prefix) "REDIS_SENTINELS" "REDIS_CLUSTER_NODES") }}
+    {{- if hasPrefix $prefix .name }}
+      {{- $isKnown = false }}
+    {{- end }}
+  {{- else if eq .name (printf "%s_PORT" $prefix) }}
+    {{- $isKnown = ne (.value | default "") "" }}
+    {{- $port = .value }}
+  {{- end }}
+{{- end }}
+{{- if and (empty $ports) $isKnown }}
+  {{- $ports = list (int $port) }}
+{{- end }}
+{{- range $ports }}
+- port: {{ . }}
+{{- end }}
+{{- end }}
+
+{{/* Where the service and the migration may connect to. */}}
+{{- define "chat-backend.egress" -}}
+# DNS. OpenShift's listens on 5353.
+- ports:
+    {{- range list 53 5353 }}
+    - port: {{ . }}
+      protocol: UDP
+    - port: {{ . }}
+      protocol: TCP
+    {{- end }}
+{{- range $engine := list "postgres" "redis" }}
+{{- $ports := include "chat-backend.enginePorts" (dict "root" $ "engine" $engine) }}
+{{- $peers := index $.Values.networkPolicy $engine }}
+{{- $rule := dict }}
+{{- with $ports }}
+{{- $_ := set $rule "ports" (fromYamlArray .) }}
+{{- end }}
+{{- with $peers }}
+{{- $_ := set $rule "to" . }}
+{{- end }}
+{{ toYaml (list $rule) }}
+{{- end }}
+{{- with .Values.networkPolicy.extraEgress }}
+{{ toYaml . }}
 {{- end }}
 {{- end }}
