@@ -11,11 +11,19 @@ const metrics: FastifyPluginAsyncTypebox = async (app) => {
     tags: ['health'],
     response: { 200: Metrics, ...failures() }
   }
+  let collected: Promise<string> | undefined
+  // Whoever asks while the metrics are collected gets the same, so that many at once cost no more than one.
+  const collect = () => {
+    collected ??= registry.metrics().finally(() => {
+      collected = undefined
+    })
+    return collected
+  }
   app.get('/metrics', { schema }, async (_request, reply) =>
     reply
       .code(200)
       .header('content-type', registry.contentType)
-      .send(await registry.metrics())
+      .send(await collect())
   )
 }
 export default metrics

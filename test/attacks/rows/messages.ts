@@ -1,9 +1,15 @@
+import { Agent } from 'node:http'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { connect } from '../../helpers/database.ts'
 import { post } from '../../load/scenarios.ts'
 import { send } from '../../load/send.ts'
+import { CONNECTIONS } from '../attacker.ts'
 import { bearer, count } from '../requests.ts'
 import { type Account, row, type Stage } from '../row.ts'
+
+const agent = new Agent({ keepAlive: true, maxSockets: CONNECTIONS })
+
+const PUBLIC_PATHS = ['/', '/web/main.js', '/web/style.css', '/api/docs', '/api/openapi.json', '/metrics']
 
 const WRITES = '5 posts, edits and deletes a second and a burst of 10, for an account'
 
@@ -124,5 +130,45 @@ export const messages = [
       await insert(100, 'small')
     },
     attack: (attacker) => attacker.over
+  }),
+
+  row({
+    name: 'older pages all the time',
+    sent: '50 connections that ask for pages of 200 long messages from anywhere in a room of 20,000, one after the other',
+    stops:
+      'a connection has one request handled at a time; a third of the database connections read older pages',
+    prepare: ({ insert }) => insert(20_000, 'A long message. '.repeat(60)),
+    attack: async (attacker, ids) => {
+      const answers: number[] = []
+      await attacker.repeat(CONNECTIONS, async () => {
+        const before = ids[Math.floor(Math.random() * (ids.length - 2000))] ?? 0
+        const path = `/api/messages?limit=200&before_id=${before}`
+        const { status } = await attacker.ask({ path }, { agent })
+        if (!attacker.isOver) answers.push(status)
+      })
+      return count(answers)
+    },
+    expect: ({ t }, found) => {
+      const other = Object.keys(found).filter((status) => !['200', '503'].includes(status))
+      t.strictSame(other, [], 'each is answered or told to come back')
+      t.ok((found['200'] ?? 0) > 50, 'many of them are answered')
+    }
+  }),
+
+  row({
+    name: 'what is public and large',
+    sent: '50 connections that ask for the page, its files, the OpenAPI document and the metrics, one after the other',
+    stops:
+      'a connection has one request handled at a time; the document is made once, and metrics once for all who wait for them',
+    attack: async (attacker) => {
+      const answers: number[] = []
+      await attacker.repeat(CONNECTIONS, async (n) => {
+        const path = PUBLIC_PATHS[n % PUBLIC_PATHS.length]!
+        const { status } = await attacker.ask({ path }, { agent })
+        if (!attacker.isOver) answers.push(status)
+      })
+      return count(answers)
+    },
+    expect: ({ t }, found) => t.strictSame(Object.keys(found), ['200'], 'each is answered')
   })
 ]
