@@ -254,6 +254,31 @@ export type webhooks = Record<string, never>;
 export interface components {
     schemas: {
         /**
+         * @description The message that this one replies to: its author and the beginning of its text as they are now, or `deleted`. No event tells of a change of these, because the event of that message does.
+         * @example {
+         *       "id": 16,
+         *       "userId": 2,
+         *       "nickname": "bob",
+         *       "text": "anybody here?"
+         *     }
+         * @example {
+         *       "id": 16,
+         *       "deleted": true
+         *     }
+         */
+        RepliedMessage: {
+            id: number;
+            userId?: number;
+            nickname?: string;
+            /** @description Its beginning: at most 100 characters. */
+            text?: string;
+            /**
+             * @description It is gone, and only its id is known.
+             * @constant
+             */
+            deleted?: true;
+        };
+        /**
          * @description A message of the room.
          * @example {
          *       "id": 17,
@@ -270,6 +295,12 @@ export interface components {
             text: string;
             /** Format: date-time */
             createdAt: string;
+            /**
+             * Format: date-time
+             * @description When the text was last changed, if it was.
+             */
+            editedAt?: string;
+            replyTo?: components["schemas"]["RepliedMessage"];
         };
         MessageCreated: {
             /** @constant */
@@ -349,6 +380,12 @@ export interface components {
         /** @description Ascending by id. */
         MessageList: components["schemas"]["Message"][];
         CreateMessage: {
+            /** @description Stored without white space around it; its length counts then. At least one character is visible. */
+            text: string;
+            /** @description The id of the message that this one replies to. */
+            replyTo?: number | null;
+        };
+        EditMessage: {
             /** @description Stored without white space around it; its length counts then. At least one character is visible. */
             text: string;
         };
@@ -846,7 +883,7 @@ export interface components {
                 "application/json": components["schemas"]["Error"];
             };
         };
-        /** @description Bad Request: invalid_http, body_invalid, text_missing, text_invalid, text_too_long, idempotency_key_invalid, invalid_json. */
+        /** @description Bad Request: invalid_http, body_invalid, text_missing, text_invalid, text_too_long, reply_to_invalid, idempotency_key_invalid, invalid_json, reply_to_not_found. */
         "postMessage.refused.limited": {
             headers: {
                 /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
@@ -1438,7 +1475,7 @@ export interface operations {
         parameters: {
             query?: never;
             header?: {
-                /** @description The same key and text give the same message again, for as long as it lives. */
+                /** @description The same key, text and replyTo give the same message again, for as long as it lives. */
                 "idempotency-key"?: string;
             };
             path?: never;
@@ -1446,11 +1483,6 @@ export interface operations {
         };
         requestBody: {
             content: {
-                /**
-                 * @example {
-                 *       "text": "hello"
-                 *     }
-                 */
                 "application/json": components["schemas"]["CreateMessage"];
             };
         };
@@ -1597,7 +1629,7 @@ export interface operations {
                  *       "text": "hello"
                  *     }
                  */
-                "application/json": components["schemas"]["CreateMessage"];
+                "application/json": components["schemas"]["EditMessage"];
             };
         };
         responses: {

@@ -5,13 +5,42 @@ import { bodyInvalid } from './errors.ts'
 
 const hello = { id: 17, userId: 1, nickname: 'alice', text: 'hello', createdAt: '2026-01-31T12:00:00.000Z' }
 
+/** Code points of a message that its replies show, with the ellipsis where it is longer. */
+export const MAX_EXCERPT = 100
+
+/** One object with optional properties, because a union would be validated each time it is serialised. */
+const RepliedMessage = Type.Object(
+  {
+    id: Type.Integer(),
+    userId: Type.Optional(Type.Integer()),
+    nickname: Type.Optional(Type.String()),
+    text: Type.Optional(Type.String({ description: `Its beginning: at most ${MAX_EXCERPT} characters.` })),
+    deleted: Type.Optional(Type.Literal(true, { description: 'It is gone, and only its id is known.' }))
+  },
+  {
+    title: 'RepliedMessage',
+    description:
+      'The message that this one replies to: its author and the beginning of its text as they are now, or ' +
+      '`deleted`. No event tells of a change of these, because the event of that message does.',
+    examples: [
+      { id: 16, userId: 2, nickname: 'bob', text: 'anybody here?' },
+      { id: 16, deleted: true }
+    ]
+  }
+)
+export type RepliedMessage = Static<typeof RepliedMessage>
+
 export const Message = Type.Object(
   {
     id: Type.Integer(),
     userId: Type.Integer(),
     nickname: Type.String(),
     text: Type.String(),
-    createdAt: Type.String({ format: 'date-time' })
+    createdAt: Type.String({ format: 'date-time' }),
+    editedAt: Type.Optional(
+      Type.String({ format: 'date-time', description: 'When the text was last changed, if it was.' })
+    ),
+    replyTo: Type.Optional(RepliedMessage)
   },
   { title: 'Message', description: 'A message of the room.', examples: [hello] }
 )
@@ -41,29 +70,49 @@ export const MessageFound = Type.Unsafe<Buffer | string>({
 const textMissing = { code: 'text_missing', message: 'message text must be provided' }
 const textInvalid = { code: 'text_invalid', message: 'message text must be a string without NUL' }
 
+const replyToInvalid = { code: 'reply_to_invalid', message: 'replyTo must be the id of a message' }
+
+const Text = Type.String({
+  normalize: 'text',
+  minLength: 1,
+  maxLength: 2000,
+  pattern: '^[^\\u0000]*$',
+  visible: true,
+  description:
+    'Stored without white space around it; its length counts then. At least one character is visible.',
+  errorMessages: {
+    required: textMissing,
+    type: textInvalid,
+    maxLength: { code: 'text_too_long', message: 'message is too long' },
+    pattern: textInvalid,
+    visible: textMissing
+  }
+})
+
 export const CreateMessage = Type.Object(
   {
-    text: Type.String({
-      normalize: 'text',
-      minLength: 1,
-      maxLength: 2000,
-      pattern: '^[^\\u0000]*$',
-      visible: true,
-      description:
-        'Stored without white space around it; its length counts then. At least one character is visible.',
-      errorMessages: {
-        required: textMissing,
-        type: textInvalid,
-        maxLength: { code: 'text_too_long', message: 'message is too long' },
-        pattern: textInvalid,
-        visible: textMissing
-      }
-    })
+    text: Text,
+    replyTo: Type.Optional(
+      Type.Unsafe<number | null>({
+        type: ['integer', 'null'],
+        minimum: -Number.MAX_SAFE_INTEGER,
+        maximum: Number.MAX_SAFE_INTEGER,
+        description: 'The id of the message that this one replies to.',
+        errorMessages: { type: replyToInvalid, minimum: replyToInvalid, maximum: replyToInvalid }
+      })
+    )
   },
-  { title: 'CreateMessage', examples: [{ text: 'hello' }], errorMessages: { type: bodyInvalid } }
+  {
+    title: 'CreateMessage',
+    examples: [{ text: 'hello' }, { text: 'yes', replyTo: 16 }],
+    errorMessages: { type: bodyInvalid }
+  }
 )
 
-export const EditMessage = CreateMessage
+export const EditMessage = Type.Object(
+  { text: Text },
+  { title: 'EditMessage', examples: [{ text: 'hello' }], errorMessages: { type: bodyInvalid } }
+)
 
 export const PostedMessage = {
   ...Message,
@@ -79,7 +128,7 @@ export const PostHeaders = Type.Object(
     'idempotency-key': Type.Optional(
       Type.String({
         pattern: '^[\\x21-\\x7e]{1,64}$',
-        description: 'The same key and text give the same message again, for as long as it lives.',
+        description: 'The same key, text and replyTo give the same message again, for as long as it lives.',
         errorMessages: {
           pattern: {
             code: 'idempotency_key_invalid',

@@ -1,7 +1,14 @@
 import type { events } from '../../schemas/events.ts'
 import type { Message } from '../../schemas/messages.ts'
 import type { Query } from '../database/query.ts'
-import { isExact, messageColumns, type MessageRow, toMessage, visibleMessages } from './messages.ts'
+import {
+  isExact,
+  joinDetails,
+  messageColumns,
+  type MessageRow,
+  toMessage,
+  visibleMessages
+} from './messages.ts'
 
 /**
  * One row of the log, which the triggers of src/database/migrations.ts write. `message` is the living one, as
@@ -34,8 +41,8 @@ export const LOG_PAGE_BYTES = 4 * 1024 * 1024
  * The limit is part of the text, because PostgreSQL plans a parameter there for a tenth of the table.
  */
 const logStatement = (limit: number) => `
-  select seq, kind, message_id, has_next, ${messageColumns('entry', 'entry')} from (
-    select event.*, message.*,
+  select seq, kind, message_id, has_next, ${messageColumns('entry', 'entry', 'entry')} from (
+    select event.*, message.*, details.*,
       lead(true, 1, false) over (order by event.seq) as has_next,
       sum(octet_length(message.text)) over (
         order by event.seq rows between unbounded preceding and 1 preceding
@@ -49,7 +56,7 @@ const logStatement = (limit: number) => `
       from ${visibleMessages("and id = event.message_id and event.kind <> 'message_deleted' and event.seq > $1")}
       join chat_user author on author.id = message.user_id
       limit 1 -- or PostgreSQL may read all messages first, and look through them for each entry
-    ) message on true
+    ) message on true ${joinDetails()}
   ) entry where bytes_before is null or bytes_before < $2 order by seq limit ${limit}`
 
 /** What the writer sends with a batch, in one round trip. */

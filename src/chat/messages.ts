@@ -1,8 +1,26 @@
-import { MAX_PAGE, type Message, type PageOfMessages } from '../../schemas/messages.ts'
-import { IS_READ_ONLY, type Query } from '../database/query.ts'
+import {
+  MAX_EXCERPT,
+  MAX_PAGE,
+  type Message,
+  type PageOfMessages,
+  type RepliedMessage
+} from '../../schemas/messages.ts'
+import { IS_READ_ONLY, type Pipeline, type Query } from '../database/query.ts'
+import { DatabaseUnavailable } from '../errors/catalogue.ts'
 
-/** `created_ms` is milliseconds since 1970. */
-export interface MessageRow {
+/** What a message may have besides Django's columns, null where it has not. */
+export interface MessageDetails {
+  edited_ms: number | null
+  reply_id: number | null
+  /** Of the message that this one replies to, null where that one is gone. */
+  reply_user_id: number | null
+  reply_nickname: string | null
+  /** The beginning of its text, longer than an excerpt where the text is. */
+  reply_text: string | null
+}
+
+/** Times are milliseconds since 1970. */
+export interface MessageRow extends MessageDetails {
   id: number
   user_id: number
   nickname: string
@@ -30,8 +48,10 @@ export const isExact = (id: string) =>
   `(${id} between -${Number.MAX_SAFE_INTEGER} and ${Number.MAX_SAFE_INTEGER}) is true`
 
 /** What a `MessageRow` has, from the FROM items that are named here. */
-export const messageColumns = (message = 'message', author = 'author') => `
+export const messageColumns = (message = 'message', author = 'author', details = 'details') => `
   ${message}.id, ${message}.user_id, ${author}.nickname, ${milliseconds(`${message}.created_at`)} as created_ms,
+  case when ${details}.edited_at is not null then ${milliseconds(`${details}.edited_at`)} end as edited_ms,
+  ${details}.reply_id, ${details}.reply_user_id, ${details}.reply_nickname, ${details}.reply_text,
   case when octet_length(${message}.text) <= ${MAX_TEXT_BYTES} then ${message}.text
     else left(${message}.text, ${CUT_TEXT_LENGTH}) || '…' end as text`
 
@@ -48,13 +68,55 @@ export const visibleMessages = (
   where deleted_at is null and ${isExact('id')} and ${isExact('user_id')} ${conditions}
 ) message`
 
-export const toMessage = (row: MessageRow): Message => ({
-  id: row.id,
-  userId: row.user_id,
-  nickname: row.nickname,
-  text: row.text,
-  createdAt: new Date(row.created_ms).toISOString()
-})
+/**
+ * Joins what a message has besides Django's columns, as a FROM item named `details`. What is shown of the
+ * message that it replies to is read from that one, so it is always as that one is now.
+ * @param message the FROM item of the message
+ */
+export const joinDetails = (message = 'message') => `left join lateral (
+  select stored.edited_at, case when ${isExact('stored.reply_to')} then stored.reply_to end as reply_id,
+    replied.user_id as reply_user_id, replied.nickname as reply_nickname, replied.text as reply_text
+  from chat_message_detail stored left join lateral (
+    select message.user_id, author.nickname, left(message.text, ${MAX_EXCERPT + 1}) as text
+    from ${visibleMessages('and id = stored.reply_to')} join chat_user author on author.id = message.user_id
+    limit 1 -- or PostgreSQL may read all messages first
+  ) replied on true
+  where stored.message_id = ${message}.id
+) details on true`
+
+/** What a reply shows of the message that it replies to. @param text its text, or the beginning of it */
+export function toReplied(id: number, userId: number, nickname: string, text: string): RepliedMessage {
+  const characters = [...text.slice(0, 2 * (MAX_EXCERPT + 1))] // of two units at most
+  const isLong = characters.length > MAX_EXCERPT
+  const excerpt = isLong ? `${characters.slice(0, MAX_EXCERPT - 1).join('')}…` : text
+  return { id, userId, nickname, text: excerpt }
+}
+
+function repliedOf({
+  reply_id: id,
+  reply_user_id: userId,
+  reply_nickname: nickname,
+  reply_text: text
+}: MessageDetails): RepliedMessage | undefined {
+  if (id === null) return undefined
+  if (userId === null || nickname === null || text === null) return { id, deleted: true }
+  return toReplied(id, userId, nickname, text)
+}
+
+/** Properties that a message does not have are left out, also as own properties. */
+export function toMessage(row: MessageRow): Message {
+  const message: Message = {
+    id: row.id,
+    userId: row.user_id,
+    nickname: row.nickname,
+    text: row.text,
+    createdAt: new Date(row.created_ms).toISOString()
+  }
+  if (row.edited_ms !== null) message.editedAt = new Date(row.edited_ms).toISOString()
+  const replyTo = repliedOf(row)
+  if (replyTo !== undefined) message.replyTo = replyTo
+  return message
+}
 
 /** Messages ascending by id, and where the log of events stands in the same snapshot. */
 export interface Snapshot {
@@ -84,7 +146,7 @@ const page = (conditions: string, order: 'asc' | 'desc', limit: string, maxBytes
         from ${visibleMessages(conditions)} join chat_user author on author.id = message.user_id
         order by message.id ${order} limit ${limit}
       ) message window by_id as (order by message.id ${order})
-    ) message where n = 1 or bytes <= ${maxBytes}
+    ) message ${joinDetails()} where n = 1 or bytes <= ${maxBytes}
   ) page on true order by page.id`
 
 const NEWEST = page('', 'desc', '$1', '$2')
@@ -126,7 +188,8 @@ async function snapshot(query: Query, sql: string, values: number[]): Promise<Sn
 }
 
 const FIND = `
-  select ${messageColumns()} from ${visibleMessages('and id = $1')} join chat_user author on author.id = message.user_id`
+  select ${messageColumns()} from ${visibleMessages('and id = $1')}
+  join chat_user author on author.id = message.user_id ${joinDetails()}`
 
 /** Finds one message, or undefined when there is none with that id. */
 export async function findMessage(query: Query, id: number): Promise<Message | undefined> {
@@ -137,20 +200,23 @@ export async function findMessage(query: Query, id: number): Promise<Message | u
 const EDIT = `
   update chat_message message set text = $3 from chat_user author
   where message.id = (select message.id from ${visibleMessages('and id = $1 and user_id = $2')}) and author.id = message.user_id
-  returning ${messageColumns()}`
+  returning message.id`
 
 /**
- * Changes the text of the user's own message. @returns it as it is now, or undefined when there is none of
+ * Changes the text of the user's own message. @returns it as it is then, or undefined when there is none of
  * this user with that id
  */
 export async function editMessage(
-  query: Query,
+  pipeline: Pipeline,
   id: number,
   userId: number,
   text: string
 ): Promise<Message | undefined> {
-  const [row] = await query<MessageRow>(EDIT, [id, userId, text])
-  return row && toMessage(row)
+  // When it was edited is noted by a trigger, after the statement that edits has told what it did.
+  const [edited, found] = await pipeline<{ id: number }, MessageRow>([EDIT, [id, userId, text]], [FIND, [id]])
+  if (found === undefined) throw new DatabaseUnavailable()
+  const [row] = found
+  return edited.length > 0 && row ? toMessage(row) : undefined
 }
 
 const HAS_DELETED_AT = `exists (

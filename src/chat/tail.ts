@@ -40,6 +40,26 @@ export class Tail {
     this.#splice(index, this.ids[index] === id ? 1 : 0, [id], Buffer.from(`,${json}`))
   }
 
+  /** Replaces many messages at once, which must be there: all bytes move only once. */
+  replace(jsonById: Map<number, string>): void {
+    const parts: Buffer[] = []
+    const offsets = [0]
+    let end = 0
+    for (const [i, id] of this.ids.entries()) {
+      const json = jsonById.get(id)
+      const part =
+        json === undefined
+          ? this.#bytes.subarray(this.#at(this.#offsets, i), this.#at(this.#offsets, i + 1))
+          : Buffer.from(`,${json}`)
+      end += part.length
+      parts.push(part)
+      offsets.push(end)
+    }
+    this.#bytes = Buffer.concat([...parts, Buffer.allocUnsafe(SPARE_BYTES)])
+    this.#offsets = offsets
+    this.#forgetPages()
+  }
+
   /** Takes out a message, where there is one with that id. */
   remove(id: number): void {
     const index = this.indexAfter(id - 1)

@@ -5,6 +5,7 @@ import { MAX_PAGE, Message, type PageOfMessages } from '../../schemas/messages.t
 import type { LogEntry } from './log.ts'
 import { MAX_PAGE_BYTES, type Snapshot } from './messages.ts'
 import { RecentEvents } from './recent-events.ts'
+import { Replies } from './replies.ts'
 import { Tail } from './tail.ts'
 
 /** How many messages are at hand without SQL. */
@@ -84,6 +85,7 @@ export class Timeline extends EventEmitter<{ frames: [Buffer[]]; messages: [] }>
   /** The newest events. */
   readonly recent = new RecentEvents()
   #tail = new Tail()
+  #replies = new Replies() // those in the tail
   #floor = Infinity // All messages from this id on are in the tail.
   #isFollowed = false
   #confirmedAt = -Infinity
@@ -115,6 +117,8 @@ export class Timeline extends EventEmitter<{ frames: [Buffer[]]; messages: [] }>
    */
   load({ messages, cursor, isCut }: Snapshot): void {
     this.#tail = toTail(messages)
+    this.#replies = new Replies()
+    for (const message of messages) this.#replies.put(message)
     const isAll = messages.length < TAIL_LENGTH && !isCut
     this.#floor = isAll ? -Infinity : (messages[0]?.id ?? -Infinity)
     this.seq = cursor
@@ -157,9 +161,19 @@ export class Timeline extends EventEmitter<{ frames: [Buffer[]]; messages: [] }>
   }
 
   #applyToTail({ kind, id, message }: LogEntry): void {
-    if (id < this.#floor) return
-    if (kind === 'message_deleted') this.#tail.remove(id)
-    else if (message) this.#tail.put(id, messageJson(message))
+    const isDeleted = kind === 'message_deleted'
+    if (!isDeleted && message === undefined) return
+    if (id >= this.#floor) {
+      if (message) this.#tail.put(id, messageJson(message))
+      else this.#tail.remove(id)
+      this.#replies.remove(id)
+      if (message) this.#replies.put(message)
+    }
+    // Also where it is older than the tail, because its replies may be in it.
+    const replies = this.#replies.tell(id, message)
+    if (replies.length > 0) {
+      this.#tail.replace(new Map(replies.map((reply) => [reply.id, messageJson(reply)])))
+    }
   }
 
   // A quarter more than there is a use for, so that not every message moves all of them.
@@ -167,6 +181,7 @@ export class Timeline extends EventEmitter<{ frames: [Buffer[]]; messages: [] }>
     if (this.#tail.ids.length > TAIL_LENGTH * 1.25 || this.#tail.bytes > TAIL_BYTES * 1.25) {
       this.#tail.trim(TAIL_LENGTH, TAIL_BYTES)
       this.#floor = this.#tail.ids[0] ?? this.#floor
+      this.#replies.forgetBefore(this.#floor)
     }
   }
 

@@ -1,17 +1,36 @@
 import { DatabaseError } from 'pg'
 import type { Message } from '../../schemas/messages.ts'
 import type { Pipeline, Query } from '../database/query.ts'
-import { Busy, DatabaseUnavailable, IdempotencyKeyReused, UserNotFound } from '../errors/catalogue.ts'
+import {
+  Busy,
+  DatabaseUnavailable,
+  IdempotencyKeyReused,
+  ReplyToNotFound,
+  UserNotFound
+} from '../errors/catalogue.ts'
 import { channels, traced } from '../telemetry/tracing.ts'
 import type { Follower } from './follower.ts'
 import type { LogWatch } from './log-watch.ts'
 import { LOG_PAGE_BYTES, type LogEntry, type LogRow, READ_LOG, toLogPage } from './log.ts'
-import { messageColumns, type MessageRow, milliseconds, toMessage, visibleMessages } from './messages.ts'
+import {
+  findMessage,
+  joinDetails,
+  messageColumns,
+  type MessageDetails,
+  type MessageRow,
+  milliseconds,
+  toMessage,
+  visibleMessages
+} from './messages.ts'
 import type { Timeline } from './timeline.ts'
 
 const MAX_QUEUE = 2000
 const MAX_BATCH = 200
 const MAX_TRIES = 3
+
+/** In SQL, what tells whether a key is used again for the same message. A text has no NUL. */
+const digest = (text: string, replyTo: string) => `sha256(
+  convert_to(${text}, 'UTF8') || coalesce('\\x00'::bytea || convert_to(${replyTo}::text, 'UTF8'), ''))`
 
 // clock_timestamp: the times of the messages ascend as their ids do, because it is read under the lock that
 // orders them.
@@ -22,7 +41,9 @@ const POST_ONE = `
     insert into chat_message (user_id, text, created_at) select id, $2, clock_timestamp() from author returning id, created_at
   ), claimed as (
     insert into chat_message_key (user_id, key, message_id, digest)
-    select $1, $3::text, id, sha256(convert_to($2, 'UTF8')) from message where $3::text is not null
+    select $1, $3::text, id, ${digest('$2', '$4::bigint')} from message where $3::text is not null
+  ), replying as (
+    insert into chat_message_detail (message_id, reply_to) select id, $4::bigint from message where $4::bigint is not null
   )
   select 1 as n, message.id, author.nickname, ${milliseconds('message.created_at')} as created_ms from message, author`
 
@@ -43,16 +64,19 @@ const POST_MANY = `
       unnest(ns, nicknames, ids, times) as posted (n, nickname, id, created_at)
   ), claimed as (
     insert into chat_message_key (user_id, key, message_id, digest)
-    select $1[n], ($3::text[])[n], id, sha256(convert_to($2[n], 'UTF8')) from posted where ($3::text[])[n] is not null
+    select $1[n], ($3::text[])[n], id, ${digest('$2[n]', '($4::bigint[])[n]')} from posted where ($3::text[])[n] is not null
+  ), replying as (
+    insert into chat_message_detail (message_id, reply_to)
+    select id, ($4::bigint[])[n] from posted where ($4::bigint[])[n] is not null
   )
   select n, id, nickname, ${milliseconds('created_at')} as created_ms from posted`
 
 const FIND_CLAIMED = `
-  select given.n, claimed.digest = sha256(convert_to(given.text, 'UTF8')) as is_same, ${messageColumns()}
-  from unnest($1::bigint[], $2::text[], $3::text[]) with ordinality as given (user_id, text, key, n)
+  select given.n, claimed.digest = ${digest('given.text', 'given.reply_to')} as is_same, ${messageColumns()}
+  from unnest($1::bigint[], $2::text[], $3::text[], $4::bigint[]) with ordinality as given (user_id, text, key, reply_to, n)
   join chat_message_key claimed on claimed.user_id = given.user_id and claimed.key = given.key
   cross join lateral (select message.* from ${visibleMessages('and id = claimed.message_id')}) message
-  join chat_user author on author.id = message.user_id`
+  join chat_user author on author.id = message.user_id ${joinDetails()}`
 
 // Without its message a key claims nothing. That happens where the triggers did not fire when the message
 // went.
@@ -67,10 +91,24 @@ export interface Posted {
 }
 
 type Inserted = Pick<MessageRow, 'id' | 'nickname' | 'created_ms'> & { n: number }
-interface Post {
+/** What somebody posts. */
+export interface NewMessage {
+  userId: number
+  text: string
+  /** The idempotency key: the same user, key, text and `replyTo` always give the same message. */
+  key?: string | undefined
+  /** The id of the message that it replies to. */
+  replyTo?: number | null | undefined
+}
+interface Draft {
   userId: number
   text: string
   key: string | null
+  replyTo: number | null
+}
+interface Post extends Draft {
+  /** The message that it replies to. */
+  replied: Message | undefined
   resolve: (posted: Posted) => void
   reject: (error: unknown) => void
 }
@@ -78,8 +116,16 @@ interface Post {
 const columns = (posts: Post[]) => [
   posts.map(({ userId }) => userId),
   posts.map(({ text }) => text),
-  posts.map(({ key }) => key)
+  posts.map(({ key }) => key),
+  posts.map(({ replyTo }) => replyTo)
 ]
+const detailsOf = ({ replyTo, replied }: Post): MessageDetails => ({
+  edited_ms: null,
+  reply_id: replyTo,
+  reply_user_id: replied?.userId ?? null,
+  reply_nickname: replied?.nickname ?? null,
+  reply_text: replied?.text ?? null
+})
 const codeOf = (error: unknown) => (error instanceof DatabaseError ? error.code : undefined)
 
 // An id or a seq that was given before, because a sequence was set back.
@@ -120,13 +166,32 @@ export class MessageWriter {
 
   /**
    * Resolves when the message is stored, and in this process's Timeline.
-   * @param key the idempotency key: the same user, key and text always give the same message
-   * @throws {Busy | UserNotFound | IdempotencyKeyReused | DatabaseUnavailable}
+   * @throws {Busy | UserNotFound | ReplyToNotFound | IdempotencyKeyReused | DatabaseUnavailable}
    */
-  post(userId: number, text: string, key: string | null = null): Promise<Posted> {
+  post({ userId, text, key, replyTo = null }: NewMessage): Promise<Posted> {
     if (this.#queue.length >= MAX_QUEUE) throw new Busy()
+    const message = { userId, text, key: key ?? null, replyTo }
+    return replyTo === null ? this.#enqueue(message, undefined) : this.#postReply(message, replyTo)
+  }
+
+  /**
+   * Looks for the message that is replied to. Should it be deleted from here on, the reply is one to a
+   * deleted message, like any that was posted before.
+   */
+  async #postReply(message: Draft, replyTo: number): Promise<Posted> {
+    const replied = await findMessage(this.#query, replyTo)
+    if (replied) return this.#enqueue(message, replied)
+    // It may have been there when the message with this key was posted.
     return new Promise((resolve, reject) => {
-      const post = { userId, text, key, resolve, reject }
+      this.#replay([{ ...message, replied, resolve, reject }]).then((rest) => {
+        if (rest.length > 0) reject(new ReplyToNotFound())
+      }, reject)
+    })
+  }
+
+  #enqueue(message: Draft, replied: Message | undefined): Promise<Posted> {
+    return new Promise((resolve, reject) => {
+      const post = { ...message, replied, resolve, reject }
       channels.waiting.publish(post)
       this.#queue.push(post)
       if (!this.#isWriting) void this.#drain()
@@ -157,10 +222,14 @@ export class MessageWriter {
       return
     }
     const inserted = new Map(rows.map((row) => [row.n, row]))
-    for (const [i, { userId, text, resolve, reject }] of posts.entries()) {
+    for (const [i, post] of posts.entries()) {
       const row = inserted.get(i + 1)
-      if (row) resolve({ message: toMessage({ ...row, user_id: userId, text }), isReplay: false })
-      else reject(new UserNotFound())
+      if (row === undefined) {
+        post.reject(new UserNotFound())
+        continue
+      }
+      const message = toMessage({ ...row, ...detailsOf(post), user_id: post.userId, text: post.text })
+      post.resolve({ message, isReplay: false })
     }
   }
 
@@ -169,7 +238,7 @@ export class MessageWriter {
     const [first] = posts
     const [rows, log] = await this.#pipeline<Inserted, LogRow>(
       first && posts.length === 1
-        ? [POST_ONE, [first.userId, first.text, first.key]]
+        ? [POST_ONE, [first.userId, first.text, first.key, first.replyTo]]
         : [POST_MANY, columns(posts)],
       [READ_LOG, [from, LOG_PAGE_BYTES]]
     )

@@ -66,7 +66,7 @@ export const CHECK_TRIGGERS = `
       on installed.tgrelid = pg_catalog.to_regclass(expected.relation) and installed.tgname = expected.name and not installed.tgisinternal
     left join pg_catalog.pg_proc function on function.oid = installed.tgfoid
     union all
-    select format('there is no table %s', relation) from unnest('{chat_event, chat_message_key}'::text[]) as relation
+    select format('there is no table %s', relation) from unnest('{chat_event, chat_message_key, chat_message_detail}'::text[]) as relation
     where pg_catalog.to_regclass(relation) is null
   ) checked where what is not null`
 

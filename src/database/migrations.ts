@@ -370,5 +370,85 @@ export const migrations: Migration[] = [
       insert into chat_user_skeleton_queue (user_id)
       select user_id from chat_user_skeleton union select id from chat_user order by 1
     `
+  },
+  {
+    // What a message has besides the columns of Django. The trigger notes who edits, whoever does: so the
+    // function is that of `004_event_log_triggers` with the parts that name chat_message_detail.
+    name: '011_message_details',
+    restores: true,
+    sql: `
+      create table if not exists chat_message_detail (
+        message_id bigint primary key, edited_at timestamptz, reply_to bigint
+      );
+      select set_config('search_path', format('%I, pg_temp', current_schema()), true);
+
+      create or replace function chat_event_updated () returns trigger language plpgsql security definer
+        set search_path from current set jit = off set enable_sort = on set enable_hashjoin = on set enable_nestloop = on
+        set enable_seqscan = off set enable_indexscan = on set enable_bitmapscan = on as $$
+      declare
+        is_logged boolean;
+        old_ids bigint[] := array(select id from old_rows);
+        new_ids bigint[] := array(select id from new_rows); -- in the same order
+        moved_details chat_message_detail[];
+      begin
+        insert into chat_event (kind, message_id)
+          select case when before.id is null then 'message_created' when after.id is null then 'message_deleted' else 'message_updated' end, id
+          from (
+            select visible.* from (select null::timestamptz as deleted_at) absent
+            cross join lateral (select id, user_id, text, created_at from old_rows where deleted_at is null) visible
+          ) before full join (
+            select visible.* from (select null::timestamptz as deleted_at) absent
+            cross join lateral (select id, user_id, text, created_at from new_rows where deleted_at is null) visible
+          ) after using (id)
+          where (before.user_id, before.text, before.created_at) is distinct from (after.user_id, after.text, after.created_at)
+          order by id;
+        is_logged := found;
+        if old_ids <> new_ids then
+          update chat_message_key key set message_id = moved.new_id
+          from unnest(old_ids, new_ids) as moved (old_id, new_id) where key.message_id = moved.old_id and moved.old_id <> moved.new_id;
+          moved_details := array(select detail from chat_message_detail detail where message_id = any (old_ids));
+          delete from chat_message_detail where message_id = any (old_ids);
+          insert into chat_message_detail (message_id, edited_at, reply_to)
+            select moved.new_id, detail.edited_at, detail.reply_to
+            from unnest(old_ids, new_ids) as moved (old_id, new_id)
+            join unnest(moved_details) detail on detail.message_id = moved.old_id
+            on conflict (message_id) do nothing;
+        end if;
+        insert into chat_message_detail (message_id, edited_at)
+          select id, clock_timestamp() from old_rows before join new_rows after using (id)
+          where before.text <> after.text
+          on conflict (message_id) do update set edited_at = excluded.edited_at;
+        delete from chat_message_key where message_id = any (array(
+          select hidden.id from (select null::timestamptz as deleted_at) absent
+          cross join lateral (select id from new_rows where deleted_at is not null) hidden
+        ));
+        if is_logged then perform pg_notify('chat_event', lastval()::text); end if;
+        return null;
+      end $$;
+
+      create or replace function chat_event_deleted () returns trigger language plpgsql security definer
+        set search_path from current set jit = off set enable_sort = on
+        set enable_seqscan = off set enable_indexscan = on set enable_bitmapscan = on as $$
+      begin
+        delete from chat_message_key where message_id = any (array(select id from old_rows));
+        delete from chat_message_detail where message_id = any (array(select id from old_rows));
+        insert into chat_event (kind, message_id)
+          select 'message_deleted', visible.id from (select null::timestamptz as deleted_at) absent
+          cross join lateral (select id from old_rows where deleted_at is null) visible
+          order by visible.id;
+        if found then perform pg_notify('chat_event', lastval()::text); end if;
+        return null;
+      end $$;
+
+      create or replace function chat_event_truncated () returns trigger language plpgsql security definer
+        set search_path from current set jit = off set enable_seqscan = on as $$
+      begin
+        delete from chat_message_key;
+        delete from chat_message_detail;
+        insert into chat_event (kind) values ('reset');
+        perform pg_notify('chat_event', lastval()::text);
+        return null;
+      end $$;
+    `
   }
 ]

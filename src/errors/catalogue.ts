@@ -40,6 +40,11 @@ function messagesOf({ errorMessages = {}, properties = {} }: TSchema): Validatio
 
 export const InvalidJson = define(400, 'invalid_json', 'invalid JSON payload')
 export const InvalidUrl = define(400, 'invalid_url', 'request URL is not valid')
+export const ReplyToNotFound = define(
+  400,
+  'reply_to_not_found',
+  'the message that replyTo names does not exist'
+)
 export const InvalidHttp = define(400, 'invalid_http', 'request is not valid HTTP')
 export const AuthorizationMissing = define(401, 'authorization_missing', 'authorization header is missing')
 export const AuthorizationMalformed = define(

@@ -26,6 +26,7 @@ import {
   MessageNotFound,
   outages,
   RateLimited,
+  ReplyToNotFound,
   sessionFailures,
   TooManyLongPolls,
   UserNotFound,
@@ -123,15 +124,21 @@ const ownMessages: FastifyPluginAsyncTypebox = async (app) => {
     headers: PostHeaders,
     response: {
       201: PostedMessage,
-      ...failures(...validationFailures(CreateMessage, PostHeaders), ...writeFailures, IdempotencyKeyReused)
+      ...failures(
+        ...validationFailures(CreateMessage, PostHeaders),
+        ...writeFailures,
+        ReplyToNotFound,
+        IdempotencyKeyReused
+      )
     }
   }
   app.post('/api/messages', { schema: post }, async (request, reply) => {
-    const { message, isReplay } = await writer.post(
-      request.userId,
-      request.body.text,
-      request.headers['idempotency-key']
-    )
+    const { message, isReplay } = await writer.post({
+      userId: request.userId,
+      text: request.body.text,
+      replyTo: request.body.replyTo,
+      key: request.headers['idempotency-key']
+    })
     if (isReplay) reply.header('idempotency-replayed', 'true')
     return reply.code(201).send(message)
   })
@@ -151,7 +158,7 @@ const ownMessages: FastifyPluginAsyncTypebox = async (app) => {
     }
   }
   app.patch(ONE, { schema: edit }, async (request, reply) => {
-    const message = await editMessage(sql, request.params.id, request.userId, request.body.text)
+    const message = await editMessage(app.pipeline, request.params.id, request.userId, request.body.text)
     if (message === undefined) throw await notFound(request.userId)
     await follower.caughtUp()
     return reply.code(200).send(message)

@@ -34,7 +34,9 @@ t.test(
     t.strictSame(times, times.toSorted(), 'the times ascend with the ids')
 
     await client.query('truncate chat_message')
-    await Promise.all(range(300).map((n) => app.room.writer.post(users[0]!.userId, `message ${n}`)))
+    await Promise.all(
+      range(300).map((n) => app.room.writer.post({ userId: users[0]!.userId, text: `message ${n}` }))
+    )
     const {
       rows: [{ commits }]
     } = await client.query('select count(distinct xmin::text)::int as commits from chat_message')
@@ -192,7 +194,7 @@ t.test('beyond what the queue holds, the answer is 503 at once', async (t) => {
   const { userId } = await register()
   const client = await connect(t, database)
   await client.query('begin; select pg_advisory_xact_lock(7243002)')
-  const posts = range(2500).map(async (n) => app.room.writer.post(userId, `message ${n}`))
+  const posts = range(2500).map(async (n) => app.room.writer.post({ userId, text: `message ${n}` }))
   const settled = Promise.allSettled(posts)
   const refused = await Promise.race(posts.slice(-1)).catch((error) => error)
   t.match(refused, { statusCode: 503, code: 'busy', message: 'service is busy, try again soon' })
@@ -227,9 +229,13 @@ t.test(
     const { app, register, database } = await startService(t)
     const { userId } = await register()
     const { writer } = app.room
-    const held = writer.post(userId, 'the batch before')
+    const held = writer.post({ userId, text: 'the batch before' })
     const posts = range(20).map((n) =>
-      writer.post(userId, n === 7 ? 'a\0b' : `message ${n}`, n % 2 ? `key-${n}` : null)
+      writer.post({
+        userId,
+        text: n === 7 ? 'a\0b' : `message ${n}`,
+        key: n % 2 ? `key-${n}` : undefined
+      })
     )
     const outcomes = await Promise.allSettled([held, ...posts])
     t.strictSame(

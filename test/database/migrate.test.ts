@@ -51,6 +51,7 @@ t.test('an empty database gets the tables of the contract', async (t) => {
     'chat_backend_migration',
     'chat_event',
     'chat_message',
+    'chat_message_detail',
     'chat_message_key',
     'chat_user',
     'chat_user_skeleton',
@@ -118,7 +119,7 @@ t.test('a role that may create nothing works on a database that is up to date', 
     select pg_advisory_unlock_all();
     revoke create on schema public from public; create role ${role} login password 'x';
     grant select, insert on chat_user to ${role}; grant select on chat_backend_migration to ${role};
-    grant select, insert, update, delete on chat_message to ${role}; grant select, delete on chat_event to ${role}; grant select, insert on chat_message_key to ${role};
+    grant select, insert, update, delete on chat_message to ${role}; grant select, delete on chat_event to ${role}; grant select, insert on chat_message_key, chat_message_detail to ${role};
     grant select, insert, delete on chat_user_skeleton to ${role}; grant select, delete on chat_user_skeleton_queue to ${role}`)
   const { call, register, post } = await startService(t, {
     POSTGRES_DB: database,
