@@ -11,7 +11,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Whether the process turns */
+        /** Liveness probe */
         get: operations["isAlive"];
         put?: never;
         post?: never;
@@ -28,7 +28,10 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Whether both engines answer */
+        /**
+         * Readiness probe
+         * @description Fails when this replica cannot do all of its work: an engine does not answer or takes no writes, or the event log is not in force or cannot be followed.
+         */
         get: operations["isReady"];
         put?: never;
         post?: never;
@@ -463,6 +466,17 @@ export interface components {
         };
         /** @description Internal Server Error: internal_error. */
         internal_error: {
+            headers: {
+                /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
+                "X-Request-Id"?: string;
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["Error"];
+            };
+        };
+        /** @description Bad Request: invalid_http, for_invalid. */
+        "invalid_http.for_invalid": {
             headers: {
                 /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
                 "X-Request-Id"?: string;
@@ -1020,7 +1034,10 @@ export interface operations {
     };
     isReady: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description Asks only whether this replica can answer the newest page, even a stale one. Meant for load balancers. */
+                for?: "reads";
+            };
             header?: never;
             path?: never;
             cookie?: never;
@@ -1043,7 +1060,7 @@ export interface operations {
                     "application/json": components["schemas"]["Health"];
                 };
             };
-            400: components["responses"]["invalid_http"];
+            400: components["responses"]["invalid_http.for_invalid"];
             408: components["responses"]["request_timeout"];
             417: components["responses"]["expectation_failed"];
             431: components["responses"]["headers_too_large"];

@@ -128,7 +128,7 @@ export class Follower {
       await Promise.race([client.connect(), lost])
       await client.query('listen chat_event')
       const query = createQuery(client)
-      const isReadOnly = await this.#asksReadOnly(query)
+      let isReadOnly = await this.#asksReadOnly(query)
       for (let isFresh = true; ; isFresh = false) {
         this.#isWoken = false
         const callers = this.#callers.splice(0)
@@ -137,8 +137,9 @@ export class Follower {
         })
         if (!isReadOnly) this.#noteSuccess()
         await this.#pause(lost)
-        if (performance.now() - this.#askedAt > READ_ONLY_CHECK_MS && (await this.#asksReadOnly(query))) {
-          throw new Error(READ_ONLY)
+        if (performance.now() - this.#askedAt > READ_ONLY_CHECK_MS) {
+          isReadOnly = await this.#asksReadOnly(query)
+          if (isReadOnly) throw new Error(READ_ONLY)
         }
       }
     } finally {

@@ -95,6 +95,11 @@ export class Timeline extends EventEmitter<{ frames: [Buffer[]]; messages: [] }>
     return (performance.now() - this.#confirmedAt) / 1000
   }
 
+  /** Whether the log is followed, so that nothing can be missing for longer than a change may take. */
+  get isFresh(): boolean {
+    return this.#isFollowed && this.lag < FRESH_SECONDS
+  }
+
   /** Notes that the log has no more entries than are in. */
   confirm(): void {
     this.#isFollowed = true
@@ -223,7 +228,6 @@ export class Timeline extends EventEmitter<{ frames: [Buffer[]]; messages: [] }>
   }
 
   #age(): { age?: number } {
-    const isFresh = this.#isFollowed && this.lag < FRESH_SECONDS
-    return isFresh ? {} : { age: Math.floor(this.lag) }
+    return this.isFresh ? {} : { age: Math.floor(this.lag) }
   }
 }

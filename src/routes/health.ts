@@ -1,21 +1,40 @@
+import { setTimeout as sleep } from 'node:timers/promises'
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
-import { Health } from '../../schemas/health.ts'
+import { Health, Readiness } from '../../schemas/health.ts'
+import { listMessages } from '../chat/messages.ts'
+import { IS_READ_ONLY } from '../database/query.ts'
 import { withTimeout } from '../lib/timeout.ts'
-import { DatabaseUnavailable, failures, RedisUnavailable, ShuttingDown } from '../errors/catalogue.ts'
+import {
+  DatabaseUnavailable,
+  failures,
+  RedisUnavailable,
+  ShuttingDown,
+  validationFailures
+} from '../errors/catalogue.ts'
 
 // Below the 2 s in which the contract promises an answer, even when an engine hangs.
-const PATIENCE_MS = 1500
+const TIMEOUT_MS = 1500
+// A follower that has lost its connection is back sooner than that, unless something is wrong.
+const RECONNECT_MS = 1000
+const RECHECK_MS = 50
 
-// Reads nothing, and fails where a table is missing.
-const TABLES = `
-  select from chat_message where false union all select from chat_event where false
-  union all select from chat_message_key where false union all select from chat_user_skeleton where false`
+// Reads no row of the tables, and fails where one is missing.
+const CHECK = `
+  select ${IS_READ_ONLY} as "isReadOnly" where not exists (
+    select from chat_message where false union all select from chat_event where false
+    union all select from chat_message_key where false union all select from chat_user_skeleton where false
+  )`
 
-/** Liveness, which touches no dependency, and readiness, which asks both engines. */
+const NEWEST = { limit: 50 }
+
+/**
+ * Liveness, which touches no dependency; readiness, which asks whether this replica can do all of its work;
+ * and readiness for reads, which asks whether people can at least read the newest messages here.
+ */
 const health: FastifyPluginAsyncTypebox = async (app) => {
   const live = {
     operationId: 'isAlive',
-    summary: 'Whether the process turns',
+    summary: 'Liveness probe',
     tags: ['health'],
     response: { 200: Health, ...failures() }
   }
@@ -23,27 +42,54 @@ const health: FastifyPluginAsyncTypebox = async (app) => {
     reply.code(200).send({ status: 'ok' })
   )
 
-  const ready = {
-    operationId: 'isReady',
-    summary: 'Whether both engines answer',
-    tags: ['health'],
-    response: { 200: Health, ...failures(DatabaseUnavailable, RedisUnavailable, ShuttingDown) }
-  }
+  const { timeline, follower, watch } = app.room
+
   const checkDatabase = async () => {
-    const { watch } = app.room
-    await Promise.all([app.sql(TABLES), watch.check()])
-    if (watch.problem !== undefined) throw new Error(`the event log is not in force: ${watch.problem}`)
+    const [row] = await app.sql<{ isReadOnly: boolean }>(CHECK)
+    if (row?.isReadOnly) throw new Error('the server takes no writes')
   }
-  app.get('/health/readyz', { schema: ready, config: { isHealth: true } }, async (_request, reply) => {
-    if (app.drain.isBegun) throw new ShuttingDown()
-    await Promise.all([
-      withTimeout(PATIENCE_MS, checkDatabase()).catch((cause) => {
+  const checkLog = async () => {
+    await watch.check()
+    if (watch.problem !== undefined) throw new Error(`the event log is not in force: ${watch.problem}`)
+    await follower.caughtUp()
+    const deadline = performance.now() + RECONNECT_MS
+    while (!timeline.isFresh) {
+      if (performance.now() > deadline) throw new Error('the event log cannot be followed')
+      await sleep(RECHECK_MS)
+    }
+  }
+  const checkAll = () =>
+    Promise.all([
+      withTimeout(TIMEOUT_MS, Promise.all([checkDatabase(), checkLog()])).catch((cause) => {
         throw new DatabaseUnavailable({ cause })
       }),
-      withTimeout(PATIENCE_MS, app.checkRedis()).catch((cause) => {
+      withTimeout(TIMEOUT_MS, app.checkRedis()).catch((cause) => {
         throw new RedisUnavailable({ cause })
       })
     ])
+  const checkReads = async () => {
+    if (timeline.page(NEWEST)) return
+    await withTimeout(TIMEOUT_MS, listMessages(app.sql, NEWEST)).catch((cause) => {
+      throw new DatabaseUnavailable({ cause })
+    })
+  }
+
+  const ready = {
+    operationId: 'isReady',
+    summary: 'Readiness probe',
+    tags: ['health'],
+    description:
+      'Fails when this replica cannot do all of its work: an engine does not answer or takes no writes, or the event log is ' +
+      'not in force or cannot be followed.',
+    querystring: Readiness,
+    response: {
+      200: Health,
+      ...failures(...validationFailures(Readiness), DatabaseUnavailable, RedisUnavailable, ShuttingDown)
+    }
+  }
+  app.get('/health/readyz', { schema: ready, config: { isHealth: true } }, async (request, reply) => {
+    if (app.drain.isBegun) throw new ShuttingDown()
+    await (request.query.for === 'reads' ? checkReads() : checkAll())
     return reply.code(200).send({ status: 'ok' })
   })
 }

@@ -81,6 +81,22 @@ const faults: Record<string, Fault> = {
     await setReadOnly(postgres, 'on')
     return () => setReadOnly(postgres, 'off')
   },
+  'the log cannot be followed': async ({ postgres }) => {
+    const admin = await postgres.connect()
+    await admin.query(`
+      create function refuse() returns event_trigger language plpgsql as $$
+      begin
+        if current_setting('application_name') = 'chat-backend log' then raise 'not you'; end if;
+      end $$;
+      create event trigger refuse on login execute function refuse()`)
+    await admin.query(
+      "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'chat-backend log'"
+    )
+    return async () => {
+      await admin.query('drop event trigger refuse')
+      await admin.end()
+    }
+  },
   'Redis is down': async ({ redis }) => {
     await redis.down()
     return redis.up
@@ -157,6 +173,7 @@ for (const [name, expected] of table) {
     const ask: Record<string, () => Promise<Pick<Answer, 'status'> & Partial<Answer>>> = {
       livez: () => call('GET', '/health/livez'),
       readyz: () => call('GET', '/health/readyz'),
+      'readyz for reads': () => call('GET', '/health/readyz?for=reads'),
       register: () =>
         call('POST', '/api/register', { body: { nickname: `new ${++count}`, password: 'correct horse' } }),
       login: () => call('POST', '/api/login', { body: { nickname, password: 'correct horse' } }),

@@ -1,13 +1,15 @@
+import { randomBytes } from 'node:crypto'
 import { once } from 'node:events'
 import { connect } from 'node:net'
 import t from 'tap'
 import { startService } from '../helpers/app.ts'
-import { config } from '../helpers/database.ts'
+import { admin, config, connect as connectTo, createDatabase } from '../helpers/database.ts'
 import { startProxy } from '../helpers/proxy.ts'
+import { waitUntil } from '../helpers/raw.ts'
 
 t.test('livez and readyz answer 200 while all is well', async (t) => {
   const { call } = await startService(t)
-  for (const path of ['/health/livez', '/health/readyz']) {
+  for (const path of ['/health/livez', '/health/readyz', '/health/readyz?for=reads']) {
     const { status, body } = await call('GET', path)
     t.equal(status, 200)
     t.strictSame(body, { status: 'ok' })
@@ -41,6 +43,7 @@ for (const [engine, sentence, code] of [
         t.match(body, { error: sentence, code })
         t.match(headers.get('retry-after'), /^\d+$/)
         t.equal((await call('GET', '/health/livez')).status, 200)
+        t.equal((await call('GET', '/health/readyz?for=reads')).status, 200, 'the newest page can be read')
 
         await proxy.mend()
         while ((await call('GET', '/health/readyz')).status !== 200);
@@ -87,5 +90,74 @@ t.test(
       answers,
       /^HTTP\/1\.1 201 Created[^]*HTTP\/1\.1 503 [^]*"error":"shutting down","code":"shutting_down"/
     )
+  }
+)
+
+t.test('readyz tells from the beginning of a graceful shutdown, for reads as well', async (t) => {
+  const { app, call } = await startService(t)
+  app.drain.isBegun = true
+  for (const path of ['/health/readyz', '/health/readyz?for=reads']) {
+    t.match(await call('GET', path), { status: 503, body: { error: 'shutting down', code: 'shutting_down' } })
+  }
+})
+
+t.test('a log that cannot be followed makes readyz fail, though everything else works', async (t) => {
+  const role = `test_${randomBytes(8).toString('hex')}`
+  await admin(`create role ${role} login password 'secret'`)
+  t.teardown(() => admin(`drop role ${role}`))
+  const database = await createDatabase(t)
+  await admin(`alter database ${database} owner to ${role}`)
+  const { call, logs } = await startService(t, {
+    POSTGRES_DB: database,
+    POSTGRES_USER: role,
+    POSTGRES_PASSWORD: 'secret',
+    POSTGRES_POOL: 1 // in use by this test, so that it stays open
+  })
+  t.equal((await call('GET', '/health/readyz')).status, 200)
+
+  await admin(`alter role ${role} connection limit 0`)
+  const outside = await connectTo(t, database)
+  await outside.query(
+    "select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and application_name = 'chat-backend log'"
+  )
+  await waitUntil('the follower has given up', () =>
+    logs.some(({ msg }) => `${msg}`.startsWith('the log of the room cannot be followed'))
+  )
+  t.match(await call('GET', '/health/readyz'), { status: 503, body: { error: 'database is not ready' } })
+  t.equal((await call('GET', '/api/messages?before_id=1')).status, 200, 'other connections work')
+  t.equal((await call('GET', '/health/readyz?for=reads')).status, 200)
+  t.equal((await call('GET', '/health/livez')).status, 200)
+
+  await admin(`alter role ${role} connection limit -1`)
+  await waitUntil('readyz is 200', async () => (await call('GET', '/health/readyz')).status === 200)
+})
+
+t.test(
+  'a connection of the follower that is lost once is no reason to be taken out of service',
+  async (t) => {
+    const { call, database } = await startService(t)
+    const outside = await connectTo(t, database)
+    for (let round = 0; round < 3; round++) {
+      await outside.query(
+        "select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and application_name = 'chat-backend log'"
+      )
+      t.equal((await call('GET', '/health/readyz')).status, 200)
+    }
+  }
+)
+
+t.test(
+  'readyz?for=reads asks PostgreSQL where no page is in memory, and takes no other purpose',
+  async (t) => {
+    const { call } = await startService(t, {
+      POSTGRES_DB: await createDatabase(t),
+      MIGRATE: 'off'
+    })
+    t.match(await call('GET', '/health/readyz?for=reads'), {
+      status: 503,
+      body: { error: 'database is not ready', code: 'database_unavailable' }
+    })
+    t.match(await call('GET', '/health/readyz?for=writes'), { status: 400, body: { code: 'for_invalid' } })
+    t.equal((await call('GET', '/health/readyz?for=')).status, 503, 'an empty purpose is none')
   }
 )
