@@ -34,7 +34,7 @@ import metricsRoutes from './routes/metrics.ts'
 import openapiRoutes from './routes/openapi.ts'
 import sessionRoutes from './routes/sessions.ts'
 import webRoutes from './routes/web.ts'
-import { requestLogger } from './telemetry/tracing.ts'
+import { createRequestLogger } from './telemetry/request-logger.ts'
 
 /**
  * Builds the whole service as in production, not yet listening; while it becomes ready it waits for both
@@ -42,13 +42,13 @@ import { requestLogger } from './telemetry/tracing.ts'
  * @param signal gives up waiting, and `ready` rejects with the signal's reason
  */
 export function buildApp(config: Config, logger: FastifyBaseLogger, signal?: AbortSignal): FastifyInstance {
-  const logController = new RequestLog()
+  const logController = new RequestLog(config.LOG_REQUESTS)
   const connections = new Connections(config.MAX_CONNECTIONS)
   const app = Fastify({
     loggerInstance: logger,
     logController,
     genReqId: requestId,
-    childLoggerFactory: requestLogger,
+    childLoggerFactory: createRequestLogger,
     clientErrorHandler: (error, socket) => connections.refuse(socket, clientErrorResponse(error)),
     bodyLimit: 64 * 1024,
     pluginTimeout: 0,

@@ -71,6 +71,7 @@ export const Config = Type.Object({
   REDIS_SENTINEL_PASSWORD: Type.Optional(Type.String()),
   REDIS_CLUSTER_NODES: Type.Optional(Nodes), // some of them are enough
   LOG_LEVEL: OneOf('info', 'trace', 'debug', 'warn', 'error', 'fatal', 'silent'),
+  LOG_REQUESTS: OneOf('changes', 'all', 'none'), // changes: writes, errors and slow requests
   MIGRATE: OneOf('on', 'own', 'off', 'only'), // own: all but the tables of Django; only: and then end
   BOOT_TIMEOUT: Whole(1, 3600, 30), // seconds, for each engine
   BCRYPT_COST: Whole(4, 16, 10),

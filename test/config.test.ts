@@ -13,6 +13,7 @@ t.test('an empty environment gives the documented defaults', async (t) => {
     REDIS_DB: 0,
     REDIS_SENTINEL_NAME: 'mymaster',
     LOG_LEVEL: 'info',
+    LOG_REQUESTS: 'changes',
     MIGRATE: 'on',
     BOOT_TIMEOUT: 30,
     BCRYPT_COST: 10,

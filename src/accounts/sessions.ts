@@ -55,6 +55,7 @@ const END_PAGE = `
 /** A session as its user may see it, and its token, which must not go out. */
 type KnownSession = ActiveSession & { token: string }
 
+const toUserId = (text: string | null | undefined) => (text && /^\d+$/.test(text) ? Number(text) : undefined)
 const throwNamed = (cause: unknown): never => {
   throw new RedisUnavailable({ cause })
 }
@@ -107,8 +108,7 @@ export class Sessions {
   async find(token: string): Promise<number | undefined> {
     const index = this.#wanted.push(token) - 1
     this.#found ??= this.#readWanted().catch(throwNamed)
-    const userId = (await this.#found)[index]
-    return userId && /^\d+$/.test(userId) ? Number(userId) : undefined
+    return toUserId((await this.#found)[index])
   }
 
   /**
@@ -138,14 +138,16 @@ export class Sessions {
     }))
   }
 
-  /** Ends a session. @returns whether it was there */
-  async end(token: string): Promise<boolean> {
+  /** Ends a session. @returns the user whose session it was, or undefined when there was none */
+  async end(token: string): Promise<number | undefined> {
     try {
-      const [count] = await Promise.all([
+      // Sent together, and in this order.
+      const [userId, count] = await Promise.all([
+        this.#redis.get(key(token)),
         this.#redis.del(key(token)),
         this.#redis.del(userAgentKey(token)) // not in one command: in a cluster it may be on another server
       ])
-      return count === 1
+      return count === 1 ? toUserId(userId) : undefined
     } catch (error) {
       return throwNamed(error)
     }

@@ -41,7 +41,7 @@ const loggable = ({ name, code, message, stack, cause }: FastifyError): object =
  */
 export function answerError(error: FastifyError, request: FastifyRequest, reply: FastifyReply): void {
   const { statusCode, code, message } = visible(error)
-  if (statusCode >= 500) request.log.error({ requestId: request.id, error: loggable(error) }, message)
+  if (statusCode >= 500) request.log.error({ error: loggable(error) }, message)
   if (statusCode === 401) reply.header('www-authenticate', 'Bearer')
   if (code === 'encoded_body') reply.header('accept-encoding', 'identity')
   const isTemporary = statusCode === 503 || statusCode === 429

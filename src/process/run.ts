@@ -1,23 +1,17 @@
 import { once } from 'node:events'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { FastifyInstance } from 'fastify'
-import { pino } from 'pino'
 import { formatAddress } from '../lib/engine-addresses.ts'
 import { buildApp } from '../app.ts'
 import { type Config, engineVariables, isExternal, loadConfig } from '../config.ts'
 import { type Engines, startEngines } from '../embedded/engines.ts'
 import { cannotListen, findHosts } from './listen.ts'
+import { openLog } from './log.ts'
 import { migrateWhenReady } from '../plugins/postgres.ts'
 import { ending, endingAtOnce } from './signals.ts'
 import { StartError, unlessAborted } from '../lib/wait-for.ts'
 
-// On a terminal the log is for a person, where the package that does that is installed; everywhere else it is
-// JSON.
-const pretty = process.stdout.isTTY ? await import('pino-pretty').catch(() => undefined) : undefined
-const log = pino(
-  { timestamp: pino.stdTimeFunctions.isoTime },
-  pretty?.default({ sync: true, ignore: 'pid,hostname' }) ?? pino.destination({ sync: true })
-)
+const log = await openLog()
 
 const SHUTDOWN_TIMEOUT_MS = 25_000
 
@@ -87,7 +81,7 @@ endingAtOnce.addEventListener('abort', () => {
   process.exit(1)
 })
 process.on('uncaughtException', (err) => {
-  log.fatal({ err }, 'an error that nobody caught')
+  log.fatal({ err }, 'uncaught exception')
   if (isEnding) process.exit(1)
   void end(1)
 })

@@ -59,6 +59,7 @@ const accounts: FastifyPluginAsyncTypebox<{ config: Config }> = async (app, { co
       await deleteUser(sql, userId)
       throw error
     })
+    request.userId = userId
     return reply.code(201).send({ id: userId, userId, nickname, token })
   })
 
@@ -103,6 +104,7 @@ const accounts: FastifyPluginAsyncTypebox<{ config: Config }> = async (app, { co
       return token === undefined ? undefined : { token, userId: user.id, nickname: user.nickname }
     })
     if (session === undefined) throw new InvalidCredentials()
+    request.userId = session.userId
     return reply.code(200).send(session)
   })
 
@@ -113,7 +115,7 @@ const accounts: FastifyPluginAsyncTypebox<{ config: Config }> = async (app, { co
     response: { 204: NoContent, ...failures(...bodyFailures, ...tokenFailures, RedisUnavailable, Busy) }
   }
   app.post('/api/logout', { schema: logout }, async (request, reply) => {
-    await sessions.end(bearerToken(request))
+    request.userId = (await sessions.end(bearerToken(request))) ?? 0
     return reply.code(204).send(null)
   })
 

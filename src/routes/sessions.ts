@@ -65,7 +65,8 @@ const sessions: FastifyPluginAsyncTypebox = async (app) => {
   app.delete('/api/sessions/:id', { schema: endOne }, async (request, reply) => {
     const sessions = await app.sessions.list(request.userId, bearerToken(request))
     const session = sessions.find(({ id }) => id === request.params.id)
-    if (session === undefined || !(await app.sessions.end(session.token))) throw new SessionUnknown()
+    const userId = session && (await app.sessions.end(session.token))
+    if (userId === undefined) throw new SessionUnknown()
     return reply.code(204).send(null)
   })
 }

@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import { type FastifyReply, type FastifyRequest, LogController } from 'fastify'
+import type { Config } from '../config.ts'
 
 /** The id of a request: the caller's `X-Request-Id` when it is short and plain, else a new one. */
 export function requestId(request?: { headers: Record<string, string | string[] | undefined> }): string {
@@ -28,27 +29,43 @@ export function answerOver({ raw }: FastifyReply, afterMs?: number): AbortSignal
   return controller.signal
 }
 
+/** How long a request may take before it is logged in any case. */
+const SLOW_MS = 1000
+const READING_METHODS = new Set(['GET', 'HEAD', 'OPTIONS'])
+
 /**
- * One log line for each completed request, with the route's pattern instead of its address, and never a
- * header or a body.
+ * Logs completed requests, one line each, with the route's pattern instead of the path, and never a header or
+ * a body. By default these are writes, errors and slow requests: the line of a successful read would cost
+ * half as much as reading itself.
  */
 export class RequestLog extends LogController {
+  #logged: Config['LOG_REQUESTS']
+
+  constructor(logged: Config['LOG_REQUESTS']) {
+    super({ requestIdLogLabel: 'requestId' })
+    this.#logged = logged
+  }
+
   override incomingRequest() {}
   override routeNotFound() {}
   override requestCompleted(_error: unknown, request: FastifyRequest, reply: FastifyReply) {
-    const {
-      method,
-      routeOptions: { url: route = 'unknown' }
-    } = request
+    if (!this.#isLogged(request, reply)) return
+    const { method, routeOptions, userId } = request
     request.log.info(
       {
-        requestId: request.id,
         method,
-        route,
+        route: routeOptions.url ?? 'unknown',
         status: reply.statusCode,
-        durationMs: Math.round(reply.elapsedTime * 10) / 10
+        durationMs: Math.round(reply.elapsedTime * 10) / 10,
+        ...(userId > 0 && { userId })
       },
       'request completed'
     )
+  }
+
+  #isLogged({ method, routeOptions, waitedMs }: FastifyRequest, reply: FastifyReply): boolean {
+    if (this.#logged !== 'changes') return this.#logged === 'all'
+    if (reply.statusCode >= 400 || !READING_METHODS.has(method)) return true
+    return reply.elapsedTime - waitedMs >= SLOW_MS && !routeOptions.config.isStream
   }
 }

@@ -1,6 +1,5 @@
 import { channel, tracingChannel, type TracingChannel } from 'node:diagnostics_channel'
 import type { IncomingMessage } from 'node:http'
-import type { FastifyBaseLogger, FastifyInstance } from 'fastify'
 
 declare module 'fastify' {
   interface FastifyInstance {
@@ -29,24 +28,6 @@ export function readTraceparent(header: string): TraceIds | undefined {
     !/^0+$/.test(traceId) &&
     !/^0+$/.test(spanId)
   return isValid ? { traceId, spanId, traceFlags: parseInt(flags, 16) } : undefined
-}
-
-/**
- * The logger of a request: with the ids of its span where spans are made, else with those that its caller
- * sent. Without either it is the logger of all, because one of its own would cost more than all hooks
- * together; whoever logs of a request names it.
- */
-export function requestLogger(
-  this: FastifyInstance,
-  logger: FastifyBaseLogger,
-  _bindings: object,
-  _options: object,
-  request: IncomingMessage
-): FastifyBaseLogger {
-  const { traceparent } = request.headers
-  const trace =
-    this.beginSpan?.(request) ?? (typeof traceparent === 'string' ? readTraceparent(traceparent) : undefined)
-  return trace ? logger.child({ trace_id: trace.traceId, span_id: trace.spanId }) : logger
 }
 
 /** What src/telemetry.ts listens to. As long as nobody does, a channel costs nothing. */

@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { existsSync } from 'node:fs'
+import { closeSync, existsSync, openSync, rmSync } from 'node:fs'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -47,8 +47,8 @@ export async function withDataDir<Result>(work: (dataDir: string) => Promise<Res
 }
 
 /**
- * Starts the built service on a free loopback port, without rate limits and with warnings on stderr, and
- * stops it by SIGTERM when `work` has settled.
+ * Starts the built service on a free loopback port, without rate limits and with its log in a file beside
+ * DATA_DIR, and stops it by SIGTERM when `work` has settled.
  * @param env the environment, with DATA_DIR; what it says of the engines goes through
  * @param program another way to start it, or what stands in for it
  * @returns what `work` resolves to
@@ -66,10 +66,12 @@ export async function withService<Result>(
   const url = `http://127.0.0.1:${port}`
   const [command = '', ...args] = [...endedWithUs(), ...program]
   const started = performance.now()
+  const log = `${env['DATA_DIR']}.${port}.log`
+  const logFile = openSync(log, 'w')
   const child = spawn(command, args, {
     detached: true, // Ctrl-C reaches this process alone, which then ends the service once and in order.
-    stdio: ['ignore', 2, 2],
-    env: { ...env, HTTP_HOST: '127.0.0.1', HTTP_PORT: `${port}`, RATE_LIMIT: 'off', LOG_LEVEL: 'warn' }
+    stdio: ['ignore', logFile, 2],
+    env: { ...env, HTTP_HOST: '127.0.0.1', HTTP_PORT: `${port}`, RATE_LIMIT: 'off' }
   })
   const exited = once(child, 'exit')
   try {
@@ -88,11 +90,13 @@ export async function withService<Result>(
     child.kill('SIGTERM')
     const [code, by] = await exited
     clearTimeout(lastResort)
+    closeSync(logFile)
     // It may hide an error of `work`, and should: where the service crashed, that one only follows from it.
     if (code !== 0 && !signal.aborted) {
       // eslint-disable-next-line no-unsafe-finally
-      throw new Error(`the service ended by ${by ?? `itself, with code ${code}`}: see its log above`)
+      throw new Error(`the service ended by ${by ?? `itself, with code ${code}`}: see ${log}`)
     }
+    rmSync(log)
   }
 }
 

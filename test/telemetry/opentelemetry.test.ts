@@ -79,7 +79,7 @@ t.test('traceparent is read as W3C has it', async (t) => {
 t.test(
   'each log line of a request tells the trace that its caller sent, and nothing when there is none',
   async (t) => {
-    const { call, logs, app } = await startService(t)
+    const { call, logs, app } = await startService(t, { LOG_REQUESTS: 'all' })
     const linesOf = async (path: string, headers: Record<string, string>) => {
       const { headers: answer } = await call('GET', path, { headers })
       const own = () => logs.filter(({ requestId }) => requestId === answer.get('x-request-id'))

@@ -1,10 +1,18 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import Fastify, { type FastifyRequest } from 'fastify'
+import { pino } from 'pino'
 import t from 'tap'
+import { RequestLog } from '../../src/telemetry/request-log.ts'
 import { startService } from '../helpers/app.ts'
 import { connect } from '../helpers/database.ts'
+import { waitUntil } from '../helpers/raw.ts'
+
+/** The lines of completed requests, by the ids that the requests were given. */
+const completed = (logs: Record<string, unknown>[]) =>
+  new Map(logs.filter(({ msg }) => msg === 'request completed').map((line) => [line['requestId'], line]))
 
 t.test('one line for each completed request: method, route, status, duration, request id', async (t) => {
-  const { call, logs } = await startService(t)
-  const completed = () => logs.filter(({ msg }) => msg === 'request completed')
+  const { call, logs } = await startService(t, { LOG_REQUESTS: 'all' })
   for (const [method, path, route, status] of [
     ['GET', '/api/messages?limit=2&after_id=0', '/api/messages', 200],
     ['GET', '/api/messages?limit=none', '/api/messages', 400],
@@ -14,19 +22,93 @@ t.test('one line for each completed request: method, route, status, duration, re
     ['GET', '/%zz', 'unknown', 400],
     ['GET', '/health/livez', '/health/livez', 200]
   ] as const) {
-    const before = completed().length
     const { headers } = await call(method, path)
-    while (completed().length === before) await new Promise(setImmediate)
-    t.equal(completed().length, before + 1, `${method} ${path}`)
-    t.match(completed().at(-1), {
-      level: 30,
-      method,
-      route,
-      status,
-      durationMs: Number,
-      requestId: headers.get('x-request-id')
-    })
+    const requestId = headers.get('x-request-id')
+    await waitUntil('it is logged', () => completed(logs).has(requestId))
+    const lines = logs.filter((line) => line['requestId'] === requestId)
+    t.equal(lines.length, 1, `${method} ${path}`)
+    t.match(lines[0], { level: 30, method, route, status, durationMs: Number })
+    t.notOk('userId' in lines[0]!, 'nobody is logged in')
   }
+})
+
+t.test('by default writes and errors are logged, and successful reads are not', async (t) => {
+  const { call, logs, register } = await startService(t)
+  const { token } = await register()
+  const ask = (method: string, path: string, id: string, more = {}) =>
+    call(method, path, { headers: { 'x-request-id': id }, ...more })
+
+  await ask('GET', '/api/messages', 'page')
+  await ask('GET', '/api/messages?after_id=99', 'poll')
+  await ask('GET', '/health/livez', 'health')
+  await ask('GET', '/metrics', 'metrics')
+  await ask('GET', '/api/messages?after_id=99&wait=2', 'long poll')
+  await ask('GET', '/api/messages?limit=none', 'error')
+  await ask('GET', '/nowhere', 'unknown')
+  await ask('POST', '/api/messages', 'post', { token, body: { text: 'hello' } })
+
+  await waitUntil('all are logged', () => completed(logs).size === 4)
+  t.strictSame([...completed(logs).keys()].slice(1), ['error', 'unknown', 'post'])
+})
+
+t.test('by default a read is logged when it takes a second or longer', async (t) => {
+  const lines: Record<string, unknown>[] = []
+  const app = Fastify({
+    loggerInstance: pino({}, { write: (line) => lines.push(JSON.parse(line)) }),
+    logController: new RequestLog('changes')
+  })
+  t.teardown(() => app.close())
+  app.decorateRequest('waitedMs', 0)
+  app.get('/:ms', async (request: FastifyRequest<{ Params: { ms: string } }>) => {
+    await sleep(Number(request.params.ms))
+    return 'late'
+  })
+  for (const url of ['/10', '/1010', '/20']) t.equal((await app.inject(url)).statusCode, 200)
+  t.equal(lines.length, 1)
+  t.match(lines[0], { route: '/:ms', status: 200 })
+  t.ok(Number(lines[0]?.['durationMs']) >= 1000)
+})
+
+t.test('LOG_REQUESTS=none leaves the faults of the service', async (t) => {
+  const { call, logs, database } = await startService(t, { LOG_REQUESTS: 'none' })
+  await (await connect(t, database)).query('drop table chat_message; drop table chat_user')
+  const id = 'the-fault'
+  const body = { nickname: 'alice', password: 'correct horse' }
+  t.equal((await call('POST', '/api/login', { body, headers: { 'x-request-id': id } })).status, 503)
+  await call('GET', '/nowhere')
+  t.match(
+    logs.filter(({ requestId }) => requestId !== undefined),
+    [{ level: 50, requestId: id, msg: 'database is not ready' }]
+  )
+  t.equal(completed(logs).size, 0)
+})
+
+t.test('the lines of writes tell which user it was', async (t) => {
+  const { call, logs } = await startService(t)
+  const account = { nickname: 'a-name-to-look-for', password: 'correct horse' }
+  const ids: string[] = []
+  const ask = async (method: string, path: string, token?: string, body?: object) => {
+    const id = `request-${ids.length}`
+    ids.push(id)
+    const headers = { 'x-request-id': id }
+    return call(method, path, { headers, ...(token && { token }), ...(body && { body }) })
+  }
+  const { token, userId } = (await ask('POST', '/api/register', undefined, account)).body
+  const second = (await ask('POST', '/api/login', undefined, account)).body.token
+  const { id } = (await ask('POST', '/api/messages', token, { text: 'a-text-to-look-for' })).body
+  await ask('PATCH', `/api/messages/${id}`, token, { text: 'a-text-to-look-for, again' })
+  await ask('DELETE', `/api/messages/${id}`, token)
+  await ask('DELETE', `/api/messages/${id}`, token)
+  await ask('DELETE', '/api/sessions/none', token)
+  await ask('POST', '/api/logout', second)
+
+  await waitUntil('all are logged', () => completed(logs).size === ids.length)
+  for (const id of ids) t.match(completed(logs).get(id), { userId }, id)
+  t.notMatch(JSON.stringify(logs), 'to-look-for', 'neither a nickname nor a text')
+
+  await ask('POST', '/api/logout', second)
+  await waitUntil('it is logged', () => completed(logs).size === ids.length)
+  t.notOk('userId' in completed(logs).get(ids.at(-1))!, 'nobody is logged in any more')
 })
 
 t.test('no line holds a password, a token or an authorization header', async (t) => {

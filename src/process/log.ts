@@ -1,0 +1,47 @@
+import { type DestinationStream, type Logger, pino } from 'pino'
+import { LogBuffer } from './log-buffer.ts'
+
+/** Formats a request as one line: `POST /api/messages 201 in 3.2 ms`. Other lines keep their message. */
+function formatMessage(line: Record<string, unknown>, messageKey: string): string {
+  const { method, route, status, durationMs } = line
+  return durationMs === undefined
+    ? String(line[messageKey])
+    : `${String(method)} ${String(route)} ${String(status)} in ${String(durationMs)} ms`
+}
+
+/** For a person at a terminal, where the package that formats lines is installed. */
+async function openTerminal(): Promise<DestinationStream | undefined> {
+  if (!process.stdout.isTTY) return undefined
+  const pretty = await import('pino-pretty').catch(() => undefined)
+  return pretty?.default({
+    sync: true,
+    singleLine: true,
+    ignore: 'pid,hostname,method,route,status,durationMs',
+    messageFormat: formatMessage
+  })
+}
+
+function openStandardOutput(): DestinationStream {
+  const buffer = new LogBuffer(pino.destination({ sync: true }))
+  process.on('exit', () => buffer.flushSync())
+  return buffer
+}
+
+/** As `pino.stdTimeFunctions.isoTime`, but lines of the same millisecond share the text. */
+function createTimestamp(): () => string {
+  let last = NaN
+  let text = ''
+  return () => {
+    const now = Date.now()
+    if (now !== last) {
+      last = now
+      text = `,"time":"${new Date(now).toISOString()}"`
+    }
+    return text
+  }
+}
+
+/** Opens the log of this process: JSON lines on standard output, or formatted ones on a terminal. */
+export async function openLog(): Promise<Logger> {
+  return pino({ timestamp: createTimestamp() }, (await openTerminal()) ?? openStandardOutput())
+}
