@@ -73,7 +73,9 @@ export function manageAccount(session) {
         await session.call('PUT', 'password', { body, patienceMs: 20_000 })
         change.reset()
         await showSessions()
-        tell(part('settings-notice', HTMLElement), say('passwordChanged'))
+        const notice = part('settings-notice', HTMLElement)
+        notice.classList.add('good')
+        tell(notice, say('passwordChanged'))
       },
       change
     )

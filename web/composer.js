@@ -7,6 +7,9 @@ import { tab } from './storage.js'
 const MAX = 2000 // code points, as the service counts
 const WARN_BELOW = 200
 const DRAFT = 'draft'
+/** The `keyCode` of a key that an input method has taken. */
+const COMPOSING = 229
+const GROWS_BY_ITSELF = CSS.supports('field-sizing', 'content')
 
 /**
  * Whether the service would accept the text if it were shortened. Longer ones can only come from the
@@ -30,12 +33,21 @@ export function writeMessages(send, save, last) {
   /** @type {Message | undefined} */
   let edited
 
+  /** Makes the field as high as its text, once it can be seen. */
+  function grow() {
+    if (input.offsetParent === null) return
+    input.style.blockSize = 'auto'
+    const border = input.offsetHeight - input.clientHeight
+    input.style.blockSize = `${input.scrollHeight + border}px`
+  }
+
   /** Shows how many characters are left, if they are few. */
   function check() {
     if (!edited) tab.save(DRAFT, input.value)
     const left = MAX - count(input.value.trim())
     tell(part('count', HTMLOutputElement), left < WARN_BELOW ? `${left}` : '')
     input.setAttribute('aria-invalid', `${left < 0}`)
+    if (!GROWS_BY_ITSELF) grow()
     return left
   }
 
@@ -57,12 +69,15 @@ export function writeMessages(send, save, last) {
   input.value = tab.load(DRAFT) ?? ''
   check()
   input.addEventListener('input', check)
+  if (!GROWS_BY_ITSELF) input.addEventListener('focus', grow)
   part('cancel', HTMLButtonElement).addEventListener('click', () => edit())
   input.addEventListener('keydown', (event) => {
     const message = event.key === 'ArrowUp' && !input.value ? last() : undefined
-    // The Enter that ends the composition of a character sends nothing. A screen keyboard has no
-    // Shift+Enter, so there an Enter begins a new line.
-    const isPlainEnter = event.key === 'Enter' && !event.shiftKey && !event.isComposing
+    // The Enter that confirms a composed character sends nothing. Safari ends the composition before this
+    // event, whose keyCode alone still tells (https://bugs.webkit.org/show_bug.cgi?id=165004).
+    const isComposing = event.isComposing || event.keyCode === COMPOSING
+    // A screen keyboard has no Shift+Enter, so there an Enter begins a new line.
+    const isPlainEnter = event.key === 'Enter' && !event.shiftKey && !isComposing
     if (message) edit(message)
     else if (event.key === 'Escape' && edited) edit()
     else if (isPlainEnter && !matchMedia('(pointer: coarse)').matches) form.requestSubmit()

@@ -46,6 +46,7 @@ export function tell(place, text = '') {
  */
 export async function attempt(place, work, form) {
   if (form?.ariaBusy) return
+  part(place, HTMLElement).classList.remove('good')
   tell(part(place, HTMLElement))
   if (form) form.ariaBusy = 'true'
   try {

@@ -143,7 +143,10 @@ t.test('sessions are listed and ended; the password is changed', async (t) => {
     await dialog.getByRole('alert').filter({ hasText: sentence }).waitFor()
   }
   await change('wrong', 'battery staple', 'invalid credentials')
+  const color = () => dialog.getByRole('alert').evaluate((alert) => getComputedStyle(alert).backgroundColor)
+  const colorOfFailure = await color()
   await change(PASSWORD, 'battery staple', 'Password changed')
+  t.not(await color(), colorOfFailure, 'good news does not look like a failure')
   t.equal(await dialog.locator('#sessions li').count(), 1)
   t.equal((await call('GET', '/api/sessions', { token: third })).status, 401)
   t.equal(
@@ -328,10 +331,58 @@ t.test('an Enter that belongs to an input method sends nothing', async (t) => {
     windowsVirtualKeyCode: 229
   })
   t.equal(await page.inputValue('#text'), 'にほん')
+  // Safari ends the composition before it tells of the key.
+  await page.locator('#text').evaluate((field) => {
+    field.dispatchEvent(
+      new KeyboardEvent('keydown', { key: 'Enter', keyCode: 229, bubbles: true, cancelable: true })
+    )
+  })
+  t.equal(await page.inputValue('#text'), 'にほん')
   await ime.send('Input.insertText', { text: '日本' })
   await page.press('#text', 'Enter')
   await sees(page, '日本')
   t.strictSame(await texts(page), ['日本'])
+})
+
+t.test(
+  'the field for a message is as high as its text, in browsers that do not do that by themselves',
+  async (t) => {
+    const { url } = await startService(t)
+    const page = await (await newPerson(t, browser)).newPage()
+    await page.addInitScript(() => {
+      const supports = CSS.supports.bind(CSS)
+      CSS.supports = (property: string, value?: string) => {
+        if (property === 'field-sizing') return false
+        return value === undefined ? supports(property) : supports(property, value)
+      }
+      document.addEventListener('DOMContentLoaded', () => {
+        document.getElementById('text')?.style.setProperty('field-sizing', 'fixed')
+      })
+    })
+    await page.goto(url)
+    await enter(page, 'alice')
+    const height = () => page.locator('#text').evaluate((field) => field.clientHeight)
+    const one = await height()
+    await page.fill('#text', 'one\ntwo\nthree\nfour')
+    const four = await height()
+    t.ok(four > 2.5 * one, `four lines are ${four} px high, one is ${one}`)
+    await page.press('#text', 'Enter')
+    await sees(page, 'one\ntwo\nthree\nfour')
+    t.equal(await height(), one, 'and low again once it is sent')
+  }
+)
+
+t.test('without JavaScript, or in a browser that is too old, the page says what it needs', async (t) => {
+  const { url } = await startService(t)
+  const plain = await (await newPerson(t, browser, { javaScriptEnabled: false })).newPage()
+  await plain.goto(url)
+  await plain.getByText('your browser is too old for this page, or JavaScript is off').waitFor()
+
+  const old = await (await newPerson(t, browser)).newPage()
+  // To a browser that cannot read the script, it is as if there were none.
+  await old.route('**/web/main.js', (route) => route.fulfill({ contentType: 'text/javascript', body: '' }))
+  await old.goto(url)
+  await old.getByText('your browser is too old for this page').waitFor()
 })
 
 t.test('English and Russian, right to left, emoji, and the hours as the reader writes them', async (t) => {
