@@ -1,5 +1,5 @@
 """The facts that .ci/helm holds the chart to. Reads what Helm rendered on standard input."""
-import json, os, re, socket, subprocess, sys, threading, yaml
+import json, os, re, shutil, socket, subprocess, sys, tempfile, threading, yaml
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 # What a replica tells, and of kube-state-metrics what the alerts need.
@@ -213,7 +213,7 @@ def full(helm):
                  'POSTGRES_DB': 'chat-db-app:dbname', 'POSTGRES_USER': 'chat-db-app:username', 'POSTGRES_PASSWORD': 'chat-db-app:password', 'REDIS_URL': 'valkey-url:url',
                  'OTEL_EXPORTER_OTLP_ENDPOINT': 'http://collector.observability:4318', 'NODE_EXTRA_CA_CERTS': '/etc/chat/authority/ca.crt'}
     check(f'{helm} reads Secrets by key, and extraEnv wins', environment(main), variables)
-    check(f'{helm} migrates as the owner', environment(migrate), variables | {'MIGRATE': 'only', 'POSTGRES_USER': 'owner', 'POSTGRES_PASSWORD': 'chat-db-owner:password'})
+    check(f'{helm} migrates as the owner, and grants the tables to the role that serves', environment(migrate), variables | {'MIGRATE': 'only', 'MIGRATE_GRANT_TO': 'chat', 'POSTGRES_USER': 'owner', 'POSTGRES_PASSWORD': 'chat-db-owner:password'})
     check(f'{helm} migrates with what serves', [migrate['args'], main['args']], [['dist/src/server.js']] * 2)
     check(f'{helm} migrates before all else', job['metadata']['annotations']['helm.sh/hook'], 'pre-install,pre-upgrade')
     check(f'{helm} ends the migration before Helm gives up, with few attempts, and removes it later',
@@ -285,6 +285,18 @@ def variants(helm, program, chart):
           [[[5432], [6379]], [[6432], [6380]], [[], []], [[], []], [[6432], [6380]], [[], []], [[], []], [[5433], [6390]], [[], []]])
     test = one(render(), 'Pod', 'chat-backend-test')
     check(f'{helm} keeps the test for its log', 'hook-succeeded' in test['metadata']['annotations']['helm.sh/hook-delete-policy'], False)
+
+    # --reuse-values renders with the defaults of the older chart: names that are gone, or values that were not there yet.
+    defaults = yaml.safe_load(open(f'{chart}/values.yaml'))
+    def reused(values):
+        with tempfile.TemporaryDirectory() as folder:
+            shutil.copytree(chart, folder, dirs_exist_ok=True)
+            with open(f'{folder}/values.yaml', 'w') as file: yaml.safe_dump(values, file)
+            run = subprocess.run([program, 'template', 'chat', folder, '--values', f'{chart}/ci/minimal-values.yaml'], capture_output=True, text=True)
+            return run.returncode != 0 and '--reset-then-reuse-values' in run.stderr
+    older = {key: value for key, value in defaults.items() if key not in ('replicaCount', 'global', 'serviceAccount', 'podSecurityContext', 'securityContext')} | {'replicas': 1, 'runAsUser': 65532}
+    younger = ({key: value for key, value in defaults.items() if key != missing} for missing in ('global', 'serviceAccount', 'service', 'networkPolicy', 'metrics'))
+    check(f'{helm} says what to do instead of --reuse-values', [reused(values) for values in (older, *younger)], [True] * 6)
 
     schema = json.load(open(f'{chart}/values.schema.json'))
     def open_objects(node, path='$'):

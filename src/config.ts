@@ -73,6 +73,7 @@ export const Config = Type.Object({
   LOG_LEVEL: OneOf('info', 'trace', 'debug', 'warn', 'error', 'fatal', 'silent'),
   LOG_REQUESTS: OneOf('changes', 'all', 'none'), // changes: writes, errors and slow requests
   MIGRATE: OneOf('on', 'own', 'off', 'only'), // own: all but the tables of Django; only: and then end
+  MIGRATE_GRANT_TO: Type.Optional(Type.String()), // a role of PostgreSQL
   BOOT_TIMEOUT: Whole(1, 3600, 30), // seconds, for each engine
   BCRYPT_COST: Whole(4, 16, 10),
   PASSWORD_MIN_LENGTH: Whole(1, 72, 8), // code points

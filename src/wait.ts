@@ -1,9 +1,8 @@
 import { ending } from './process/signals.ts'
-import { once } from 'node:events'
-import { connect } from 'node:net'
 import { pino } from 'pino'
-import { type Address, formatAddress, postgresAddress, redisAddresses } from './lib/engine-addresses.ts'
+import { formatAddress, postgresAddress, redisAddresses } from './lib/engine-addresses.ts'
 import { engineVariables, isExternal, loadConfig } from './config.ts'
+import { reach } from './lib/reach.ts'
 import { StartError, waitFor } from './lib/wait-for.ts'
 
 // `node dist/src/wait.js postgres` (or redis) waits, as long as it takes, until something answers where the
@@ -12,13 +11,6 @@ import { StartError, waitFor } from './lib/wait-for.ts'
 const log = pino({ timestamp: pino.stdTimeFunctions.isoTime }, pino.destination({ sync: true }))
 const TIMEOUT_MS = 2000
 const PAUSE_MS = 1000
-
-async function answers(address: Address): Promise<void> {
-  const socket = connect({ ...address, timeout: TIMEOUT_MS })
-  socket.on('timeout', () => socket.destroy(new Error(`no answer in ${TIMEOUT_MS / 1000} s`)))
-  await once(socket, 'connect')
-  socket.destroy()
-}
 
 try {
   const [, , engine = ''] = process.argv
@@ -34,9 +26,11 @@ try {
     Infinity,
     log,
     () =>
-      Promise.any(addresses.map(answers)).catch((error: AggregateError) => {
-        throw error.errors[0]
-      }),
+      Promise.any(addresses.map((address) => reach(address, { timeoutMs: TIMEOUT_MS }))).catch(
+        (error: AggregateError) => {
+          throw error.errors[0]
+        }
+      ),
     { pauseMs: PAUSE_MS, signal: ending }
   )
   log.info(`${what} answers`)

@@ -3,6 +3,7 @@ import fp from 'fastify-plugin'
 import pg from 'pg'
 import { formatAddress, postgresAddress, postgresTarget } from '../lib/engine-addresses.ts'
 import type { Config } from '../config.ts'
+import { grantTables } from '../database/grants.ts'
 import { migrate } from '../database/migrate.ts'
 import { Connections, createPipeline, createPoolQuery, type Pipeline, type Query } from '../database/query.ts'
 import { type Log, StartError, waitFor } from '../lib/wait-for.ts'
@@ -123,7 +124,9 @@ export async function migrateWhenReady(config: Config, log: Log, signal?: AbortS
       try {
         await client.connect()
         await checkEncoding(client)
-        if (config.MIGRATE !== 'off') await migrate(client, log, config.MIGRATE === 'own')
+        if (config.MIGRATE === 'off') return
+        await migrate(client, log, config.MIGRATE === 'own')
+        if (config.MIGRATE_GRANT_TO !== undefined) await grantTables(client, config.MIGRATE_GRANT_TO)
       } finally {
         signal?.removeEventListener('abort', close)
         await client.end()

@@ -1,10 +1,11 @@
-import type pg from 'pg'
+import { type default as pg, escapeIdentifier } from 'pg'
 import t, { type Test } from 'tap'
 import { Retention } from '../../src/chat/retention.ts'
 import { migrate } from '../../src/database/migrate.ts'
 import { createQuery } from '../../src/database/query.ts'
+import { migrateWhenReady } from '../../src/plugins/postgres.ts'
 import { startService } from '../helpers/app.ts'
-import { admin, connect, createDatabase } from '../helpers/database.ts'
+import { admin, config, connect, createDatabase } from '../helpers/database.ts'
 
 const quiet = { info: () => {}, warn: () => {}, error: () => {} }
 
@@ -134,6 +135,40 @@ t.test('a role that may create nothing works on a database that is up to date', 
   })
   t.match(await call('DELETE', `/api/messages/${id}`, { token }), { status: 200 })
   await new Retention(createQuery(client), { RETENTION_DAYS: 1, EVENT_RETENTION_HOURS: 1 }, quiet).trim()
+})
+
+t.test('MIGRATE_GRANT_TO lets a role that may create nothing use the service', async (t) => {
+  const role = `Role of "tests" ${process.pid}`
+  const quoted = escapeIdentifier(role)
+  t.teardown(() => admin(`drop role if exists ${quoted}`))
+  const { client, database } = await emptyDatabase(t)
+  await client.query(
+    `revoke create on schema public from public; create role ${quoted} login password 'x'; select 1`
+  )
+  const owner = { ...config, POSTGRES_DB: database, MIGRATE: 'only' as const }
+  await migrateWhenReady({ ...owner, MIGRATE_GRANT_TO: role }, quiet)
+  await migrateWhenReady({ ...owner, MIGRATE_GRANT_TO: role }, quiet)
+  const settings = { POSTGRES_DB: database, POSTGRES_USER: role, POSTGRES_PASSWORD: 'x' }
+  const { call, register, post } = await startService(t, { ...settings, MIGRATE: 'off' })
+  t.match(await call('GET', '/health/readyz'), { status: 200 })
+  const { token } = await register()
+  const id = (await post(token, 'hello')).id
+  t.match(await call('PATCH', `/api/messages/${id}`, { token, body: { text: 'hi' } }), { status: 200 })
+  t.match(await call('DELETE', `/api/messages/${id}`, { token }), { status: 200 })
+  await client.query('create table chat_later (id int)')
+  const { rows } = await client.query(
+    "select string_agg(privilege_type, ' ' order by privilege_type) as granted from information_schema.table_privileges where table_name = 'chat_later' and grantee = $1",
+    [role]
+  )
+  t.equal(rows[0].granted, 'DELETE INSERT SELECT UPDATE', 'tables of later migrations too')
+})
+
+t.test('MIGRATE_GRANT_TO names a role that is not there: the start says so at once', async (t) => {
+  const { database } = await emptyDatabase(t)
+  await t.rejects(
+    migrateWhenReady({ ...config, POSTGRES_DB: database, MIGRATE_GRANT_TO: 'no_such_role' }, quiet),
+    { message: "MIGRATE_GRANT_TO is 'no_such_role', but the database has no such role: create it first" }
+  )
 })
 
 t.test(

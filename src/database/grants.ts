@@ -1,0 +1,37 @@
+import { type Client, DatabaseError, escapeIdentifier, escapeLiteral } from 'pg'
+import { StartError } from '../lib/wait-for.ts'
+
+const UNDEFINED_OBJECT = '42704'
+
+// Only what the migrating role may grant: with MIGRATE=own, the shared tables belong to Django's role.
+const OWN_TABLES = `
+  select relname from pg_catalog.pg_class
+  where relnamespace = (select oid from pg_catalog.pg_namespace where nspname = current_schema()) and relkind in ('r', 'p')
+    and relname like 'chat\\_%' and pg_catalog.pg_has_role(relowner, 'USAGE') order by relname`
+
+/**
+ * Lets a role that may create nothing run the service: it may use the tables that exist, and by default
+ * privileges those of later migrations. PostgreSQL ignores a privilege that was granted before.
+ * @throws {StartError} when there is no such role
+ */
+export async function grantTables(client: Client, role: string): Promise<void> {
+  const { rows } = await client.query<{ schema: string }>('select current_schema() as schema')
+  const { rows: tables } = await client.query<{ relname: string }>(OWN_TABLES)
+  const [{ schema = 'public' } = {}] = rows
+  const [inSchema, to] = [escapeIdentifier(schema), escapeIdentifier(role)]
+  const rights = 'select, insert, update, delete'
+  try {
+    await client.query(`
+      begin;
+      grant usage on schema ${inSchema} to ${to};
+      ${tables.map(({ relname }) => `grant ${rights} on ${escapeIdentifier(relname)} to ${to};`).join('\n')}
+      alter default privileges in schema ${inSchema} grant ${rights} on tables to ${to};
+      commit`)
+  } catch (error) {
+    if (!(error instanceof DatabaseError) || error.code !== UNDEFINED_OBJECT) throw error
+    throw new StartError(
+      `MIGRATE_GRANT_TO is ${escapeLiteral(role)}, but the database has no such role: create it first`,
+      { cause: error }
+    )
+  }
+}

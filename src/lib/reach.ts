@@ -1,0 +1,38 @@
+import { once } from 'node:events'
+import { connect, isIP, type LookupFunction } from 'node:net'
+import type { Address } from './engine-addresses.ts'
+
+/**
+ * Connects to an address and disconnects at once.
+ * @param options.timeoutMs for the name and the connection together
+ * @param options.lookup resolves names; by default that of Node
+ * @throws {Error} whose message tells a name that DNS does not resolve from an engine that does not answer
+ */
+export async function reach(
+  address: Address,
+  { timeoutMs, lookup }: { timeoutMs: number; lookup?: LookupFunction }
+): Promise<void> {
+  const socket = connect({ ...address, timeout: timeoutMs, ...(lookup && { lookup }) })
+  const { host } = { host: '', ...address }
+  let isResolved = host === '' || isIP(host) !== 0
+  socket.on('lookup', () => {
+    isResolved = true
+  })
+  socket.on('timeout', () => {
+    const silent = isResolved ? 'no answer' : `DNS did not answer for ${host}`
+    socket.destroy(new Error(`${silent} within ${timeoutMs / 1000} s`))
+  })
+  try {
+    await once(socket, 'connect')
+  } catch (error) {
+    throw explain(error as NodeJS.ErrnoException, host)
+  } finally {
+    socket.destroy()
+  }
+}
+
+function explain(error: NodeJS.ErrnoException, host: string): Error {
+  if (error.code === 'ENOTFOUND') return new Error(`DNS has no address for ${host}`, { cause: error })
+  if (error.code === 'EAI_AGAIN') return new Error(`DNS did not answer for ${host}`, { cause: error })
+  return error
+}
