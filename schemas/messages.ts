@@ -187,7 +187,7 @@ export const PageOfMessages = Type.Object(
     dependencies: { wait: ['after_id'] },
     errorMessages: {
       not: { code: 'cursors_combined', message: 'after_id and before_id cannot be combined' },
-      dependencies: { code: 'wait_without_after_id', message: 'wait needs after_id' }
+      dependencies: { code: 'wait_without_after_id', message: 'wait requires after_id' }
     }
   }
 )

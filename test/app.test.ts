@@ -41,7 +41,7 @@ t.test('an unknown address is 404, in the shape of every error', async (t) => {
     t.equal(status, 404, path)
     t.equal(headers.get('content-type'), 'application/json; charset=utf-8')
     t.strictSame(body, {
-      error: 'there is nothing at this address',
+      error: 'resource not found',
       code: 'not_found',
       requestId: headers.get('x-request-id')
     })

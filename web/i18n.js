@@ -1,16 +1,16 @@
 import { shared } from './storage.js'
 
-/** What the page itself says, in English and in Russian. What the service says is shown as it came. */
+/** The page's own texts, in English and Russian. Texts from the service are shown as they are. */
 const texts = {
   title: ['Chat', 'Чат'],
-  skip: ['Skip to writing', 'Перейти к вводу'],
+  skip: ['Skip to the message box', 'Перейти к полю ввода'],
   language: ['Language', 'Язык'],
   messages: ['Messages', 'Сообщения'],
   account: ['Account', 'Аккаунт'],
   logOut: ['Log out', 'Выйти'],
   logIn: ['Log in', 'Войти'],
   register: ['Create account', 'Создать аккаунт'],
-  join: ['Anyone can read. Log in to write.', 'Читать может каждый. Войдите, чтобы писать.'],
+  join: ['Anyone can read. Log in to post.', 'Читать может каждый. Чтобы писать, войдите.'],
   nickname: ['Nickname', 'Имя'],
   password: ['Password', 'Пароль'],
   writeHere: ['Write a message', 'Напишите сообщение'],
@@ -20,9 +20,9 @@ const texts = {
   close: ['Close', 'Закрыть'],
   edit: ['Edit', 'Изменить'],
   delete: ['Delete', 'Удалить'],
-  editing: ['Editing a message', 'Изменение сообщения'],
+  editing: ['Editing message', 'Редактирование сообщения'],
   deleteAsk: ['Delete this message for everybody?', 'Удалить это сообщение у всех?'],
-  showMore: ['Show more', 'Показать больше'],
+  showMore: ['Show more', 'Показать полностью'],
   showLess: ['Show less', 'Свернуть'],
   retry: ['Try again', 'Повторить'],
   discard: ['Discard', 'Не отправлять'],
@@ -30,36 +30,42 @@ const texts = {
   notSent: ['Not sent: ', 'Не отправлено: '],
   notSaved: [
     'This browser cannot save your unsent messages. They will be lost if you reload or close this page.',
-    'Браузер не может сохранить неотправленные сообщения. Они пропадут, если закрыть или обновить страницу.'
+    'Браузер не может сохранить неотправленные сообщения. Если закрыть или обновить страницу, они пропадут.'
   ],
-  begin: ['This is where the conversation begins.', 'Здесь начинается разговор.'],
-  empty: ['Nobody has said anything yet.', 'Пока никто ничего не написал.'],
-  loading: ['Loading older messages…', 'Загружаем прежние сообщения…'],
-  newest: ['To the newest', 'К новым'],
+  begin: ['This is the beginning of the conversation.', 'Это начало переписки.'],
+  empty: ['No messages yet.', 'Сообщений пока нет.'],
+  loading: ['Loading older messages…', 'Загружаем более ранние сообщения…'],
+  newest: ['Jump to latest', 'К последним'],
   today: ['Today', 'Сегодня'],
   yesterday: ['Yesterday', 'Вчера'],
   connecting: ['Connecting…', 'Подключаемся…'],
   again: ['Trying again…', 'Пробуем снова…'],
-  unreachable: ['The service cannot be reached', 'Сервис недоступен'],
+  unreachable: ['The server cannot be reached', 'Сервер недоступен'],
   offline: [
-    'You are offline; what you write is sent when you are back',
-    'Нет сети; написанное будет отправлено, когда она появится'
+    'You are offline. Your messages will be sent when you are back online',
+    'Нет подключения к сети. Сообщения будут отправлены, когда оно появится'
   ],
   unexpected: ['Unexpected response from the server', 'Неожиданный ответ сервера'],
-  reconnected: ['Connected again, and nothing was missed', 'Снова на связи, ничего не пропущено'],
-  loginAgain: ['Log in again; what you wrote is kept.', 'Войдите снова; написанное сохранено.'],
-  sessions: ['Where you are logged in', 'Где выполнен вход'],
-  thisOne: ['here', 'здесь'],
-  since: ['Since', 'С'],
-  lastSeen: ['last seen', 'последний раз'],
+  reconnected: [
+    'Reconnected. You have not missed anything.',
+    'Связь восстановлена. Вы ничего не пропустили.'
+  ],
+  loginAgain: [
+    'Please log in again. Your unsent messages are kept.',
+    'Войдите ещё раз. Неотправленные сообщения сохранены.'
+  ],
+  sessions: ['Active sessions', 'Активные сеансы'],
+  thisOne: ['this device', 'это устройство'],
+  since: ['Logged in', 'Вход:'],
+  lastSeen: ['last active', 'последняя активность:'],
   end: ['End', 'Завершить'],
-  endOthers: ['End all others', 'Завершить остальные'],
+  endOthers: ['End all other sessions', 'Завершить остальные сеансы'],
   changePassword: ['Change password', 'Сменить пароль'],
   currentPassword: ['Current password', 'Текущий пароль'],
   newPassword: ['New password', 'Новый пароль'],
   passwordChanged: [
-    'Password changed; you are logged out everywhere else.',
-    'Пароль изменён; на других устройствах выполнен выход.'
+    'Password changed. You have been logged out everywhere else.',
+    'Пароль изменён. На других устройствах выполнен выход.'
   ],
   // The plural categories (Intl.PluralRules) of a number of new messages.
   one: ['new message', 'новое сообщение'],
@@ -70,7 +76,7 @@ const texts = {
 /** @typedef {keyof typeof texts} Key */
 
 const preferred = [shared.load('language'), ...navigator.languages].map((tag) => tag?.slice(0, 2))
-/** The language that was chosen, else the first of the browser's that there is. */
+/** The chosen language, otherwise the first of the browser's languages that the page has. */
 export let language = preferred.find((tag) => tag === 'en' || tag === 'ru') ?? 'en'
 
 /** @param {Key} key */
@@ -83,7 +89,7 @@ export function sayNew(count) {
 }
 
 function makeFormatters() {
-  // In the reader's own variety of the language, because an hour is written in many ways.
+  // Use the reader's own locale, because times are written differently within one language.
   const locale = navigator.languages.find((tag) => tag.startsWith(language)) ?? language
   return {
     time: new Intl.DateTimeFormat(locale, { timeStyle: 'short' }),
@@ -93,7 +99,7 @@ function makeFormatters() {
 }
 let formatters = makeFormatters()
 
-/** @param {Date} date @param {keyof typeof formatters} [as] @returns {string} empty for what is no date */
+/** @param {Date} date @param {keyof typeof formatters} [as] @returns {string} empty for an invalid date */
 export function sayDate(date, as = 'time') {
   return Number.isNaN(date.getTime()) ? '' : formatters[as].format(date)
 }
@@ -107,7 +113,7 @@ export function sayDay(date) {
   return isDay(1) ? say('yesterday') : sayDate(date, 'day')
 }
 
-/** Writes the page in the language. @param {'en' | 'ru'} [chosen] */
+/** Renders the page in this language, or switches to another. @param {'en' | 'ru'} [chosen] */
 export function speak(chosen) {
   if (chosen) {
     language = chosen

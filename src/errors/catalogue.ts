@@ -55,7 +55,7 @@ export const AuthorizationMalformed = define(
 export const SessionNotFound = define(401, 'session_not_found', 'session not found')
 export const UserNotFound = define(401, 'user_not_found', 'user not found')
 export const InvalidCredentials = define(401, 'invalid_credentials', 'invalid credentials')
-export const RouteNotFound = define(404, 'not_found', 'there is nothing at this address')
+export const RouteNotFound = define(404, 'not_found', 'resource not found')
 export const SessionUnknown = define(404, 'session_unknown', 'you have no such session')
 export const MessageNotFound = define(404, 'message_not_found', 'message not found')
 export const MethodNotAllowed = define(405, 'method_not_allowed', 'method not allowed')
@@ -72,21 +72,21 @@ export const EncodedBody = define(415, 'encoded_body', 'request body must be sen
 export const ExpectationFailed = define(
   417,
   'expectation_failed',
-  'request expects what this service does not know'
+  'the Expect header of the request is not supported'
 )
 export const IdempotencyKeyReused = define(
   422,
   'idempotency_key_reused',
-  'Idempotency-Key was used for another text'
+  'Idempotency-Key was already used for a different text'
 )
-export const RateLimited = define(429, 'rate_limited', 'that was too often, try again later')
+export const RateLimited = define(429, 'rate_limited', 'too many requests, try again later')
 export const TooManyLongPolls = define(
   429,
   'too_many_long_polls',
-  'too many requests from your network are waiting'
+  'too many waiting requests from your network'
 )
 export const HeadersTooLarge = define(431, 'headers_too_large', 'request headers are too large')
-export const ClientGone = define(499, 'client_gone', 'the client did not wait for the answer')
+export const ClientGone = define(499, 'client_gone', 'client closed the connection before the response')
 export const InternalError = define(500, 'internal_error', 'something went wrong on our side')
 export const DatabaseUnavailable = define(503, 'database_unavailable', 'database is not ready')
 export const RedisUnavailable = define(503, 'redis_unavailable', 'redis is not ready')

@@ -132,7 +132,7 @@ t.test('sessions are listed and ended; the password is changed', async (t) => {
   await page.click('#account')
   const dialog = page.getByRole('dialog')
   await dialog.locator('#sessions li:nth-child(3)').waitFor()
-  t.equal(await dialog.locator('#sessions').getByText('here').count(), 1)
+  t.equal(await dialog.locator('#sessions').getByText('this device').count(), 1)
   await dialog.locator('#sessions').getByRole('button', { name: 'End' }).first().click()
   await dialog.locator('#sessions li:nth-child(3)').waitFor({ state: 'detached' })
 
@@ -193,7 +193,7 @@ t.test(
     )
     await write(page, 'first')
     await write(page, 'second')
-    await page.locator('#pending').getByText('The service cannot be reached').first().waitFor()
+    await page.locator('#pending').getByText('The server cannot be reached').first().waitFor()
     await page.getByRole('button', { name: 'Discard' }).first().waitFor()
     await page.unroute('**/api/messages')
     await page.reload()
@@ -289,7 +289,7 @@ t.test('the keyboard is enough', async (t) => {
   await page.keyboard.press('Enter')
   await sees(page, 'first\nsecond line')
   await page.keyboard.press('ArrowUp')
-  await page.getByText('Editing a message').waitFor()
+  await page.getByText('Editing message').waitFor()
   await page.keyboard.press('Escape')
   t.equal(await page.inputValue('#text'), '')
   await page.keyboard.press('ArrowUp')
@@ -469,7 +469,7 @@ t.test(
     await page.locator('#scroller').evaluate((element) => {
       element.scrollTop = 0
     })
-    await page.getByRole('button', { name: 'To the newest' }).click()
+    await page.getByRole('button', { name: 'Jump to latest' }).click()
     await page.locator('#newest').waitFor({ state: 'hidden' })
   }
 )

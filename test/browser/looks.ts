@@ -119,7 +119,7 @@ t.test('errors', async () => {
     await look(page, `offline-${colorScheme}`)
     await page.context().setOffline(false)
     await page.locator('#pending li').waitFor({ state: 'detached' })
-    await page.getByRole('status').filter({ hasText: 'Connected again' }).waitFor()
+    await page.getByRole('status').filter({ hasText: 'Reconnected' }).waitFor()
     await look(page, `again-${colorScheme}`)
     await page.click('#logout')
     await page.fill('input[name=nickname]', 'Ada')
@@ -168,7 +168,7 @@ t.test('a browser that stores nothing', async (t) => {
 t.test('an empty room', async (t) => {
   const { url } = await startService(t)
   const page = await openChat(t, browser, url)
-  await page.getByText('Nobody has said anything yet.').waitFor()
+  await page.getByText('No messages yet.').waitFor()
   await look(page, 'empty')
   await shows(page, [])
 })

@@ -37,12 +37,12 @@ t.test(
     await sees(page, 'before')
     await page.fill('#text', 'in mid-')
     server.child.kill('SIGKILL')
-    await page.getByRole('status').filter({ hasText: 'The service cannot be reached' }).waitFor()
+    await page.getByRole('status').filter({ hasText: 'The server cannot be reached' }).waitFor()
     await page.locator('#text').pressSequentially('sentence')
     await page.press('#text', 'Enter')
     await page.locator('#pending li').getByText('in mid-sentence').waitFor()
     await startServer(t, env).ready
-    await page.getByRole('status').filter({ hasText: 'Connected again' }).waitFor()
+    await page.getByRole('status').filter({ hasText: 'Reconnected' }).waitFor()
     await shows(page, ['before', 'in mid-sentence'])
     await page.getByRole('status').waitFor({ state: 'hidden' })
     t.equal(await page.locator('#pending li').count(), 0)
@@ -103,7 +103,7 @@ t.test('a stream is cut: it says so, goes on from where it was, and nothing come
     body: '{"text":"one, changed"}'
   })
   await wire.mend()
-  await page.getByRole('status').filter({ hasText: 'Connected again' }).waitFor()
+  await page.getByRole('status').filter({ hasText: 'Reconnected' }).waitFor()
   await shows(page, ['one, changed', 'two'])
   await post(token, 'three')
   await shows(page, ['one, changed', 'two', 'three'])

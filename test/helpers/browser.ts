@@ -110,7 +110,7 @@ export async function readToTheStart(page: Page): Promise<string[]> {
         found: messages.map((element): [number, string] => {
           return [Number(element.dataset['id']), element.querySelector('.text')!.textContent]
         }),
-        isStart: document.querySelector('#top')!.textContent === 'This is where the conversation begins.'
+        isStart: document.querySelector('#top')!.textContent === 'This is the beginning of the conversation.'
       }
     })
     for (const [id, text] of found) seen.set(id, text)
@@ -119,7 +119,7 @@ export async function readToTheStart(page: Page): Promise<string[]> {
     await page.waitForFunction((first) => {
       const id = Number(document.querySelector<HTMLElement>('#messages li')?.dataset['id'])
       const top = document.querySelector('#top')!.textContent
-      return id < first || top === 'This is where the conversation begins.'
+      return id < first || top === 'This is the beginning of the conversation.'
     }, first)
   }
 }

@@ -82,7 +82,7 @@ t.test('failed logins: ten in 15 minutes for an account and an address', async (
   for (const word of ['wrong horse', password]) {
     const { status, headers, body } = await login(service, address, 'Zo\u00eb', word)
     t.equal(status, 429, 'then even the right password is refused')
-    t.match(body, { error: 'that was too often, try again later', code: 'rate_limited' })
+    t.match(body, { error: 'too many requests, try again later', code: 'rate_limited' })
     t.match(headers.get('retry-after'), /^(900|8\d\d)$/)
     t.match(
       headers.get('ratelimit'),
@@ -281,7 +281,7 @@ t.test('logins: sixty in an hour for an account, from wherever, on all replicas'
   const { status, headers, body } = await login(service, elsewhere, 'alice', password)
   t.match(
     { status, body },
-    { status: 429, body: { error: 'that was too often, try again later', code: 'rate_limited' } }
+    { status: 429, body: { error: 'too many requests, try again later', code: 'rate_limited' } }
   )
   t.match(headers.get('retry-after'), /^(3600|35\d\d)$/)
   t.match(headers.get('ratelimit'), /"logins";r=0;t=(3600|35\d\d)$/)

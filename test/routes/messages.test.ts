@@ -13,7 +13,7 @@ const sentences = {
   after_id_invalid: 'after_id must be an integer',
   before_id_invalid: 'before_id must be an integer',
   wait_invalid: 'wait must be an integer from 0 to 25',
-  wait_without_after_id: 'wait needs after_id',
+  wait_without_after_id: 'wait requires after_id',
   cursors_combined: 'after_id and before_id cannot be combined'
 }
 
