@@ -11,8 +11,11 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Liveness probe */
-        get: operations["isAlive"];
+        /**
+         * Liveness probe
+         * @description Succeeds while the process responds. It does not depend on PostgreSQL or Redis.
+         */
+        get: operations["getLiveness"];
         put?: never;
         post?: never;
         delete?: never;
@@ -32,7 +35,7 @@ export interface paths {
          * Readiness probe
          * @description Fails when this replica cannot do all of its work: an engine does not answer or takes no writes, or the event log is not in force or cannot be followed.
          */
-        get: operations["isReady"];
+        get: operations["getReadiness"];
         put?: never;
         post?: never;
         delete?: never;
@@ -48,7 +51,10 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Follow what happens in the room */
+        /**
+         * Follow the room live
+         * @description Sends every change as a server-sent event, in one order for all clients. Resumes after `since` or `Last-Event-ID` without a gap or a duplicate; a comment every 15 seconds keeps the connection alive.
+         */
         get: operations["streamEvents"];
         put?: never;
         post?: never;
@@ -65,8 +71,11 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** What this process does */
-        get: operations["readMetrics"];
+        /**
+         * Metrics of this replica
+         * @description In the Prometheus text format. Not below `/api`, so that an Ingress for `/api` does not expose them.
+         */
+        get: operations["getMetrics"];
         put?: never;
         post?: never;
         delete?: never;
@@ -84,7 +93,10 @@ export interface paths {
         };
         get?: never;
         put?: never;
-        /** Create an account and log in */
+        /**
+         * Create an account and log in
+         * @description Creates an account and starts a session. The nickname must be unique, and must not look like an existing one.
+         */
         post: operations["register"];
         delete?: never;
         options?: never;
@@ -101,7 +113,10 @@ export interface paths {
         };
         get?: never;
         put?: never;
-        /** Log in */
+        /**
+         * Log in
+         * @description Starts a session. An unknown nickname and a wrong password get the same response, after the same time.
+         */
         post: operations["login"];
         delete?: never;
         options?: never;
@@ -118,7 +133,10 @@ export interface paths {
         };
         get?: never;
         put?: never;
-        /** Log out, here */
+        /**
+         * Log out
+         * @description Ends the session of the token. Repeating it is harmless.
+         */
         post: operations["logout"];
         delete?: never;
         options?: never;
@@ -134,7 +152,10 @@ export interface paths {
             cookie?: never;
         };
         get?: never;
-        /** Change your password, and log out everywhere else */
+        /**
+         * Change your password
+         * @description Requires the current password. All other sessions of the user end.
+         */
         put: operations["changePassword"];
         post?: never;
         delete?: never;
@@ -150,11 +171,17 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Where you are logged in */
+        /**
+         * List your sessions
+         * @description Shows where you are logged in. The list contains no tokens.
+         */
         get: operations["listSessions"];
         put?: never;
         post?: never;
-        /** Log out everywhere else */
+        /**
+         * End all other sessions
+         * @description Logs you out everywhere else. The session of the token stays.
+         */
         delete: operations["endOtherSessions"];
         options?: never;
         head?: never;
@@ -171,7 +198,10 @@ export interface paths {
         get?: never;
         put?: never;
         post?: never;
-        /** End one session */
+        /**
+         * End a session
+         * @description Ends one of your sessions; the id comes from the list of sessions.
+         */
         delete: operations["endSession"];
         options?: never;
         head?: never;
@@ -186,12 +216,15 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * Read a page of the room
-         * @description The newest messages, unless one of the two cursors says which.
+         * List messages
+         * @description Returns a page of messages, ascending by id: the newest, or those next to a cursor. With `wait`, a page that would be empty waits for the first message (a long poll).
          */
         get: operations["listMessages"];
         put?: never;
-        /** Say something */
+        /**
+         * Post a message
+         * @description Stores a message and announces it to all clients. With an `Idempotency-Key` it can be retried safely after any failure.
+         */
         post: operations["postMessage"];
         delete?: never;
         options?: never;
@@ -206,15 +239,24 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Read one message */
+        /**
+         * Get a message
+         * @description Returns one message. A deleted message is a 404.
+         */
         get: operations["getMessage"];
         put?: never;
         post?: never;
-        /** Take back what you said */
+        /**
+         * Delete a message
+         * @description Deletes one of your own messages, for everybody.
+         */
         delete: operations["deleteMessage"];
         options?: never;
         head?: never;
-        /** Change what you said */
+        /**
+         * Edit a message
+         * @description Replaces the text of one of your own messages.
+         */
         patch: operations["editMessage"];
         trace?: never;
     };
@@ -225,8 +267,11 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** This document */
-        get: operations["describe"];
+        /**
+         * This document
+         * @description The OpenAPI document, generated from the schemas that validate requests and serialise responses.
+         */
+        get: operations["getOpenApi"];
         put?: never;
         post?: never;
         delete?: never;
@@ -242,8 +287,11 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** This document as a page */
-        get: operations["readDocs"];
+        /**
+         * API reference
+         * @description This document as a page on which requests can be tried out. It works offline.
+         */
+        get: operations["getApiReference"];
         put?: never;
         post?: never;
         delete?: never;
@@ -256,8 +304,13 @@ export interface paths {
 export type webhooks = Record<string, never>;
 export interface components {
     schemas: {
+        /** @description Yes. */
+        HealthStatus: {
+            /** @constant */
+            status: "ok";
+        };
         /**
-         * @description The message that this one replies to: its author and the beginning of its text as they are now, or `deleted`. No event tells of a change of these, because the event of that message does.
+         * @description The message that this one replies to: its author and the beginning of its text as they are now, or `deleted`. When it changes, only its own event is sent.
          * @example {
          *       "id": 16,
          *       "userId": 2,
@@ -273,16 +326,16 @@ export interface components {
             id: number;
             userId?: number;
             nickname?: string;
-            /** @description Its beginning: at most 100 characters. */
+            /** @description Its first 100 characters at most. */
             text?: string;
             /**
-             * @description It is gone, and only its id is known.
+             * @description The message was deleted; only its id is known.
              * @constant
              */
             deleted?: true;
         };
         /**
-         * @description A message of the room.
+         * @description A message.
          * @example {
          *       "id": 17,
          *       "userId": 1,
@@ -300,106 +353,104 @@ export interface components {
             createdAt: string;
             /**
              * Format: date-time
-             * @description When the text was last changed, if it was.
+             * @description When the message was last edited, if it was.
              */
             editedAt?: string;
             replyTo?: components["schemas"]["RepliedMessage"];
         };
-        MessageCreated: {
+        /** @description A message was posted. */
+        MessageCreatedEvent: {
             /** @constant */
             type: "message_created";
             message: components["schemas"]["Message"];
         };
-        MessageUpdated: {
+        /** @description A message was edited. */
+        MessageUpdatedEvent: {
             /** @constant */
             type: "message_updated";
             message: components["schemas"]["Message"];
         };
-        MessageDeleted: {
+        /** @description A message was deleted. */
+        MessageDeletedEvent: {
             /** @constant */
             type: "message_deleted";
             id: number;
         };
-        /** @description The log does not reach back to `since`: load the list again. */
-        Reset: {
+        /** @description The event log no longer reaches back to `since`: reload the list of messages. */
+        ResetEvent: {
             /** @constant */
             type: "reset";
         };
-        /** @description The data of one event of the stream. */
-        Event: components["schemas"]["MessageCreated"] | components["schemas"]["MessageUpdated"] | components["schemas"]["MessageDeleted"] | components["schemas"]["Reset"];
-        /** @description It is. */
-        Health: {
-            /** @constant */
-            status: "ok";
-        };
-        CreateAccount: {
-            /** @description Stored in Unicode form NFC, without white space around it; its length counts then. It has no invisible, private or unassigned characters, no mark without a base, and no more than 4 marks in a row. It must not look like an existing one. */
+        /** @description The `data` of one event of the stream. */
+        Event: components["schemas"]["MessageCreatedEvent"] | components["schemas"]["MessageUpdatedEvent"] | components["schemas"]["MessageDeletedEvent"] | components["schemas"]["ResetEvent"];
+        RegisterRequest: {
+            /** @description Trimmed and normalised to NFC before its length is checked. No invisible, private-use or unassigned characters, no mark without a base, and at most 4 marks in a row. Must not look like an existing nickname. */
             nickname: string;
-            /** @description At most 72 bytes, and not one of the common passwords. */
+            /** @description At most 72 bytes, and not a common password. */
             password: string;
         };
-        /** @description The new account, with a session. */
+        /** @description The new account, logged in. */
         Account: {
             id: number;
-            /** @description The same. */
+            /** @description Same as `id`. */
             userId: number;
             nickname: string;
-            /** @description 32 random bytes in hex, valid for 24 hours. */
+            /** @description Session token: 32 random bytes in hex, valid for 24 hours. */
             token: string;
         };
-        Login: {
+        LoginRequest: {
             nickname: string;
             password: string;
         };
         /** @description A new session. */
-        Session: {
-            /** @description 32 random bytes in hex, valid for 24 hours. */
+        LoginResponse: {
+            /** @description Session token: 32 random bytes in hex, valid for 24 hours. */
             token: string;
             userId: number;
             nickname: string;
         };
-        ChangePassword: {
+        ChangePasswordRequest: {
             currentPassword: string;
-            /** @description At most 72 bytes, and not one of the common passwords. */
+            /** @description At most 72 bytes, and not a common password. */
             newPassword: string;
         };
-        ActiveSession: {
-            /** @description Not the token, and of no use to find it. */
+        Session: {
+            /** @description Identifies the session. It reveals nothing about the token. */
             id: string;
             /** Format: date-time */
             createdAt: string;
             /**
              * Format: date-time
-             * @description To about a minute.
+             * @description Accurate to about a minute.
              */
             lastSeenAt: string;
-            /** @description The session that asks. */
+            /** @description Whether this is the session that made the request. */
             current: boolean;
-            /** @description The User-Agent header of the login, at most 200 characters of it. Null where there was none, and for sessions that the Go service started. */
+            /** @description The first 200 characters of the User-Agent header of the login. Null if there was none, or if the session was started by the Go service. */
             userAgent: string | null;
         };
-        /** @description The one that was used last comes first. */
-        SessionList: components["schemas"]["ActiveSession"][];
-        /** @description Ascending by id. */
+        /** @description Most recently used first. */
+        SessionList: components["schemas"]["Session"][];
+        /** @description Messages, ascending by id. */
         MessageList: components["schemas"]["Message"][];
-        CreateMessage: {
-            /** @description Stored without white space around it; its length counts then. At least one character is visible. */
+        PostMessageRequest: {
+            /** @description Trimmed before its length is checked. At least one character must be visible. */
             text: string;
             /** @description The id of the message that this one replies to. */
             replyTo?: number | null;
         };
-        EditMessage: {
-            /** @description Stored without white space around it; its length counts then. At least one character is visible. */
+        EditMessageRequest: {
+            /** @description Trimmed before its length is checked. At least one character must be visible. */
             text: string;
         };
-        /** @description The message is gone. */
+        /** @description The message was deleted. */
         DeletedMessage: {
             id: number;
             /** @constant */
             status: "deleted";
         };
         /** @description This document. */
-        OpenApi: {
+        OpenApiDocument: {
             openapi: string;
             info: {
                 [key: string]: unknown;
@@ -410,586 +461,541 @@ export interface components {
         } & {
             [key: string]: unknown;
         };
-        Error: {
-            /** @description One English sentence for a person. */
+        ErrorResponse: {
+            /** @description One English sentence, to show to a person. */
             error: string;
-            /** @description The same for a program, in snake_case. */
+            /** @description The same for programs, in snake_case. */
             code: string;
-            /** @description As in the header X-Request-Id, and in the log of the service. */
+            /** @description As in the `X-Request-Id` header and in the log of the service. */
             requestId: string;
         };
     };
     responses: {
-        /** @description Bad Request: invalid_http. */
-        invalid_http: {
-            headers: {
-                /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
-                "X-Request-Id"?: string;
-                [name: string]: unknown;
-            };
-            content: {
-                "application/json": components["schemas"]["Error"];
-            };
-        };
         /** @description Request Timeout: request_timeout. */
-        request_timeout: {
+        RequestTimeout: {
             headers: {
-                /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
+                /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
                 "X-Request-Id"?: string;
                 [name: string]: unknown;
             };
             content: {
-                "application/json": components["schemas"]["Error"];
+                "application/json": components["schemas"]["ErrorResponse"];
             };
         };
         /** @description Expectation Failed: expectation_failed. */
-        expectation_failed: {
+        ExpectationFailed: {
             headers: {
-                /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
+                /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
                 "X-Request-Id"?: string;
                 [name: string]: unknown;
             };
             content: {
-                "application/json": components["schemas"]["Error"];
+                "application/json": components["schemas"]["ErrorResponse"];
             };
         };
         /** @description Request Header Fields Too Large: headers_too_large. */
-        headers_too_large: {
+        HeadersTooLarge: {
             headers: {
-                /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
+                /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
                 "X-Request-Id"?: string;
                 [name: string]: unknown;
             };
             content: {
-                "application/json": components["schemas"]["Error"];
+                "application/json": components["schemas"]["ErrorResponse"];
             };
         };
         /** @description Internal Server Error: internal_error. */
-        internal_error: {
+        InternalError: {
             headers: {
-                /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
+                /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
                 "X-Request-Id"?: string;
                 [name: string]: unknown;
             };
             content: {
-                "application/json": components["schemas"]["Error"];
-            };
-        };
-        /** @description Bad Request: invalid_http, for_invalid. */
-        "invalid_http.for_invalid": {
-            headers: {
-                /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
-                "X-Request-Id"?: string;
-                [name: string]: unknown;
-            };
-            content: {
-                "application/json": components["schemas"]["Error"];
-            };
-        };
-        /** @description Service Unavailable: database_unavailable, redis_unavailable, shutting_down. */
-        "database_unavailable.redis_unavailable.shutting_down": {
-            headers: {
-                /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
-                "X-Request-Id"?: string;
-                /** @description Seconds. */
-                "Retry-After"?: number;
-                [name: string]: unknown;
-            };
-            content: {
-                "application/json": components["schemas"]["Error"];
-            };
-        };
-        /** @description Bad Request: invalid_http, since_invalid. */
-        "invalid_http.since_invalid": {
-            headers: {
-                /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
-                "X-Request-Id"?: string;
-                [name: string]: unknown;
-            };
-            content: {
-                "application/json": components["schemas"]["Error"];
-            };
-        };
-        /** @description Bad Request: invalid_http, body_invalid, nickname_missing, nickname_invalid, nickname_too_long, password_missing, password_invalid, password_too_short, password_too_long, password_too_common, invalid_json. */
-        "register.refused.limited": {
-            headers: {
-                /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
-                "X-Request-Id"?: string;
-                /** @description Where the client stands with each limit: `r` is what is left, `t` the seconds until it is more. */
-                RateLimit?: string;
-                /** @description Each limit: `q` in `w` seconds. */
-                "RateLimit-Policy"?: string;
-                [name: string]: unknown;
-            };
-            content: {
-                "application/json": components["schemas"]["Error"];
-            };
-        };
-        /** @description Request Timeout: request_timeout. */
-        "request_timeout.limited": {
-            headers: {
-                /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
-                "X-Request-Id"?: string;
-                /** @description Where the client stands with each limit: `r` is what is left, `t` the seconds until it is more. */
-                RateLimit?: string;
-                /** @description Each limit: `q` in `w` seconds. */
-                "RateLimit-Policy"?: string;
-                [name: string]: unknown;
-            };
-            content: {
-                "application/json": components["schemas"]["Error"];
-            };
-        };
-        /** @description Conflict: nickname_taken, nickname_too_similar. */
-        "nickname_taken.nickname_too_similar.limited": {
-            headers: {
-                /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
-                "X-Request-Id"?: string;
-                /** @description Where the client stands with each limit: `r` is what is left, `t` the seconds until it is more. */
-                RateLimit?: string;
-                /** @description Each limit: `q` in `w` seconds. */
-                "RateLimit-Policy"?: string;
-                [name: string]: unknown;
-            };
-            content: {
-                "application/json": components["schemas"]["Error"];
-            };
-        };
-        /** @description Payload Too Large: body_too_large. */
-        "body_too_large.limited": {
-            headers: {
-                /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
-                "X-Request-Id"?: string;
-                /** @description Where the client stands with each limit: `r` is what is left, `t` the seconds until it is more. */
-                RateLimit?: string;
-                /** @description Each limit: `q` in `w` seconds. */
-                "RateLimit-Policy"?: string;
-                [name: string]: unknown;
-            };
-            content: {
-                "application/json": components["schemas"]["Error"];
-            };
-        };
-        /** @description Unsupported Media Type: not_json, encoded_body. */
-        "not_json.encoded_body.limited": {
-            headers: {
-                /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
-                "X-Request-Id"?: string;
-                /** @description Where the client stands with each limit: `r` is what is left, `t` the seconds until it is more. */
-                RateLimit?: string;
-                /** @description Each limit: `q` in `w` seconds. */
-                "RateLimit-Policy"?: string;
-                [name: string]: unknown;
-            };
-            content: {
-                "application/json": components["schemas"]["Error"];
-            };
-        };
-        /** @description Expectation Failed: expectation_failed. */
-        "expectation_failed.limited": {
-            headers: {
-                /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
-                "X-Request-Id"?: string;
-                /** @description Where the client stands with each limit: `r` is what is left, `t` the seconds until it is more. */
-                RateLimit?: string;
-                /** @description Each limit: `q` in `w` seconds. */
-                "RateLimit-Policy"?: string;
-                [name: string]: unknown;
-            };
-            content: {
-                "application/json": components["schemas"]["Error"];
+                "application/json": components["schemas"]["ErrorResponse"];
             };
         };
         /** @description Too Many Requests: rate_limited. */
-        "rate_limited.limited": {
+        RateLimited: {
             headers: {
-                /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
+                /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
                 "X-Request-Id"?: string;
                 /** @description Seconds. */
                 "Retry-After"?: number;
-                /** @description Where the client stands with each limit: `r` is what is left, `t` the seconds until it is more. */
+                /** @description The state of each limit: `r` is what remains, `t` the seconds until there is more. */
                 RateLimit?: string;
-                /** @description Each limit: `q` in `w` seconds. */
+                /** @description Each limit: `q` requests in `w` seconds. */
                 "RateLimit-Policy"?: string;
                 [name: string]: unknown;
             };
             content: {
-                "application/json": components["schemas"]["Error"];
-            };
-        };
-        /** @description Request Header Fields Too Large: headers_too_large. */
-        "headers_too_large.limited": {
-            headers: {
-                /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
-                "X-Request-Id"?: string;
-                /** @description Where the client stands with each limit: `r` is what is left, `t` the seconds until it is more. */
-                RateLimit?: string;
-                /** @description Each limit: `q` in `w` seconds. */
-                "RateLimit-Policy"?: string;
-                [name: string]: unknown;
-            };
-            content: {
-                "application/json": components["schemas"]["Error"];
+                "application/json": components["schemas"]["ErrorResponse"];
             };
         };
         /** @description Internal Server Error: internal_error. */
-        "internal_error.limited": {
+        InternalErrorWithRateLimit: {
             headers: {
-                /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
+                /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
                 "X-Request-Id"?: string;
-                /** @description Where the client stands with each limit: `r` is what is left, `t` the seconds until it is more. */
+                /** @description The state of each limit: `r` is what remains, `t` the seconds until there is more. */
                 RateLimit?: string;
-                /** @description Each limit: `q` in `w` seconds. */
+                /** @description Each limit: `q` requests in `w` seconds. */
                 "RateLimit-Policy"?: string;
                 [name: string]: unknown;
             };
             content: {
-                "application/json": components["schemas"]["Error"];
+                "application/json": components["schemas"]["ErrorResponse"];
             };
         };
         /** @description Service Unavailable: database_unavailable, redis_unavailable, busy. */
-        "database_unavailable.redis_unavailable.busy.limited": {
+        ServiceUnavailable: {
             headers: {
-                /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
+                /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
                 "X-Request-Id"?: string;
                 /** @description Seconds. */
                 "Retry-After"?: number;
-                /** @description Where the client stands with each limit: `r` is what is left, `t` the seconds until it is more. */
+                /** @description The state of each limit: `r` is what remains, `t` the seconds until there is more. */
                 RateLimit?: string;
-                /** @description Each limit: `q` in `w` seconds. */
+                /** @description Each limit: `q` requests in `w` seconds. */
                 "RateLimit-Policy"?: string;
                 [name: string]: unknown;
             };
             content: {
-                "application/json": components["schemas"]["Error"];
-            };
-        };
-        /** @description Bad Request: invalid_http, body_invalid, nickname_missing, nickname_invalid, password_missing, password_invalid, invalid_json. */
-        "login.refused.limited": {
-            headers: {
-                /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
-                "X-Request-Id"?: string;
-                /** @description Where the client stands with each limit: `r` is what is left, `t` the seconds until it is more. */
-                RateLimit?: string;
-                /** @description Each limit: `q` in `w` seconds. */
-                "RateLimit-Policy"?: string;
-                [name: string]: unknown;
-            };
-            content: {
-                "application/json": components["schemas"]["Error"];
-            };
-        };
-        /** @description Unauthorized: invalid_credentials. */
-        "invalid_credentials.limited": {
-            headers: {
-                /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
-                "X-Request-Id"?: string;
-                "WWW-Authenticate"?: "Bearer";
-                /** @description Where the client stands with each limit: `r` is what is left, `t` the seconds until it is more. */
-                RateLimit?: string;
-                /** @description Each limit: `q` in `w` seconds. */
-                "RateLimit-Policy"?: string;
-                [name: string]: unknown;
-            };
-            content: {
-                "application/json": components["schemas"]["Error"];
-            };
-        };
-        /** @description Bad Request: invalid_http, invalid_json. */
-        "invalid_http.invalid_json": {
-            headers: {
-                /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
-                "X-Request-Id"?: string;
-                [name: string]: unknown;
-            };
-            content: {
-                "application/json": components["schemas"]["Error"];
-            };
-        };
-        /** @description Unauthorized: authorization_missing, authorization_malformed. */
-        "authorization_missing.authorization_malformed": {
-            headers: {
-                /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
-                "X-Request-Id"?: string;
-                "WWW-Authenticate"?: "Bearer";
-                [name: string]: unknown;
-            };
-            content: {
-                "application/json": components["schemas"]["Error"];
+                "application/json": components["schemas"]["ErrorResponse"];
             };
         };
         /** @description Payload Too Large: body_too_large. */
-        body_too_large: {
+        BodyTooLarge: {
             headers: {
-                /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
+                /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
                 "X-Request-Id"?: string;
+                /** @description The state of each limit: `r` is what remains, `t` the seconds until there is more. */
+                RateLimit?: string;
+                /** @description Each limit: `q` requests in `w` seconds. */
+                "RateLimit-Policy"?: string;
                 [name: string]: unknown;
             };
             content: {
-                "application/json": components["schemas"]["Error"];
+                "application/json": components["schemas"]["ErrorResponse"];
             };
         };
         /** @description Unsupported Media Type: not_json, encoded_body. */
-        "not_json.encoded_body": {
+        UnsupportedMediaType: {
             headers: {
-                /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
+                /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
                 "X-Request-Id"?: string;
-                [name: string]: unknown;
-            };
-            content: {
-                "application/json": components["schemas"]["Error"];
-            };
-        };
-        /** @description Service Unavailable: redis_unavailable, busy. */
-        "redis_unavailable.busy": {
-            headers: {
-                /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
-                "X-Request-Id"?: string;
-                /** @description Seconds. */
-                "Retry-After"?: number;
-                [name: string]: unknown;
-            };
-            content: {
-                "application/json": components["schemas"]["Error"];
-            };
-        };
-        /** @description Bad Request: invalid_http, body_invalid, current_password_missing, current_password_invalid, new_password_missing, new_password_invalid, password_too_short, password_too_long, password_too_common, invalid_json. */
-        "changePassword.refused.limited": {
-            headers: {
-                /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
-                "X-Request-Id"?: string;
-                /** @description Where the client stands with each limit: `r` is what is left, `t` the seconds until it is more. */
+                /** @description The state of each limit: `r` is what remains, `t` the seconds until there is more. */
                 RateLimit?: string;
-                /** @description Each limit: `q` in `w` seconds. */
+                /** @description Each limit: `q` requests in `w` seconds. */
                 "RateLimit-Policy"?: string;
                 [name: string]: unknown;
             };
             content: {
-                "application/json": components["schemas"]["Error"];
-            };
-        };
-        /** @description Unauthorized: authorization_missing, authorization_malformed, session_not_found, user_not_found, invalid_credentials. */
-        "authorization_missing.authorization_malformed.session_not_found.user_not_found.invalid_credentials.limited": {
-            headers: {
-                /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
-                "X-Request-Id"?: string;
-                "WWW-Authenticate"?: "Bearer";
-                /** @description Where the client stands with each limit: `r` is what is left, `t` the seconds until it is more. */
-                RateLimit?: string;
-                /** @description Each limit: `q` in `w` seconds. */
-                "RateLimit-Policy"?: string;
-                [name: string]: unknown;
-            };
-            content: {
-                "application/json": components["schemas"]["Error"];
-            };
-        };
-        /** @description Bad Request: invalid_http. */
-        "invalid_http.limited": {
-            headers: {
-                /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
-                "X-Request-Id"?: string;
-                /** @description Where the client stands with each limit: `r` is what is left, `t` the seconds until it is more. */
-                RateLimit?: string;
-                /** @description Each limit: `q` in `w` seconds. */
-                "RateLimit-Policy"?: string;
-                [name: string]: unknown;
-            };
-            content: {
-                "application/json": components["schemas"]["Error"];
+                "application/json": components["schemas"]["ErrorResponse"];
             };
         };
         /** @description Unauthorized: authorization_missing, authorization_malformed, session_not_found, user_not_found. */
-        "authorization_missing.authorization_malformed.session_not_found.user_not_found.limited": {
+        Unauthorized: {
             headers: {
-                /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
+                /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
                 "X-Request-Id"?: string;
                 "WWW-Authenticate"?: "Bearer";
-                /** @description Where the client stands with each limit: `r` is what is left, `t` the seconds until it is more. */
+                /** @description The state of each limit: `r` is what remains, `t` the seconds until there is more. */
                 RateLimit?: string;
-                /** @description Each limit: `q` in `w` seconds. */
+                /** @description Each limit: `q` requests in `w` seconds. */
                 "RateLimit-Policy"?: string;
                 [name: string]: unknown;
             };
             content: {
-                "application/json": components["schemas"]["Error"];
+                "application/json": components["schemas"]["ErrorResponse"];
             };
         };
-        /** @description Bad Request: invalid_http, invalid_json. */
-        "invalid_http.invalid_json.limited": {
+        /** @description Bad Request: invalid_http. */
+        InvalidHttp: {
             headers: {
-                /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
+                /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
                 "X-Request-Id"?: string;
-                /** @description Where the client stands with each limit: `r` is what is left, `t` the seconds until it is more. */
-                RateLimit?: string;
-                /** @description Each limit: `q` in `w` seconds. */
-                "RateLimit-Policy"?: string;
                 [name: string]: unknown;
             };
             content: {
-                "application/json": components["schemas"]["Error"];
+                "application/json": components["schemas"]["ErrorResponse"];
             };
         };
         /** @description Bad Request: invalid_http, invalid_json, invalid_url. */
-        "invalid_http.invalid_json.invalid_url.limited": {
+        BadRequest: {
             headers: {
-                /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
+                /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
                 "X-Request-Id"?: string;
-                /** @description Where the client stands with each limit: `r` is what is left, `t` the seconds until it is more. */
+                /** @description The state of each limit: `r` is what remains, `t` the seconds until there is more. */
                 RateLimit?: string;
-                /** @description Each limit: `q` in `w` seconds. */
+                /** @description Each limit: `q` requests in `w` seconds. */
                 "RateLimit-Policy"?: string;
                 [name: string]: unknown;
             };
             content: {
-                "application/json": components["schemas"]["Error"];
-            };
-        };
-        /** @description Not Found: session_unknown, not_found. */
-        "session_unknown.not_found.limited": {
-            headers: {
-                /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
-                "X-Request-Id"?: string;
-                /** @description Where the client stands with each limit: `r` is what is left, `t` the seconds until it is more. */
-                RateLimit?: string;
-                /** @description Each limit: `q` in `w` seconds. */
-                "RateLimit-Policy"?: string;
-                [name: string]: unknown;
-            };
-            content: {
-                "application/json": components["schemas"]["Error"];
-            };
-        };
-        /** @description Bad Request: invalid_http, cursors_combined, wait_without_after_id, limit_invalid, after_id_invalid, before_id_invalid, wait_invalid. */
-        "listMessages.refused": {
-            headers: {
-                /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
-                "X-Request-Id"?: string;
-                [name: string]: unknown;
-            };
-            content: {
-                "application/json": components["schemas"]["Error"];
-            };
-        };
-        /** @description Too Many Requests: too_many_long_polls. */
-        too_many_long_polls: {
-            headers: {
-                /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
-                "X-Request-Id"?: string;
-                /** @description Seconds. */
-                "Retry-After"?: number;
-                [name: string]: unknown;
-            };
-            content: {
-                "application/json": components["schemas"]["Error"];
+                "application/json": components["schemas"]["ErrorResponse"];
             };
         };
         /** @description Service Unavailable: database_unavailable, busy. */
-        "database_unavailable.busy": {
+        ListMessagesServiceUnavailable: {
             headers: {
-                /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
+                /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
                 "X-Request-Id"?: string;
                 /** @description Seconds. */
                 "Retry-After"?: number;
                 [name: string]: unknown;
             };
             content: {
-                "application/json": components["schemas"]["Error"];
-            };
-        };
-        /** @description Bad Request: invalid_http, body_invalid, text_missing, text_invalid, text_too_long, reply_to_invalid, idempotency_key_invalid, invalid_json, reply_to_not_found. */
-        "postMessage.refused.limited": {
-            headers: {
-                /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
-                "X-Request-Id"?: string;
-                /** @description Where the client stands with each limit: `r` is what is left, `t` the seconds until it is more. */
-                RateLimit?: string;
-                /** @description Each limit: `q` in `w` seconds. */
-                "RateLimit-Policy"?: string;
-                [name: string]: unknown;
-            };
-            content: {
-                "application/json": components["schemas"]["Error"];
-            };
-        };
-        /** @description Unprocessable Entity: idempotency_key_reused. */
-        "idempotency_key_reused.limited": {
-            headers: {
-                /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
-                "X-Request-Id"?: string;
-                /** @description Where the client stands with each limit: `r` is what is left, `t` the seconds until it is more. */
-                RateLimit?: string;
-                /** @description Each limit: `q` in `w` seconds. */
-                "RateLimit-Policy"?: string;
-                [name: string]: unknown;
-            };
-            content: {
-                "application/json": components["schemas"]["Error"];
-            };
-        };
-        /** @description Bad Request: invalid_http, invalid_url. */
-        "invalid_http.invalid_url": {
-            headers: {
-                /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
-                "X-Request-Id"?: string;
-                [name: string]: unknown;
-            };
-            content: {
-                "application/json": components["schemas"]["Error"];
+                "application/json": components["schemas"]["ErrorResponse"];
             };
         };
         /** @description Not Found: message_not_found, not_found. */
-        "message_not_found.not_found": {
+        MessageNotFound: {
             headers: {
-                /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
+                /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
                 "X-Request-Id"?: string;
-                [name: string]: unknown;
-            };
-            content: {
-                "application/json": components["schemas"]["Error"];
-            };
-        };
-        /** @description Bad Request: invalid_http, body_invalid, text_missing, text_invalid, text_too_long, invalid_json, invalid_url. */
-        "editMessage.refused.limited": {
-            headers: {
-                /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
-                "X-Request-Id"?: string;
-                /** @description Where the client stands with each limit: `r` is what is left, `t` the seconds until it is more. */
+                /** @description The state of each limit: `r` is what remains, `t` the seconds until there is more. */
                 RateLimit?: string;
-                /** @description Each limit: `q` in `w` seconds. */
+                /** @description Each limit: `q` requests in `w` seconds. */
                 "RateLimit-Policy"?: string;
                 [name: string]: unknown;
             };
             content: {
-                "application/json": components["schemas"]["Error"];
-            };
-        };
-        /** @description Not Found: message_not_found, not_found. */
-        "message_not_found.not_found.limited": {
-            headers: {
-                /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
-                "X-Request-Id"?: string;
-                /** @description Where the client stands with each limit: `r` is what is left, `t` the seconds until it is more. */
-                RateLimit?: string;
-                /** @description Each limit: `q` in `w` seconds. */
-                "RateLimit-Policy"?: string;
-                [name: string]: unknown;
-            };
-            content: {
-                "application/json": components["schemas"]["Error"];
+                "application/json": components["schemas"]["ErrorResponse"];
             };
         };
         /** @description Service Unavailable: busy. */
-        busy: {
+        Busy: {
             headers: {
-                /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
+                /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
                 "X-Request-Id"?: string;
                 /** @description Seconds. */
                 "Retry-After"?: number;
                 [name: string]: unknown;
             };
             content: {
-                "application/json": components["schemas"]["Error"];
+                "application/json": components["schemas"]["ErrorResponse"];
+            };
+        };
+        /** @description Bad Request: invalid_http, for_invalid. */
+        ForInvalid: {
+            headers: {
+                /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
+                "X-Request-Id"?: string;
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["ErrorResponse"];
+            };
+        };
+        /** @description Service Unavailable: database_unavailable, redis_unavailable, shutting_down. */
+        GetReadinessServiceUnavailable: {
+            headers: {
+                /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
+                "X-Request-Id"?: string;
+                /** @description Seconds. */
+                "Retry-After"?: number;
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["ErrorResponse"];
+            };
+        };
+        /** @description Bad Request: invalid_http, since_invalid. */
+        SinceInvalid: {
+            headers: {
+                /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
+                "X-Request-Id"?: string;
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["ErrorResponse"];
+            };
+        };
+        /** @description Bad Request: invalid_http, body_invalid, nickname_missing, nickname_invalid, nickname_too_long, password_missing, password_invalid, password_too_short, password_too_long, password_too_common, invalid_json. */
+        BadRequestWithRateLimit: {
+            headers: {
+                /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
+                "X-Request-Id"?: string;
+                /** @description The state of each limit: `r` is what remains, `t` the seconds until there is more. */
+                RateLimit?: string;
+                /** @description Each limit: `q` requests in `w` seconds. */
+                "RateLimit-Policy"?: string;
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["ErrorResponse"];
+            };
+        };
+        /** @description Conflict: nickname_taken, nickname_too_similar. */
+        Conflict: {
+            headers: {
+                /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
+                "X-Request-Id"?: string;
+                /** @description The state of each limit: `r` is what remains, `t` the seconds until there is more. */
+                RateLimit?: string;
+                /** @description Each limit: `q` requests in `w` seconds. */
+                "RateLimit-Policy"?: string;
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["ErrorResponse"];
+            };
+        };
+        /** @description Bad Request: invalid_http, body_invalid, nickname_missing, nickname_invalid, password_missing, password_invalid, invalid_json. */
+        LoginBadRequest: {
+            headers: {
+                /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
+                "X-Request-Id"?: string;
+                /** @description The state of each limit: `r` is what remains, `t` the seconds until there is more. */
+                RateLimit?: string;
+                /** @description Each limit: `q` requests in `w` seconds. */
+                "RateLimit-Policy"?: string;
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["ErrorResponse"];
+            };
+        };
+        /** @description Unauthorized: invalid_credentials. */
+        InvalidCredentials: {
+            headers: {
+                /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
+                "X-Request-Id"?: string;
+                "WWW-Authenticate"?: "Bearer";
+                /** @description The state of each limit: `r` is what remains, `t` the seconds until there is more. */
+                RateLimit?: string;
+                /** @description Each limit: `q` requests in `w` seconds. */
+                "RateLimit-Policy"?: string;
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["ErrorResponse"];
+            };
+        };
+        /** @description Bad Request: invalid_http, invalid_json. */
+        InvalidJson: {
+            headers: {
+                /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
+                "X-Request-Id"?: string;
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["ErrorResponse"];
+            };
+        };
+        /** @description Unauthorized: authorization_missing, authorization_malformed. */
+        LogoutUnauthorized: {
+            headers: {
+                /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
+                "X-Request-Id"?: string;
+                "WWW-Authenticate"?: "Bearer";
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["ErrorResponse"];
+            };
+        };
+        /** @description Payload Too Large: body_too_large. */
+        LogoutBodyTooLarge: {
+            headers: {
+                /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
+                "X-Request-Id"?: string;
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["ErrorResponse"];
+            };
+        };
+        /** @description Unsupported Media Type: not_json, encoded_body. */
+        LogoutUnsupportedMediaType: {
+            headers: {
+                /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
+                "X-Request-Id"?: string;
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["ErrorResponse"];
+            };
+        };
+        /** @description Service Unavailable: redis_unavailable, busy. */
+        LogoutServiceUnavailable: {
+            headers: {
+                /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
+                "X-Request-Id"?: string;
+                /** @description Seconds. */
+                "Retry-After"?: number;
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["ErrorResponse"];
+            };
+        };
+        /** @description Bad Request: invalid_http, body_invalid, current_password_missing, current_password_invalid, new_password_missing, new_password_invalid, password_too_short, password_too_long, password_too_common, invalid_json. */
+        ChangePasswordBadRequest: {
+            headers: {
+                /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
+                "X-Request-Id"?: string;
+                /** @description The state of each limit: `r` is what remains, `t` the seconds until there is more. */
+                RateLimit?: string;
+                /** @description Each limit: `q` requests in `w` seconds. */
+                "RateLimit-Policy"?: string;
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["ErrorResponse"];
+            };
+        };
+        /** @description Unauthorized: authorization_missing, authorization_malformed, session_not_found, user_not_found, invalid_credentials. */
+        UnauthorizedWithRateLimit: {
+            headers: {
+                /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
+                "X-Request-Id"?: string;
+                "WWW-Authenticate"?: "Bearer";
+                /** @description The state of each limit: `r` is what remains, `t` the seconds until there is more. */
+                RateLimit?: string;
+                /** @description Each limit: `q` requests in `w` seconds. */
+                "RateLimit-Policy"?: string;
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["ErrorResponse"];
+            };
+        };
+        /** @description Bad Request: invalid_http. */
+        InvalidHttpWithRateLimit: {
+            headers: {
+                /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
+                "X-Request-Id"?: string;
+                /** @description The state of each limit: `r` is what remains, `t` the seconds until there is more. */
+                RateLimit?: string;
+                /** @description Each limit: `q` requests in `w` seconds. */
+                "RateLimit-Policy"?: string;
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["ErrorResponse"];
+            };
+        };
+        /** @description Bad Request: invalid_http, invalid_json. */
+        InvalidJsonWithRateLimit: {
+            headers: {
+                /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
+                "X-Request-Id"?: string;
+                /** @description The state of each limit: `r` is what remains, `t` the seconds until there is more. */
+                RateLimit?: string;
+                /** @description Each limit: `q` requests in `w` seconds. */
+                "RateLimit-Policy"?: string;
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["ErrorResponse"];
+            };
+        };
+        /** @description Not Found: session_unknown, not_found. */
+        SessionUnknown: {
+            headers: {
+                /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
+                "X-Request-Id"?: string;
+                /** @description The state of each limit: `r` is what remains, `t` the seconds until there is more. */
+                RateLimit?: string;
+                /** @description Each limit: `q` requests in `w` seconds. */
+                "RateLimit-Policy"?: string;
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["ErrorResponse"];
+            };
+        };
+        /** @description Bad Request: invalid_http, cursors_combined, wait_without_after_id, limit_invalid, after_id_invalid, before_id_invalid, wait_invalid. */
+        ListMessagesBadRequest: {
+            headers: {
+                /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
+                "X-Request-Id"?: string;
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["ErrorResponse"];
+            };
+        };
+        /** @description Too Many Requests: too_many_long_polls. */
+        TooManyLongPolls: {
+            headers: {
+                /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
+                "X-Request-Id"?: string;
+                /** @description Seconds. */
+                "Retry-After"?: number;
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["ErrorResponse"];
+            };
+        };
+        /** @description Bad Request: invalid_http, body_invalid, text_missing, text_invalid, text_too_long, reply_to_invalid, idempotency_key_invalid, invalid_json, reply_to_not_found. */
+        PostMessageBadRequest: {
+            headers: {
+                /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
+                "X-Request-Id"?: string;
+                /** @description The state of each limit: `r` is what remains, `t` the seconds until there is more. */
+                RateLimit?: string;
+                /** @description Each limit: `q` requests in `w` seconds. */
+                "RateLimit-Policy"?: string;
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["ErrorResponse"];
+            };
+        };
+        /** @description Unprocessable Entity: idempotency_key_reused. */
+        IdempotencyKeyReused: {
+            headers: {
+                /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
+                "X-Request-Id"?: string;
+                /** @description The state of each limit: `r` is what remains, `t` the seconds until there is more. */
+                RateLimit?: string;
+                /** @description Each limit: `q` requests in `w` seconds. */
+                "RateLimit-Policy"?: string;
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["ErrorResponse"];
+            };
+        };
+        /** @description Bad Request: invalid_http, invalid_url. */
+        InvalidUrl: {
+            headers: {
+                /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
+                "X-Request-Id"?: string;
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["ErrorResponse"];
+            };
+        };
+        /** @description Not Found: message_not_found, not_found. */
+        GetMessageMessageNotFound: {
+            headers: {
+                /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
+                "X-Request-Id"?: string;
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["ErrorResponse"];
+            };
+        };
+        /** @description Bad Request: invalid_http, body_invalid, text_missing, text_invalid, text_too_long, invalid_json, invalid_url. */
+        EditMessageBadRequest: {
+            headers: {
+                /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
+                "X-Request-Id"?: string;
+                /** @description The state of each limit: `r` is what remains, `t` the seconds until there is more. */
+                RateLimit?: string;
+                /** @description Each limit: `q` requests in `w` seconds. */
+                "RateLimit-Policy"?: string;
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["ErrorResponse"];
             };
         };
     };
@@ -1000,7 +1006,7 @@ export interface components {
 }
 export type $defs = Record<string, never>;
 export interface operations {
-    isAlive: {
+    getLiveness: {
         parameters: {
             query?: never;
             header?: never;
@@ -1009,10 +1015,10 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description It is. */
+            /** @description Yes. */
             200: {
                 headers: {
-                    /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
+                    /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
                     "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
@@ -1022,17 +1028,17 @@ export interface operations {
                      *       "status": "ok"
                      *     }
                      */
-                    "application/json": components["schemas"]["Health"];
+                    "application/json": components["schemas"]["HealthStatus"];
                 };
             };
-            400: components["responses"]["invalid_http"];
-            408: components["responses"]["request_timeout"];
-            417: components["responses"]["expectation_failed"];
-            431: components["responses"]["headers_too_large"];
-            500: components["responses"]["internal_error"];
+            400: components["responses"]["InvalidHttp"];
+            408: components["responses"]["RequestTimeout"];
+            417: components["responses"]["ExpectationFailed"];
+            431: components["responses"]["HeadersTooLarge"];
+            500: components["responses"]["InternalError"];
         };
     };
-    isReady: {
+    getReadiness: {
         parameters: {
             query?: {
                 /** @description Asks only whether this replica can answer the newest page, even a stale one. Meant for load balancers. */
@@ -1044,10 +1050,10 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description It is. */
+            /** @description Yes. */
             200: {
                 headers: {
-                    /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
+                    /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
                     "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
@@ -1057,25 +1063,25 @@ export interface operations {
                      *       "status": "ok"
                      *     }
                      */
-                    "application/json": components["schemas"]["Health"];
+                    "application/json": components["schemas"]["HealthStatus"];
                 };
             };
-            400: components["responses"]["invalid_http.for_invalid"];
-            408: components["responses"]["request_timeout"];
-            417: components["responses"]["expectation_failed"];
-            431: components["responses"]["headers_too_large"];
-            500: components["responses"]["internal_error"];
-            503: components["responses"]["database_unavailable.redis_unavailable.shutting_down"];
+            400: components["responses"]["ForInvalid"];
+            408: components["responses"]["RequestTimeout"];
+            417: components["responses"]["ExpectationFailed"];
+            431: components["responses"]["HeadersTooLarge"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["GetReadinessServiceUnavailable"];
         };
     };
     streamEvents: {
         parameters: {
             query?: {
-                /** @description X-Event-Cursor of a list, or the id of the last event that was seen. */
+                /** @description `X-Event-Cursor` of a list, or the id of the last event you saw. */
                 since?: number;
             };
             header?: {
-                /** @description The id of the last event that was seen; it counts before `since`. */
+                /** @description The id of the last event you saw. Takes precedence over `since`. */
                 "last-event-id"?: string;
             };
             path?: never;
@@ -1083,10 +1089,10 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description Server-sent events without a name, whose `id` is a cursor and whose `data` is one `Event` as JSON. Where there is no room for a stream, it ends at once. */
+            /** @description Server-sent events without a name. The `id` of each is a cursor, its `data` one `Event` as JSON. If the service has no room for another stream, the stream ends at once, with a `retry` hint. */
             200: {
                 headers: {
-                    /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
+                    /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
                     "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
@@ -1100,14 +1106,14 @@ export interface operations {
                     "text/event-stream": string;
                 };
             };
-            400: components["responses"]["invalid_http.since_invalid"];
-            408: components["responses"]["request_timeout"];
-            417: components["responses"]["expectation_failed"];
-            431: components["responses"]["headers_too_large"];
-            500: components["responses"]["internal_error"];
+            400: components["responses"]["SinceInvalid"];
+            408: components["responses"]["RequestTimeout"];
+            417: components["responses"]["ExpectationFailed"];
+            431: components["responses"]["HeadersTooLarge"];
+            500: components["responses"]["InternalError"];
         };
     };
-    readMetrics: {
+    getMetrics: {
         parameters: {
             query?: never;
             header?: never;
@@ -1116,10 +1122,10 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description What this process does, for Prometheus. */
+            /** @description Metrics in the Prometheus text format. */
             200: {
                 headers: {
-                    /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
+                    /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
                     "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
@@ -1132,11 +1138,11 @@ export interface operations {
                     "text/plain; version=0.0.4; charset=utf-8": string;
                 };
             };
-            400: components["responses"]["invalid_http"];
-            408: components["responses"]["request_timeout"];
-            417: components["responses"]["expectation_failed"];
-            431: components["responses"]["headers_too_large"];
-            500: components["responses"]["internal_error"];
+            400: components["responses"]["InvalidHttp"];
+            408: components["responses"]["RequestTimeout"];
+            417: components["responses"]["ExpectationFailed"];
+            431: components["responses"]["HeadersTooLarge"];
+            500: components["responses"]["InternalError"];
         };
     };
     register: {
@@ -1154,18 +1160,18 @@ export interface operations {
                  *       "password": "correct horse"
                  *     }
                  */
-                "application/json": components["schemas"]["CreateAccount"];
+                "application/json": components["schemas"]["RegisterRequest"];
             };
         };
         responses: {
-            /** @description The new account, with a session. */
+            /** @description The new account, logged in. */
             201: {
                 headers: {
-                    /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
+                    /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
                     "X-Request-Id"?: string;
-                    /** @description Where the client stands with each limit: `r` is what is left, `t` the seconds until it is more. */
+                    /** @description The state of each limit: `r` is what remains, `t` the seconds until there is more. */
                     RateLimit?: string;
-                    /** @description Each limit: `q` in `w` seconds. */
+                    /** @description Each limit: `q` requests in `w` seconds. */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -1181,16 +1187,16 @@ export interface operations {
                     "application/json": components["schemas"]["Account"];
                 };
             };
-            400: components["responses"]["register.refused.limited"];
-            408: components["responses"]["request_timeout.limited"];
-            409: components["responses"]["nickname_taken.nickname_too_similar.limited"];
-            413: components["responses"]["body_too_large.limited"];
-            415: components["responses"]["not_json.encoded_body.limited"];
-            417: components["responses"]["expectation_failed.limited"];
-            429: components["responses"]["rate_limited.limited"];
-            431: components["responses"]["headers_too_large.limited"];
-            500: components["responses"]["internal_error.limited"];
-            503: components["responses"]["database_unavailable.redis_unavailable.busy.limited"];
+            400: components["responses"]["BadRequestWithRateLimit"];
+            408: components["responses"]["RequestTimeout"];
+            409: components["responses"]["Conflict"];
+            413: components["responses"]["BodyTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            417: components["responses"]["ExpectationFailed"];
+            429: components["responses"]["RateLimited"];
+            431: components["responses"]["HeadersTooLarge"];
+            500: components["responses"]["InternalErrorWithRateLimit"];
+            503: components["responses"]["ServiceUnavailable"];
         };
     };
     login: {
@@ -1208,18 +1214,18 @@ export interface operations {
                  *       "password": "correct horse"
                  *     }
                  */
-                "application/json": components["schemas"]["Login"];
+                "application/json": components["schemas"]["LoginRequest"];
             };
         };
         responses: {
             /** @description A new session. */
             200: {
                 headers: {
-                    /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
+                    /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
                     "X-Request-Id"?: string;
-                    /** @description Where the client stands with each limit: `r` is what is left, `t` the seconds until it is more. */
+                    /** @description The state of each limit: `r` is what remains, `t` the seconds until there is more. */
                     RateLimit?: string;
-                    /** @description Each limit: `q` in `w` seconds. */
+                    /** @description Each limit: `q` requests in `w` seconds. */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -1231,19 +1237,19 @@ export interface operations {
                      *       "nickname": "alice"
                      *     }
                      */
-                    "application/json": components["schemas"]["Session"];
+                    "application/json": components["schemas"]["LoginResponse"];
                 };
             };
-            400: components["responses"]["login.refused.limited"];
-            401: components["responses"]["invalid_credentials.limited"];
-            408: components["responses"]["request_timeout.limited"];
-            413: components["responses"]["body_too_large.limited"];
-            415: components["responses"]["not_json.encoded_body.limited"];
-            417: components["responses"]["expectation_failed.limited"];
-            429: components["responses"]["rate_limited.limited"];
-            431: components["responses"]["headers_too_large.limited"];
-            500: components["responses"]["internal_error.limited"];
-            503: components["responses"]["database_unavailable.redis_unavailable.busy.limited"];
+            400: components["responses"]["LoginBadRequest"];
+            401: components["responses"]["InvalidCredentials"];
+            408: components["responses"]["RequestTimeout"];
+            413: components["responses"]["BodyTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            417: components["responses"]["ExpectationFailed"];
+            429: components["responses"]["RateLimited"];
+            431: components["responses"]["HeadersTooLarge"];
+            500: components["responses"]["InternalErrorWithRateLimit"];
+            503: components["responses"]["ServiceUnavailable"];
         };
     };
     logout: {
@@ -1258,21 +1264,21 @@ export interface operations {
             /** @description Done. */
             204: {
                 headers: {
-                    /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
+                    /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
                     "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content?: never;
             };
-            400: components["responses"]["invalid_http.invalid_json"];
-            401: components["responses"]["authorization_missing.authorization_malformed"];
-            408: components["responses"]["request_timeout"];
-            413: components["responses"]["body_too_large"];
-            415: components["responses"]["not_json.encoded_body"];
-            417: components["responses"]["expectation_failed"];
-            431: components["responses"]["headers_too_large"];
-            500: components["responses"]["internal_error"];
-            503: components["responses"]["redis_unavailable.busy"];
+            400: components["responses"]["InvalidJson"];
+            401: components["responses"]["LogoutUnauthorized"];
+            408: components["responses"]["RequestTimeout"];
+            413: components["responses"]["LogoutBodyTooLarge"];
+            415: components["responses"]["LogoutUnsupportedMediaType"];
+            417: components["responses"]["ExpectationFailed"];
+            431: components["responses"]["HeadersTooLarge"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["LogoutServiceUnavailable"];
         };
     };
     changePassword: {
@@ -1290,33 +1296,33 @@ export interface operations {
                  *       "newPassword": "battery staple"
                  *     }
                  */
-                "application/json": components["schemas"]["ChangePassword"];
+                "application/json": components["schemas"]["ChangePasswordRequest"];
             };
         };
         responses: {
             /** @description Done. */
             204: {
                 headers: {
-                    /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
+                    /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
                     "X-Request-Id"?: string;
-                    /** @description Where the client stands with each limit: `r` is what is left, `t` the seconds until it is more. */
+                    /** @description The state of each limit: `r` is what remains, `t` the seconds until there is more. */
                     RateLimit?: string;
-                    /** @description Each limit: `q` in `w` seconds. */
+                    /** @description Each limit: `q` requests in `w` seconds. */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
                 content?: never;
             };
-            400: components["responses"]["changePassword.refused.limited"];
-            401: components["responses"]["authorization_missing.authorization_malformed.session_not_found.user_not_found.invalid_credentials.limited"];
-            408: components["responses"]["request_timeout.limited"];
-            413: components["responses"]["body_too_large.limited"];
-            415: components["responses"]["not_json.encoded_body.limited"];
-            417: components["responses"]["expectation_failed.limited"];
-            429: components["responses"]["rate_limited.limited"];
-            431: components["responses"]["headers_too_large.limited"];
-            500: components["responses"]["internal_error.limited"];
-            503: components["responses"]["database_unavailable.redis_unavailable.busy.limited"];
+            400: components["responses"]["ChangePasswordBadRequest"];
+            401: components["responses"]["UnauthorizedWithRateLimit"];
+            408: components["responses"]["RequestTimeout"];
+            413: components["responses"]["BodyTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            417: components["responses"]["ExpectationFailed"];
+            429: components["responses"]["RateLimited"];
+            431: components["responses"]["HeadersTooLarge"];
+            500: components["responses"]["InternalErrorWithRateLimit"];
+            503: components["responses"]["ServiceUnavailable"];
         };
     };
     listSessions: {
@@ -1328,14 +1334,14 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description The one that was used last comes first. */
+            /** @description Most recently used first. */
             200: {
                 headers: {
-                    /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
+                    /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
                     "X-Request-Id"?: string;
-                    /** @description Where the client stands with each limit: `r` is what is left, `t` the seconds until it is more. */
+                    /** @description The state of each limit: `r` is what remains, `t` the seconds until there is more. */
                     RateLimit?: string;
-                    /** @description Each limit: `q` in `w` seconds. */
+                    /** @description Each limit: `q` requests in `w` seconds. */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -1354,14 +1360,14 @@ export interface operations {
                     "application/json": components["schemas"]["SessionList"];
                 };
             };
-            400: components["responses"]["invalid_http.limited"];
-            401: components["responses"]["authorization_missing.authorization_malformed.session_not_found.user_not_found.limited"];
-            408: components["responses"]["request_timeout.limited"];
-            417: components["responses"]["expectation_failed.limited"];
-            429: components["responses"]["rate_limited.limited"];
-            431: components["responses"]["headers_too_large.limited"];
-            500: components["responses"]["internal_error.limited"];
-            503: components["responses"]["database_unavailable.redis_unavailable.busy.limited"];
+            400: components["responses"]["InvalidHttpWithRateLimit"];
+            401: components["responses"]["Unauthorized"];
+            408: components["responses"]["RequestTimeout"];
+            417: components["responses"]["ExpectationFailed"];
+            429: components["responses"]["RateLimited"];
+            431: components["responses"]["HeadersTooLarge"];
+            500: components["responses"]["InternalErrorWithRateLimit"];
+            503: components["responses"]["ServiceUnavailable"];
         };
     };
     endOtherSessions: {
@@ -1376,26 +1382,26 @@ export interface operations {
             /** @description Done. */
             204: {
                 headers: {
-                    /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
+                    /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
                     "X-Request-Id"?: string;
-                    /** @description Where the client stands with each limit: `r` is what is left, `t` the seconds until it is more. */
+                    /** @description The state of each limit: `r` is what remains, `t` the seconds until there is more. */
                     RateLimit?: string;
-                    /** @description Each limit: `q` in `w` seconds. */
+                    /** @description Each limit: `q` requests in `w` seconds. */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
                 content?: never;
             };
-            400: components["responses"]["invalid_http.invalid_json.limited"];
-            401: components["responses"]["authorization_missing.authorization_malformed.session_not_found.user_not_found.limited"];
-            408: components["responses"]["request_timeout.limited"];
-            413: components["responses"]["body_too_large.limited"];
-            415: components["responses"]["not_json.encoded_body.limited"];
-            417: components["responses"]["expectation_failed.limited"];
-            429: components["responses"]["rate_limited.limited"];
-            431: components["responses"]["headers_too_large.limited"];
-            500: components["responses"]["internal_error.limited"];
-            503: components["responses"]["database_unavailable.redis_unavailable.busy.limited"];
+            400: components["responses"]["InvalidJsonWithRateLimit"];
+            401: components["responses"]["Unauthorized"];
+            408: components["responses"]["RequestTimeout"];
+            413: components["responses"]["BodyTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            417: components["responses"]["ExpectationFailed"];
+            429: components["responses"]["RateLimited"];
+            431: components["responses"]["HeadersTooLarge"];
+            500: components["responses"]["InternalErrorWithRateLimit"];
+            503: components["responses"]["ServiceUnavailable"];
         };
     };
     endSession: {
@@ -1412,39 +1418,39 @@ export interface operations {
             /** @description Done. */
             204: {
                 headers: {
-                    /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
+                    /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
                     "X-Request-Id"?: string;
-                    /** @description Where the client stands with each limit: `r` is what is left, `t` the seconds until it is more. */
+                    /** @description The state of each limit: `r` is what remains, `t` the seconds until there is more. */
                     RateLimit?: string;
-                    /** @description Each limit: `q` in `w` seconds. */
+                    /** @description Each limit: `q` requests in `w` seconds. */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
                 content?: never;
             };
-            400: components["responses"]["invalid_http.invalid_json.invalid_url.limited"];
-            401: components["responses"]["authorization_missing.authorization_malformed.session_not_found.user_not_found.limited"];
-            404: components["responses"]["session_unknown.not_found.limited"];
-            408: components["responses"]["request_timeout.limited"];
-            413: components["responses"]["body_too_large.limited"];
-            415: components["responses"]["not_json.encoded_body.limited"];
-            417: components["responses"]["expectation_failed.limited"];
-            429: components["responses"]["rate_limited.limited"];
-            431: components["responses"]["headers_too_large.limited"];
-            500: components["responses"]["internal_error.limited"];
-            503: components["responses"]["database_unavailable.redis_unavailable.busy.limited"];
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            404: components["responses"]["SessionUnknown"];
+            408: components["responses"]["RequestTimeout"];
+            413: components["responses"]["BodyTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            417: components["responses"]["ExpectationFailed"];
+            429: components["responses"]["RateLimited"];
+            431: components["responses"]["HeadersTooLarge"];
+            500: components["responses"]["InternalErrorWithRateLimit"];
+            503: components["responses"]["ServiceUnavailable"];
         };
     };
     listMessages: {
         parameters: {
             query?: {
-                /** @description Above 200 counts as 200. */
+                /** @description At most 200; larger values count as 200. */
                 limit?: number;
-                /** @description The oldest messages after this id. */
+                /** @description Return the oldest messages after this id. */
                 after_id?: number;
-                /** @description The newest messages before this id. */
+                /** @description Return the newest messages before this id. */
                 before_id?: number;
-                /** @description Seconds to wait for the first message after after_id, if there is none yet. */
+                /** @description Long poll: seconds to wait for the first message after `after_id`, if there is none yet. */
                 wait?: number;
             };
             header?: never;
@@ -1453,14 +1459,14 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description Ascending by id. */
+            /** @description Messages, ascending by id. */
             200: {
                 headers: {
-                    /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
+                    /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
                     "X-Request-Id"?: string;
-                    /** @description `since` for the events that follow on this list. */
+                    /** @description `since` for the events that follow this list. */
                     "X-Event-Cursor"?: number;
-                    /** @description The database is away, and this is what was known so many seconds ago. */
+                    /** @description The database cannot be reached; this is what was known so many seconds ago. */
                     Age?: number;
                     [name: string]: unknown;
                 };
@@ -1479,20 +1485,20 @@ export interface operations {
                     "application/json": components["schemas"]["MessageList"];
                 };
             };
-            400: components["responses"]["listMessages.refused"];
-            408: components["responses"]["request_timeout"];
-            417: components["responses"]["expectation_failed"];
-            429: components["responses"]["too_many_long_polls"];
-            431: components["responses"]["headers_too_large"];
-            500: components["responses"]["internal_error"];
-            503: components["responses"]["database_unavailable.busy"];
+            400: components["responses"]["ListMessagesBadRequest"];
+            408: components["responses"]["RequestTimeout"];
+            417: components["responses"]["ExpectationFailed"];
+            429: components["responses"]["TooManyLongPolls"];
+            431: components["responses"]["HeadersTooLarge"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["ListMessagesServiceUnavailable"];
         };
     };
     postMessage: {
         parameters: {
             query?: never;
             header?: {
-                /** @description The same key, text and replyTo give the same message again, for as long as it lives. */
+                /** @description Makes retries safe: the same key, text and replyTo return the same message, for as long as it exists. */
                 "idempotency-key"?: string;
             };
             path?: never;
@@ -1500,20 +1506,20 @@ export interface operations {
         };
         requestBody: {
             content: {
-                "application/json": components["schemas"]["CreateMessage"];
+                "application/json": components["schemas"]["PostMessageRequest"];
             };
         };
         responses: {
-            /** @description A message of the room. */
+            /** @description A message. */
             201: {
                 headers: {
-                    /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
+                    /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
                     "X-Request-Id"?: string;
-                    /** @description Where the client stands with each limit: `r` is what is left, `t` the seconds until it is more. */
+                    /** @description The state of each limit: `r` is what remains, `t` the seconds until there is more. */
                     RateLimit?: string;
-                    /** @description Each limit: `q` in `w` seconds. */
+                    /** @description Each limit: `q` requests in `w` seconds. */
                     "RateLimit-Policy"?: string;
-                    /** @description This message is the one that an earlier request with the same key made. */
+                    /** @description The message was created by an earlier request with the same key. */
                     "Idempotency-Replayed"?: "true";
                     [name: string]: unknown;
                 };
@@ -1530,17 +1536,17 @@ export interface operations {
                     "application/json": components["schemas"]["Message"];
                 };
             };
-            400: components["responses"]["postMessage.refused.limited"];
-            401: components["responses"]["authorization_missing.authorization_malformed.session_not_found.user_not_found.limited"];
-            408: components["responses"]["request_timeout.limited"];
-            413: components["responses"]["body_too_large.limited"];
-            415: components["responses"]["not_json.encoded_body.limited"];
-            417: components["responses"]["expectation_failed.limited"];
-            422: components["responses"]["idempotency_key_reused.limited"];
-            429: components["responses"]["rate_limited.limited"];
-            431: components["responses"]["headers_too_large.limited"];
-            500: components["responses"]["internal_error.limited"];
-            503: components["responses"]["database_unavailable.redis_unavailable.busy.limited"];
+            400: components["responses"]["PostMessageBadRequest"];
+            401: components["responses"]["Unauthorized"];
+            408: components["responses"]["RequestTimeout"];
+            413: components["responses"]["BodyTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            417: components["responses"]["ExpectationFailed"];
+            422: components["responses"]["IdempotencyKeyReused"];
+            429: components["responses"]["RateLimited"];
+            431: components["responses"]["HeadersTooLarge"];
+            500: components["responses"]["InternalErrorWithRateLimit"];
+            503: components["responses"]["ServiceUnavailable"];
         };
     };
     getMessage: {
@@ -1554,12 +1560,12 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description A message of the room. */
+            /** @description A message. */
             200: {
                 headers: {
-                    /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
+                    /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
                     "X-Request-Id"?: string;
-                    /** @description The database is away, and this is what was known so many seconds ago. */
+                    /** @description The database cannot be reached; this is what was known so many seconds ago. */
                     Age?: number;
                     [name: string]: unknown;
                 };
@@ -1576,13 +1582,13 @@ export interface operations {
                     "application/json": components["schemas"]["Message"];
                 };
             };
-            400: components["responses"]["invalid_http.invalid_url"];
-            404: components["responses"]["message_not_found.not_found"];
-            408: components["responses"]["request_timeout"];
-            417: components["responses"]["expectation_failed"];
-            431: components["responses"]["headers_too_large"];
-            500: components["responses"]["internal_error"];
-            503: components["responses"]["database_unavailable.busy"];
+            400: components["responses"]["InvalidUrl"];
+            404: components["responses"]["GetMessageMessageNotFound"];
+            408: components["responses"]["RequestTimeout"];
+            417: components["responses"]["ExpectationFailed"];
+            431: components["responses"]["HeadersTooLarge"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["ListMessagesServiceUnavailable"];
         };
     };
     deleteMessage: {
@@ -1596,14 +1602,14 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description The message is gone. */
+            /** @description The message was deleted. */
             200: {
                 headers: {
-                    /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
+                    /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
                     "X-Request-Id"?: string;
-                    /** @description Where the client stands with each limit: `r` is what is left, `t` the seconds until it is more. */
+                    /** @description The state of each limit: `r` is what remains, `t` the seconds until there is more. */
                     RateLimit?: string;
-                    /** @description Each limit: `q` in `w` seconds. */
+                    /** @description Each limit: `q` requests in `w` seconds. */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -1617,17 +1623,17 @@ export interface operations {
                     "application/json": components["schemas"]["DeletedMessage"];
                 };
             };
-            400: components["responses"]["invalid_http.invalid_json.invalid_url.limited"];
-            401: components["responses"]["authorization_missing.authorization_malformed.session_not_found.user_not_found.limited"];
-            404: components["responses"]["message_not_found.not_found.limited"];
-            408: components["responses"]["request_timeout.limited"];
-            413: components["responses"]["body_too_large.limited"];
-            415: components["responses"]["not_json.encoded_body.limited"];
-            417: components["responses"]["expectation_failed.limited"];
-            429: components["responses"]["rate_limited.limited"];
-            431: components["responses"]["headers_too_large.limited"];
-            500: components["responses"]["internal_error.limited"];
-            503: components["responses"]["database_unavailable.redis_unavailable.busy.limited"];
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            404: components["responses"]["MessageNotFound"];
+            408: components["responses"]["RequestTimeout"];
+            413: components["responses"]["BodyTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            417: components["responses"]["ExpectationFailed"];
+            429: components["responses"]["RateLimited"];
+            431: components["responses"]["HeadersTooLarge"];
+            500: components["responses"]["InternalErrorWithRateLimit"];
+            503: components["responses"]["ServiceUnavailable"];
         };
     };
     editMessage: {
@@ -1646,18 +1652,18 @@ export interface operations {
                  *       "text": "hello"
                  *     }
                  */
-                "application/json": components["schemas"]["EditMessage"];
+                "application/json": components["schemas"]["EditMessageRequest"];
             };
         };
         responses: {
-            /** @description A message of the room. */
+            /** @description A message. */
             200: {
                 headers: {
-                    /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
+                    /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
                     "X-Request-Id"?: string;
-                    /** @description Where the client stands with each limit: `r` is what is left, `t` the seconds until it is more. */
+                    /** @description The state of each limit: `r` is what remains, `t` the seconds until there is more. */
                     RateLimit?: string;
-                    /** @description Each limit: `q` in `w` seconds. */
+                    /** @description Each limit: `q` requests in `w` seconds. */
                     "RateLimit-Policy"?: string;
                     [name: string]: unknown;
                 };
@@ -1674,20 +1680,20 @@ export interface operations {
                     "application/json": components["schemas"]["Message"];
                 };
             };
-            400: components["responses"]["editMessage.refused.limited"];
-            401: components["responses"]["authorization_missing.authorization_malformed.session_not_found.user_not_found.limited"];
-            404: components["responses"]["message_not_found.not_found.limited"];
-            408: components["responses"]["request_timeout.limited"];
-            413: components["responses"]["body_too_large.limited"];
-            415: components["responses"]["not_json.encoded_body.limited"];
-            417: components["responses"]["expectation_failed.limited"];
-            429: components["responses"]["rate_limited.limited"];
-            431: components["responses"]["headers_too_large.limited"];
-            500: components["responses"]["internal_error.limited"];
-            503: components["responses"]["database_unavailable.redis_unavailable.busy.limited"];
+            400: components["responses"]["EditMessageBadRequest"];
+            401: components["responses"]["Unauthorized"];
+            404: components["responses"]["MessageNotFound"];
+            408: components["responses"]["RequestTimeout"];
+            413: components["responses"]["BodyTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            417: components["responses"]["ExpectationFailed"];
+            429: components["responses"]["RateLimited"];
+            431: components["responses"]["HeadersTooLarge"];
+            500: components["responses"]["InternalErrorWithRateLimit"];
+            503: components["responses"]["ServiceUnavailable"];
         };
     };
-    describe: {
+    getOpenApi: {
         parameters: {
             query?: never;
             header?: never;
@@ -1699,23 +1705,23 @@ export interface operations {
             /** @description This document. */
             200: {
                 headers: {
-                    /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
+                    /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
                     "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["OpenApi"];
+                    "application/json": components["schemas"]["OpenApiDocument"];
                 };
             };
-            400: components["responses"]["invalid_http"];
-            408: components["responses"]["request_timeout"];
-            417: components["responses"]["expectation_failed"];
-            431: components["responses"]["headers_too_large"];
-            500: components["responses"]["internal_error"];
-            503: components["responses"]["busy"];
+            400: components["responses"]["InvalidHttp"];
+            408: components["responses"]["RequestTimeout"];
+            417: components["responses"]["ExpectationFailed"];
+            431: components["responses"]["HeadersTooLarge"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Busy"];
         };
     };
-    readDocs: {
+    getApiReference: {
         parameters: {
             query?: never;
             header?: never;
@@ -1724,10 +1730,10 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description A page. */
+            /** @description The page. */
             200: {
                 headers: {
-                    /** @description As it was sent, when it was short and plain, else a new one. The log has it, too. */
+                    /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
                     "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
@@ -1736,12 +1742,12 @@ export interface operations {
                     "text/html": string;
                 };
             };
-            400: components["responses"]["invalid_http"];
-            408: components["responses"]["request_timeout"];
-            417: components["responses"]["expectation_failed"];
-            431: components["responses"]["headers_too_large"];
-            500: components["responses"]["internal_error"];
-            503: components["responses"]["busy"];
+            400: components["responses"]["InvalidHttp"];
+            408: components["responses"]["RequestTimeout"];
+            417: components["responses"]["ExpectationFailed"];
+            431: components["responses"]["HeadersTooLarge"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Busy"];
         };
     };
 }

@@ -1,7 +1,8 @@
 import { type Static, Type } from '@sinclair/typebox'
 import { bodyInvalid, type ValidationMessage } from './errors.ts'
 
-// `normalize`, `legible`, `maxBytes`, `uncommon` and `errorMessages` are keywords of src/plugins/input.ts.
+// `normalize`, `legible`, `maxBytes`, `uncommon` and `errorMessages` are custom keywords: see
+// src/plugins/validation.ts.
 
 // The sentence is the Go service's, whichever of the two is missing.
 const nicknameMissing = { code: 'nickname_missing', message: 'nickname and password must be provided' }
@@ -21,10 +22,10 @@ const aliceHere = {
   userId: 1,
   nickname: 'alice'
 }
-const Token = Type.String({ description: '32 random bytes in hex, valid for 24 hours.' })
+const Token = Type.String({ description: 'Session token: 32 random bytes in hex, valid for 24 hours.' })
 
 /**
- * A password that bcrypt would cut, after 72 bytes, is refused.
+ * A password of more than 72 bytes is refused, because bcrypt would truncate it.
  * @param minLength in code points
  */
 const NewPassword = (minLength: number, required: ValidationMessage, type: ValidationMessage) =>
@@ -32,7 +33,7 @@ const NewPassword = (minLength: number, required: ValidationMessage, type: Valid
     minLength,
     maxBytes: 72,
     uncommon: true,
-    description: 'At most 72 bytes, and not one of the common passwords.',
+    description: 'At most 72 bytes, and not a common password.',
     errorMessages: {
       required,
       type,
@@ -55,9 +56,9 @@ export const CreateAccount = (passwordMinLength: number) =>
         maxLength: MAX_NICKNAME,
         legible: true,
         description:
-          'Stored in Unicode form NFC, without white space around it; its length counts then. It has no ' +
-          'invisible, private or unassigned characters, no mark without a base, and no more than 4 marks in a row. ' +
-          'It must not look like an existing one.',
+          'Trimmed and normalised to NFC before its length is checked. No invisible, private-use or ' +
+          'unassigned characters, no mark without a base, and at most 4 marks in a row. ' +
+          'Must not look like an existing nickname.',
         errorMessages: {
           required: nicknameMissing,
           type: nicknameInvalid,
@@ -67,7 +68,7 @@ export const CreateAccount = (passwordMinLength: number) =>
       }),
       password: NewPassword(passwordMinLength, passwordMissing, passwordInvalid)
     },
-    { title: 'CreateAccount', examples: [alice], errorMessages: { type: bodyInvalid } }
+    { title: 'RegisterRequest', examples: [alice], errorMessages: { type: bodyInvalid } }
   )
 
 /** @param passwordMinLength in code points */
@@ -88,7 +89,7 @@ export const ChangePassword = (passwordMinLength: number) =>
       )
     },
     {
-      title: 'ChangePassword',
+      title: 'ChangePasswordRequest',
       examples: [{ currentPassword: alice.password, newPassword: 'battery staple' }],
       errorMessages: { type: bodyInvalid }
     }
@@ -97,14 +98,14 @@ export const ChangePassword = (passwordMinLength: number) =>
 export const Account = Type.Object(
   {
     id: Type.Integer(),
-    userId: Type.Integer({ description: 'The same.' }),
+    userId: Type.Integer({ description: 'Same as `id`.' }),
     nickname: Type.String(),
     token: Token
   },
-  { title: 'Account', description: 'The new account, with a session.', examples: [{ id: 1, ...aliceHere }] }
+  { title: 'Account', description: 'The new account, logged in.', examples: [{ id: 1, ...aliceHere }] }
 )
 
-/** Only presence is checked: what was stored under other rules must still log in. */
+/** Checks only presence: accounts created under other rules must still be able to log in. */
 export const Login = Type.Object(
   {
     nickname: Type.String({
@@ -116,33 +117,33 @@ export const Login = Type.Object(
       errorMessages: { required: passwordMissing, type: passwordInvalid }
     })
   },
-  { title: 'Login', examples: [alice], errorMessages: { type: bodyInvalid } }
+  { title: 'LoginRequest', examples: [alice], errorMessages: { type: bodyInvalid } }
 )
 
 export const Session = Type.Object(
   { token: Token, userId: Type.Integer(), nickname: Type.String() },
-  { title: 'Session', description: 'A new session.', examples: [aliceHere] }
+  { title: 'LoginResponse', description: 'A new session.', examples: [aliceHere] }
 )
 
 export const ActiveSession = Type.Object(
   {
-    id: Type.String({ description: 'Not the token, and of no use to find it.' }),
+    id: Type.String({ description: 'Identifies the session. It reveals nothing about the token.' }),
     createdAt: Type.String({ format: 'date-time' }),
-    lastSeenAt: Type.String({ format: 'date-time', description: 'To about a minute.' }),
-    current: Type.Boolean({ description: 'The session that asks.' }),
+    lastSeenAt: Type.String({ format: 'date-time', description: 'Accurate to about a minute.' }),
+    current: Type.Boolean({ description: 'Whether this is the session that made the request.' }),
     userAgent: Type.Union([Type.String(), Type.Null()], {
       description:
-        'The User-Agent header of the login, at most 200 characters of it. Null where there was none, and ' +
-        'for sessions that the Go service started.'
+        'The first 200 characters of the User-Agent header of the login. Null if there was none, or if the ' +
+        'session was started by the Go service.'
     })
   },
-  { title: 'ActiveSession' }
+  { title: 'Session' }
 )
 export type ActiveSession = Static<typeof ActiveSession>
 
 export const SessionList = Type.Array(ActiveSession, {
   title: 'SessionList',
-  description: 'The one that was used last comes first.',
+  description: 'Most recently used first.',
   examples: [
     [
       {

@@ -1,20 +1,19 @@
 import { type Static, Type } from '@sinclair/typebox'
 
-/** Every answer that is no success. */
+/** The body of every response with a status of 400 or more. */
 export const ErrorAnswer = Type.Object(
   {
-    error: Type.String({ description: 'One English sentence for a person.' }),
-    code: Type.String({ description: 'The same for a program, in snake_case.' }),
-    requestId: Type.String({ description: 'As in the header X-Request-Id, and in the log of the service.' })
+    error: Type.String({ description: 'One English sentence, to show to a person.' }),
+    code: Type.String({ description: 'The same for programs, in snake_case.' }),
+    requestId: Type.String({ description: 'As in the `X-Request-Id` header and in the log of the service.' })
   },
-  { title: 'Error' }
+  { title: 'ErrorResponse' }
 )
 export type ErrorAnswer = Static<typeof ErrorAnswer>
 
 /**
- * What a client is told about a value that a schema refuses. The keyword `errorMessages` of a schema has one
- * for each of its other keywords that can refuse a value; `required` stands for `null` and the empty string
- * as well.
+ * The error for a value that a schema rejects. The keyword `errorMessages` of a schema has one for each of
+ * its other keywords that can reject a value; `required` also covers `null` and the empty string.
  */
 export interface ValidationMessage {
   code: string

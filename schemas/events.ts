@@ -1,42 +1,42 @@
 import { Type } from '@sinclair/typebox'
 import { Message } from './messages.ts'
 
-/** What happened in the room, one schema for each `kind` of the log in the database. */
+/** The events of the stream: one schema for each `kind` in the event log. */
 export const events = {
   message_created: Type.Object(
     { type: Type.Literal('message_created'), message: Message },
-    { title: 'MessageCreated' }
+    { title: 'MessageCreatedEvent', description: 'A message was posted.' }
   ),
   message_updated: Type.Object(
     { type: Type.Literal('message_updated'), message: Message },
-    { title: 'MessageUpdated' }
+    { title: 'MessageUpdatedEvent', description: 'A message was edited.' }
   ),
   message_deleted: Type.Object(
     { type: Type.Literal('message_deleted'), id: Type.Integer() },
-    { title: 'MessageDeleted' }
+    { title: 'MessageDeletedEvent', description: 'A message was deleted.' }
   ),
   reset: Type.Object(
     { type: Type.Literal('reset') },
-    { title: 'Reset', description: 'The log does not reach back to `since`: load the list again.' }
+    {
+      title: 'ResetEvent',
+      description: 'The event log no longer reaches back to `since`: reload the list of messages.'
+    }
   )
 }
 
 export const Event = Type.Union(Object.values(events), {
   title: 'Event',
-  description: 'The data of one event of the stream.'
+  description: 'The `data` of one event of the stream.'
 })
 
-/**
- * The whole stream is a text, whose form is that of
- * https://html.spec.whatwg.org/multipage/server-sent-events.html.
- */
+/** Format: https://html.spec.whatwg.org/multipage/server-sent-events.html. */
 export const EventStream = {
   description:
-    'Server-sent events without a name, whose `id` is a cursor and whose `data` is one `Event` as JSON. ' +
-    'Where there is no room for a stream, it ends at once.',
+    'Server-sent events without a name. The `id` of each is a cursor, its `data` one `Event` as JSON. ' +
+    'If the service has no room for another stream, the stream ends at once, with a `retry` hint.',
   content: {
     'text/event-stream': {
-      schema: Type.String(),
+      schema: Type.String({ contentMediaType: 'text/event-stream', contentSchema: Event }),
       example: 'retry: 2000\n: connected\nid: 41\ndata: {"type":"message_deleted","id":17}\n\n'
     }
   }
@@ -46,7 +46,7 @@ export const EventsQuery = Type.Object(
   {
     since: Type.Optional(
       Type.Integer({
-        description: 'X-Event-Cursor of a list, or the id of the last event that was seen.',
+        description: '`X-Event-Cursor` of a list, or the id of the last event you saw.',
         errorMessages: { type: { code: 'since_invalid', message: 'since must be an integer' } }
       })
     )
@@ -54,11 +54,11 @@ export const EventsQuery = Type.Object(
   { title: 'EventsQuery' }
 )
 
-/** A browser sends it when it connects again; a value that is no cursor counts as one that is too old. */
+/** Browsers send it when they reconnect. Anything but a cursor counts as a cursor that is too old. */
 export const EventsHeaders = Type.Object(
   {
     'last-event-id': Type.Optional(
-      Type.String({ description: 'The id of the last event that was seen; it counts before `since`.' })
+      Type.String({ description: 'The id of the last event you saw. Takes precedence over `since`.' })
     )
   },
   { title: 'EventsHeaders' }

@@ -1,4 +1,4 @@
 import { Type } from '@sinclair/typebox'
 
-/** Sent as it is. */
+/** A file, sent unchanged. */
 export const StaticFile = Type.Unsafe<Buffer | string>(Type.String())

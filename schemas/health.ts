@@ -2,7 +2,7 @@ import { type Static, Type } from '@sinclair/typebox'
 
 export const Health = Type.Object(
   { status: Type.Literal('ok') },
-  { title: 'Health', description: 'It is.', examples: [{ status: 'ok' }] }
+  { title: 'HealthStatus', description: 'Yes.', examples: [{ status: 'ok' }] }
 )
 
 const forInvalid = { code: 'for_invalid', message: "for must be 'reads', or left out" }

@@ -1,7 +1,7 @@
 import { type Static, Type } from '@sinclair/typebox'
 import { bodyInvalid } from './errors.ts'
 
-// `normalize`, `visible` and `errorMessages` are keywords of src/plugins/input.ts.
+// `normalize`, `visible` and `errorMessages` are keywords of src/plugins/validation.ts.
 
 const hello = { id: 17, userId: 1, nickname: 'alice', text: 'hello', createdAt: '2026-01-31T12:00:00.000Z' }
 
@@ -14,14 +14,16 @@ const RepliedMessage = Type.Object(
     id: Type.Integer(),
     userId: Type.Optional(Type.Integer()),
     nickname: Type.Optional(Type.String()),
-    text: Type.Optional(Type.String({ description: `Its beginning: at most ${MAX_EXCERPT} characters.` })),
-    deleted: Type.Optional(Type.Literal(true, { description: 'It is gone, and only its id is known.' }))
+    text: Type.Optional(Type.String({ description: `Its first ${MAX_EXCERPT} characters at most.` })),
+    deleted: Type.Optional(
+      Type.Literal(true, { description: 'The message was deleted; only its id is known.' })
+    )
   },
   {
     title: 'RepliedMessage',
     description:
       'The message that this one replies to: its author and the beginning of its text as they are now, or ' +
-      '`deleted`. No event tells of a change of these, because the event of that message does.',
+      '`deleted`. When it changes, only its own event is sent.',
     examples: [
       { id: 16, userId: 2, nickname: 'bob', text: 'anybody here?' },
       { id: 16, deleted: true }
@@ -38,24 +40,24 @@ export const Message = Type.Object(
     text: Type.String(),
     createdAt: Type.String({ format: 'date-time' }),
     editedAt: Type.Optional(
-      Type.String({ format: 'date-time', description: 'When the text was last changed, if it was.' })
+      Type.String({ format: 'date-time', description: 'When the message was last edited, if it was.' })
     ),
     replyTo: Type.Optional(RepliedMessage)
   },
-  { title: 'Message', description: 'A message of the room.', examples: [hello] }
+  { title: 'Message', description: 'A message.', examples: [hello] }
 )
 export type Message = Static<typeof Message>
 
-/** Sent as the bytes that its serialiser made once, for whoever asks. */
+/** Serialised once, and sent as bytes to everyone who asks. */
 export const MessageList = Type.Unsafe<Buffer | string>(
   Type.Array(Message, {
     title: 'MessageList',
-    description: 'Ascending by id.',
+    description: 'Messages, ascending by id.',
     examples: [[hello]],
     headers: {
-      'X-Event-Cursor': Type.Integer({ description: '`since` for the events that follow on this list.' }),
+      'X-Event-Cursor': Type.Integer({ description: '`since` for the events that follow this list.' }),
       Age: Type.Integer({
-        description: 'The database is away, and this is what was known so many seconds ago.'
+        description: 'The database cannot be reached; this is what was known so many seconds ago.'
       })
     }
   })
@@ -78,8 +80,7 @@ const Text = Type.String({
   maxLength: 2000,
   pattern: '^[^\\u0000]*$',
   visible: true,
-  description:
-    'Stored without white space around it; its length counts then. At least one character is visible.',
+  description: 'Trimmed before its length is checked. At least one character must be visible.',
   errorMessages: {
     required: textMissing,
     type: textInvalid,
@@ -103,7 +104,7 @@ export const CreateMessage = Type.Object(
     )
   },
   {
-    title: 'CreateMessage',
+    title: 'PostMessageRequest',
     examples: [{ text: 'hello' }, { text: 'yes', replyTo: 16 }],
     errorMessages: { type: bodyInvalid }
   }
@@ -111,14 +112,14 @@ export const CreateMessage = Type.Object(
 
 export const EditMessage = Type.Object(
   { text: Text },
-  { title: 'EditMessage', examples: [{ text: 'hello' }], errorMessages: { type: bodyInvalid } }
+  { title: 'EditMessageRequest', examples: [{ text: 'hello' }], errorMessages: { type: bodyInvalid } }
 )
 
 export const PostedMessage = {
   ...Message,
   headers: {
     'Idempotency-Replayed': Type.Literal('true', {
-      description: 'This message is the one that an earlier request with the same key made.'
+      description: 'The message was created by an earlier request with the same key.'
     })
   }
 }
@@ -128,7 +129,8 @@ export const PostHeaders = Type.Object(
     'idempotency-key': Type.Optional(
       Type.String({
         pattern: '^[\\x21-\\x7e]{1,64}$',
-        description: 'The same key, text and replyTo give the same message again, for as long as it lives.',
+        description:
+          'Makes retries safe: the same key, text and replyTo return the same message, for as long as it exists.',
         errorMessages: {
           pattern: {
             code: 'idempotency_key_invalid',
@@ -145,7 +147,11 @@ export const MessageId = Type.Object({ id: Type.Integer() }, { title: 'MessageId
 
 export const DeletedMessage = Type.Object(
   { id: Type.Integer(), status: Type.Literal('deleted') },
-  { title: 'DeletedMessage', description: 'The message is gone.', examples: [{ id: 17, status: 'deleted' }] }
+  {
+    title: 'DeletedMessage',
+    description: 'The message was deleted.',
+    examples: [{ id: 17, status: 'deleted' }]
+  }
 )
 
 const limitInvalid = { code: 'limit_invalid', message: 'limit must be a positive integer' }
@@ -157,18 +163,18 @@ export const PageOfMessages = Type.Object(
     limit: Type.Integer({
       minimum: 1,
       default: 50,
-      description: `Above ${MAX_PAGE} counts as ${MAX_PAGE}.`,
+      description: `At most ${MAX_PAGE}; larger values count as ${MAX_PAGE}.`,
       errorMessages: { type: limitInvalid, minimum: limitInvalid }
     }),
     after_id: Type.Optional(
       Type.Integer({
-        description: 'The oldest messages after this id.',
+        description: 'Return the oldest messages after this id.',
         errorMessages: { type: { code: 'after_id_invalid', message: 'after_id must be an integer' } }
       })
     ),
     before_id: Type.Optional(
       Type.Integer({
-        description: 'The newest messages before this id.',
+        description: 'Return the newest messages before this id.',
         errorMessages: { type: { code: 'before_id_invalid', message: 'before_id must be an integer' } }
       })
     ),
@@ -176,7 +182,8 @@ export const PageOfMessages = Type.Object(
       Type.Integer({
         minimum: 0,
         maximum: 25,
-        description: 'Seconds to wait for the first message after after_id, if there is none yet.',
+        description:
+          'Long poll: seconds to wait for the first message after `after_id`, if there is none yet.',
         errorMessages: { type: waitInvalid, minimum: waitInvalid, maximum: waitInvalid }
       })
     )

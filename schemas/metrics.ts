@@ -1,8 +1,8 @@
 import { Type } from '@sinclair/typebox'
 
-/** Its form is that of https://prometheus.io/docs/instrumenting/exposition_formats/. */
+/** Format: https://prometheus.io/docs/instrumenting/exposition_formats/. */
 export const Metrics = {
-  description: 'What this process does, for Prometheus.',
+  description: 'Metrics in the Prometheus text format.',
   content: {
     'text/plain; version=0.0.4; charset=utf-8': {
       schema: Type.String(),

@@ -1,8 +1,11 @@
 import { Type } from '@sinclair/typebox'
 
-/**
- * Sent as the bytes that were made of it once. Its own form is that of https://spec.openapis.org/oas/v3.1.
- */
+/** `security` of a route that needs a session token. */
+export const bearerSecurity: Record<string, string[]>[] = [{ token: [] }]
+/** `security` of a route that anyone may call. */
+export const noSecurity: Record<string, string[]>[] = []
+
+/** Serialised once and sent as bytes. Format: https://spec.openapis.org/oas/v3.1. */
 export const OpenApi = Type.Unsafe<Buffer>(
   Type.Object(
     {
@@ -10,11 +13,11 @@ export const OpenApi = Type.Unsafe<Buffer>(
       info: Type.Object({}, { additionalProperties: true }),
       paths: Type.Object({}, { additionalProperties: true })
     },
-    { title: 'OpenApi', description: 'This document.', additionalProperties: true }
+    { title: 'OpenApiDocument', description: 'This document.', additionalProperties: true }
   )
 )
 
 export const DocsPage = {
-  description: 'A page.',
+  description: 'The page.',
   content: { 'text/html': { schema: Type.String(), example: '<!doctype html>' } }
 }

@@ -1,7 +1,7 @@
+import { STATUS_CODES } from 'node:http'
 import { Type } from '@sinclair/typebox'
 import Fastify, { type RouteOptions } from 'fastify'
 import fp from 'fastify-plugin'
-import { Event } from '../../schemas/events.ts'
 import { version } from '../lib/version.ts'
 import { keywords } from './validation.ts'
 
@@ -16,18 +16,32 @@ interface Answer {
   headers?: object
   content?: Record<string, { examples?: Record<string, unknown> }>
 }
-/** What `@fastify/swagger` has made of a route. */
+/** An operation as `@fastify/swagger` generates it. */
 interface Operation {
   operationId: string
   responses: Record<string, Answer>
   parameters?: { required?: boolean; schema: object }[]
-  security?: unknown
 }
+
+/** The tags, in the order in which documentation pages show them. */
+const tags = [
+  { name: 'messages', description: 'Read, post, edit and delete messages.' },
+  { name: 'events', description: 'Follow the room live.' },
+  { name: 'accounts', description: 'Register, log in, change the password.' },
+  { name: 'sessions', description: 'List and end the sessions of a user.' },
+  { name: 'health', description: 'Probes and metrics, for operators.' },
+  { name: 'documentation', description: 'The API reference.' }
+]
+
+const codesOf = (answer: Answer) => Object.keys(answer.content?.['application/json']?.examples ?? {})
+
+/** Refused before a rate limit is consulted. */
+const UNCOUNTED = ['408', '417', '431']
 
 const headersOf = (status: string, isLimited: boolean) => ({
   'X-Request-Id': {
     schema: Type.String(),
-    description: 'As it was sent, when it was short and plain, else a new one. The log has it, too.'
+    description: 'Taken from the request if it is short and plain, otherwise generated. Also in the log.'
   },
   ...(status === '401' && { 'WWW-Authenticate': { schema: Type.Literal('Bearer') } }),
   ...((status === '429' || status === '503') && {
@@ -36,39 +50,76 @@ const headersOf = (status: string, isLimited: boolean) => ({
   ...(isLimited && {
     RateLimit: {
       schema: Type.String(),
-      description:
-        'Where the client stands with each limit: `r` is what is left, `t` the seconds until it is more.'
+      description: 'The state of each limit: `r` is what remains, `t` the seconds until there is more.'
     },
-    'RateLimit-Policy': { schema: Type.String(), description: 'Each limit: `q` in `w` seconds.' }
+    'RateLimit-Policy': { schema: Type.String(), description: 'Each limit: `q` requests in `w` seconds.' }
   })
 })
 
 /**
- * Adds what follows from the errors that a route declares: the headers of its answers, and whether it wants a
- * token. What has a default is always there for the handler, but no client has to send it. The errors move to
- * `errors`, because most of them are other routes' as well.
+ * Adds what follows from the schemas of a route: the headers of its responses, and that no client has to send
+ * a parameter with a default.
  */
-function complete(operation: Operation, errors: Record<string, Answer>): void {
-  const { operationId, responses, parameters = [] } = operation
+function complete({ responses, parameters = [] }: Operation): void {
   for (const parameter of parameters) if ('default' in parameter.schema) parameter.required = false
-  if (responses['401']?.content?.['application/json']?.examples?.['authorization_missing']) {
-    operation.security = [{ token: [] }]
-  }
-  const isLimited = responses['429']?.content?.['application/json']?.examples?.['rate_limited'] !== undefined
+  const isLimited = codesOf(responses['429'] ?? {}).includes('rate_limited')
   for (const [status, answer] of Object.entries(responses)) {
-    answer.headers = { ...headersOf(status, isLimited), ...answer.headers }
-    if (Number(status) < 400) continue
-    const codes = Object.keys(answer.content?.['application/json']?.examples ?? {})
-    // What its schemas refuse is a route's own matter, and has many codes.
-    const isOwn = status === '400' && codes.length > 3
-    const name = [...(isOwn ? [operationId, 'refused'] : codes), ...(isLimited ? ['limited'] : [])].join('.')
-    errors[name] = answer
-    responses[status] = { $ref: `#/components/responses/${name}` }
+    const headers = headersOf(status, isLimited && !UNCOUNTED.includes(status))
+    answer.headers = { ...headers, ...answer.headers }
   }
 }
 
+const pascal = (text: string) => text.replace(/(?:^|[ _-])(\w)/g, (_, letter: string) => letter.toUpperCase())
+
+/** An error response, and the operations that share it. */
+interface SharedError {
+  status: string
+  answer: Answer
+  operations: Operation[]
+}
+
 /**
- * Copies a part of the document without the keywords of this house, and moves each schema with a title to
+ * The possible names of an error response, the best one first: its code if it has only one of its own,
+ * otherwise its status; then the same with something that distinguishes it from others of that name.
+ */
+function namesOf({ status, answer, operations: [first] }: SharedError): string[] {
+  const codes = codesOf(answer)
+  const ownCodes = codes.filter((code) => code !== 'invalid_http' && code !== 'not_found')
+  const [code = codes[0] ?? ''] = ownCodes
+  const name = pascal(ownCodes.length > 1 ? (STATUS_CODES[status] ?? status) : code)
+  const isLimited = 'RateLimit' in (answer.headers ?? {})
+  const withLimit = isLimited && status !== '429' ? `${name}WithRateLimit` : name
+  return [name, withLimit, `${pascal(first?.operationId ?? '')}${name}`]
+}
+
+/** Moves the error responses of all operations to named components, because many operations share them. */
+function shareErrors(operations: Operation[]): Record<string, Answer> {
+  const shared = new Map<string, SharedError>()
+  for (const operation of operations) {
+    for (const [status, answer] of Object.entries(operation.responses)) {
+      if (Number(status) < 400) continue
+      const key = JSON.stringify([status, codesOf(answer), Object.keys(answer.headers ?? {})])
+      const error = shared.get(key) ?? { status, answer, operations: [] }
+      error.operations.push(operation)
+      shared.set(key, error)
+    }
+  }
+  const components: Record<string, Answer> = {}
+  // The ones that most operations share get the shortest names.
+  const errors = [...shared.values()].sort((a, b) => b.operations.length - a.operations.length)
+  for (const error of errors) {
+    const name = namesOf(error).find((name) => !(name in components))
+    if (name === undefined) throw new Error(`no name for ${codesOf(error.answer).join(', ')}`)
+    components[name] = error.answer
+    for (const { responses } of error.operations) {
+      responses[error.status] = { $ref: `#/components/responses/${name}` }
+    }
+  }
+  return components
+}
+
+/**
+ * Copies a part of the document without the custom keywords, and moves each schema with a title to
  * `schemas`.
  */
 function tidy(part: unknown, schemas: Record<string, object>): unknown {
@@ -86,9 +137,9 @@ function tidy(part: unknown, schemas: Record<string, object>): unknown {
 }
 
 /**
- * Decorates the instance with `describe()`, which makes an OpenAPI document of all routes that are registered
- * later, by their own schemas. No start waits for it, nor for the modules that it needs: they take a tenth of
- * a second, and another instance, which has the same routes and serves nobody.
+ * Decorates the instance with `describe()`, which generates an OpenAPI document from the schemas of all
+ * routes that are registered later. It is generated on demand, by a second instance with the same routes that
+ * serves nobody, so that no start waits for it: loading the modules alone takes a tenth of a second.
  */
 export default fp(
   async (app) => {
@@ -106,14 +157,21 @@ export default fp(
         convertConstToEnum: false,
         openapi: {
           openapi: '3.1.0',
-          info: { title: 'chat-backend', version, description: 'One shared chat room.' },
-          servers: [{ url: '/', description: 'Whoever serves this document.' }],
+          info: {
+            title: 'chat-backend',
+            version,
+            description:
+              'HTTP API of a public chat room: ordered, durable messages, and a live event stream.',
+            license: { name: 'MIT', identifier: 'MIT' }
+          },
+          servers: [{ url: '/', description: 'The server of this document.' }],
+          tags,
           components: {
             securitySchemes: {
               token: {
                 type: 'http',
                 scheme: 'bearer',
-                description: 'The `token` of a registration or a login.'
+                description: 'The `token` from a registration or a login.'
               }
             }
           }
@@ -121,17 +179,16 @@ export default fp(
       })
       for (const route of routes) if (!route.schema?.hide) described.route(route)
       await described.ready()
-      // The plugin's own types allow for references, which it does not make of these schemas.
+      // The plugin's types allow references, which it does not generate for these schemas.
       const document: object = described.swagger()
       const { paths, components, ...rest } = document as {
         paths: Record<string, Record<string, Operation>>
         components: object
       }
-      const [errors, schemas] = [{}, {}]
-      for (const path of Object.values(paths)) {
-        for (const operation of Object.values(path)) complete(operation, errors)
-      }
-      tidy(Event, schemas)
+      const operations = Object.values(paths).flatMap((path) => Object.values(path))
+      for (const operation of operations) complete(operation)
+      const errors = shareErrors(operations)
+      const schemas = {}
       return {
         ...rest,
         paths: tidy(paths, schemas),

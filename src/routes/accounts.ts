@@ -2,6 +2,7 @@ import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import type { FastifyReply } from 'fastify'
 import { Account, ChangePassword, CreateAccount, Login, Session } from '../../schemas/accounts.ts'
 import { NoContent } from '../../schemas/errors.ts'
+import { bearerSecurity, noSecurity } from '../../schemas/openapi.ts'
 import { lookupNickname } from '../accounts/nicknames.ts'
 import { deleteUser, findUser, findUserById, insertUser, replacePassword } from '../accounts/users.ts'
 import type { Config } from '../config.ts'
@@ -39,6 +40,10 @@ const accounts: FastifyPluginAsyncTypebox<{ config: Config }> = async (app, { co
     operationId: 'register',
     summary: 'Create an account and log in',
     tags,
+    description:
+      'Creates an account and starts a session. The nickname must be unique, and must not look like an ' +
+      'existing one.',
+    security: noSecurity,
     body: createAccount,
     response: {
       201: Account,
@@ -83,6 +88,9 @@ const accounts: FastifyPluginAsyncTypebox<{ config: Config }> = async (app, { co
     operationId: 'login',
     summary: 'Log in',
     tags,
+    description:
+      'Starts a session. An unknown nickname and a wrong password get the same response, after the same time.',
+    security: noSecurity,
     body: Login,
     response: {
       200: Session,
@@ -110,8 +118,10 @@ const accounts: FastifyPluginAsyncTypebox<{ config: Config }> = async (app, { co
 
   const logout = {
     operationId: 'logout',
-    summary: 'Log out, here',
+    summary: 'Log out',
     tags,
+    description: 'Ends the session of the token. Repeating it is harmless.',
+    security: bearerSecurity,
     response: { 204: NoContent, ...failures(...bodyFailures, ...tokenFailures, RedisUnavailable, Busy) }
   }
   app.post('/api/logout', { schema: logout }, async (request, reply) => {
@@ -122,8 +132,10 @@ const accounts: FastifyPluginAsyncTypebox<{ config: Config }> = async (app, { co
   const passwordChange = ChangePassword(config.PASSWORD_MIN_LENGTH)
   const changePassword = {
     operationId: 'changePassword',
-    summary: 'Change your password, and log out everywhere else',
+    summary: 'Change your password',
     tags,
+    description: 'Requires the current password. All other sessions of the user end.',
+    security: bearerSecurity,
     body: passwordChange,
     response: {
       204: NoContent,

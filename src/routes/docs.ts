@@ -3,7 +3,7 @@ import fastifyStatic from '@fastify/static'
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { NoContent } from '../../schemas/errors.ts'
 import { StaticFile } from '../../schemas/files.ts'
-import { DocsPage } from '../../schemas/openapi.ts'
+import { DocsPage, noSecurity } from '../../schemas/openapi.ts'
 import { Busy, failures } from '../errors/catalogue.ts'
 
 const root = fileURLToPath(new URL('.', import.meta.resolve('swagger-ui-dist/swagger-ui.css')))
@@ -46,9 +46,11 @@ const POLICY =
 const docs: FastifyPluginAsyncTypebox = async (app) => {
   await app.register(fastifyStatic, { root, serve: false, cacheControl: false })
   const page = {
-    operationId: 'readDocs',
-    summary: 'This document as a page',
-    tags: ['documents'],
+    operationId: 'getApiReference',
+    summary: 'API reference',
+    tags: ['documentation'],
+    description: 'This document as a page on which requests can be tried out. It works offline.',
+    security: noSecurity,
     response: { 200: DocsPage, ...failures(Busy) }
   }
   app.get('/api/docs', { schema: page }, async (request, reply) =>

@@ -1,6 +1,7 @@
 import type { OutgoingHttpHeaders } from 'node:http'
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { EventsHeaders, EventsQuery, EventStream } from '../../schemas/events.ts'
+import { noSecurity } from '../../schemas/openapi.ts'
 import { failures, validationFailures } from '../errors/catalogue.ts'
 import { answerOver } from '../telemetry/request-log.ts'
 
@@ -9,8 +10,12 @@ const events: FastifyPluginAsyncTypebox = async (app) => {
   const { streams } = app.room
   const schema = {
     operationId: 'streamEvents',
-    summary: 'Follow what happens in the room',
+    summary: 'Follow the room live',
     tags: ['events'],
+    description:
+      'Sends every change as a server-sent event, in one order for all clients. Resumes after `since` or ' +
+      '`Last-Event-ID` without a gap or a duplicate; a comment every 15 seconds keeps the connection alive.',
+    security: noSecurity,
     querystring: EventsQuery,
     headers: EventsHeaders,
     response: { 200: EventStream, ...failures(...validationFailures(EventsQuery)) }

@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { Health, Readiness } from '../../schemas/health.ts'
+import { noSecurity } from '../../schemas/openapi.ts'
 import { listMessages } from '../chat/messages.ts'
 import { IS_READ_ONLY } from '../database/query.ts'
 import { withTimeout } from '../lib/timeout.ts'
@@ -33,9 +34,11 @@ const NEWEST = { limit: 50 }
  */
 const health: FastifyPluginAsyncTypebox = async (app) => {
   const live = {
-    operationId: 'isAlive',
+    operationId: 'getLiveness',
     summary: 'Liveness probe',
     tags: ['health'],
+    description: 'Succeeds while the process responds. It does not depend on PostgreSQL or Redis.',
+    security: noSecurity,
     response: { 200: Health, ...failures() }
   }
   app.get('/health/livez', { schema: live, config: { isHealth: true } }, async (_request, reply) =>
@@ -75,7 +78,8 @@ const health: FastifyPluginAsyncTypebox = async (app) => {
   }
 
   const ready = {
-    operationId: 'isReady',
+    operationId: 'getReadiness',
+    security: noSecurity,
     summary: 'Readiness probe',
     tags: ['health'],
     description:

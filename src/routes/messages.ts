@@ -11,6 +11,7 @@ import {
   PostedMessage,
   PostHeaders
 } from '../../schemas/messages.ts'
+import { bearerSecurity, noSecurity } from '../../schemas/openapi.ts'
 import { deleteMessage, editMessage } from '../chat/messages.ts'
 import { readMessage, readPage } from '../chat/pages.ts'
 import { publishDeletion } from '../chat/redis-events.ts'
@@ -48,9 +49,12 @@ const messages: FastifyPluginAsyncTypebox = async (app) => {
 
   const schema = {
     operationId: 'listMessages',
-    summary: 'Read a page of the room',
+    summary: 'List messages',
     tags,
-    description: 'The newest messages, unless one of the two cursors says which.',
+    description:
+      'Returns a page of messages, ascending by id: the newest, or those next to a cursor. With `wait`, a ' +
+      'page that would be empty waits for the first message (a long poll).',
+    security: noSecurity,
     querystring: PageOfMessages,
     response: {
       200: MessageList,
@@ -85,8 +89,10 @@ const messages: FastifyPluginAsyncTypebox = async (app) => {
 
   const one = {
     operationId: 'getMessage',
-    summary: 'Read one message',
+    summary: 'Get a message',
     tags,
+    description: 'Returns one message. A deleted message is a 404.',
+    security: noSecurity,
     params: MessageId,
     response: {
       200: MessageFound,
@@ -118,8 +124,12 @@ const ownMessages: FastifyPluginAsyncTypebox = async (app) => {
 
   const post = {
     operationId: 'postMessage',
-    summary: 'Say something',
+    summary: 'Post a message',
     tags,
+    description:
+      'Stores a message and announces it to all clients. With an `Idempotency-Key` it can be retried safely ' +
+      'after any failure.',
+    security: bearerSecurity,
     body: CreateMessage,
     headers: PostHeaders,
     response: {
@@ -148,8 +158,10 @@ const ownMessages: FastifyPluginAsyncTypebox = async (app) => {
 
   const edit = {
     operationId: 'editMessage',
-    summary: 'Change what you said',
+    summary: 'Edit a message',
     tags,
+    description: 'Replaces the text of one of your own messages.',
+    security: bearerSecurity,
     params: MessageId,
     body: EditMessage,
     response: {
@@ -166,8 +178,10 @@ const ownMessages: FastifyPluginAsyncTypebox = async (app) => {
 
   const remove = {
     operationId: 'deleteMessage',
-    summary: 'Take back what you said',
+    summary: 'Delete a message',
     tags,
+    description: 'Deletes one of your own messages, for everybody.',
+    security: bearerSecurity,
     params: MessageId,
     response: { 200: DeletedMessage, ...failures(...writeFailures, MessageNotFound, ...addressFailures) }
   }

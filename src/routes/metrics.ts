@@ -1,14 +1,18 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { Metrics } from '../../schemas/metrics.ts'
+import { noSecurity } from '../../schemas/openapi.ts'
 import { failures } from '../errors/catalogue.ts'
 
 /** What this process does, for Prometheus; inside the cluster alone, because the Ingress leads to `/api`. */
 const metrics: FastifyPluginAsyncTypebox = async (app) => {
   const { registry } = app.metrics
   const schema = {
-    operationId: 'readMetrics',
-    summary: 'What this process does',
+    operationId: 'getMetrics',
+    summary: 'Metrics of this replica',
     tags: ['health'],
+    description:
+      'In the Prometheus text format. Not below `/api`, so that an Ingress for `/api` does not expose them.',
+    security: noSecurity,
     response: { 200: Metrics, ...failures() }
   }
   let collected: Promise<string> | undefined

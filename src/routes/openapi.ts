@@ -1,13 +1,16 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
-import { OpenApi } from '../../schemas/openapi.ts'
+import { noSecurity, OpenApi } from '../../schemas/openapi.ts'
 import { Busy, failures } from '../errors/catalogue.ts'
 
 /** What this service answers to, for programs. */
 const openapi: FastifyPluginAsyncTypebox = async (app) => {
   const schema = {
-    operationId: 'describe',
+    operationId: 'getOpenApi',
     summary: 'This document',
-    tags: ['documents'],
+    tags: ['documentation'],
+    description:
+      'The OpenAPI document, generated from the schemas that validate requests and serialise responses.',
+    security: noSecurity,
     response: { 200: OpenApi, ...failures(Busy) }
   }
   // Made when somebody asks for it first, so that no start waits for it; and once, however many ask

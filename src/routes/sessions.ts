@@ -1,6 +1,7 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { SessionId, SessionList } from '../../schemas/accounts.ts'
 import { NoContent } from '../../schemas/errors.ts'
+import { bearerSecurity } from '../../schemas/openapi.ts'
 import { findUserById } from '../accounts/users.ts'
 import {
   addressFailures,
@@ -26,8 +27,10 @@ const sessions: FastifyPluginAsyncTypebox = async (app) => {
 
   const list = {
     operationId: 'listSessions',
-    summary: 'Where you are logged in',
+    summary: 'List your sessions',
     tags,
+    description: 'Shows where you are logged in. The list contains no tokens.',
+    security: bearerSecurity,
     response: { 200: SessionList, ...failures(...sessionFailures, RateLimited, ...outages) }
   }
   app.get('/api/sessions', { schema: list }, async (request, reply) =>
@@ -36,8 +39,10 @@ const sessions: FastifyPluginAsyncTypebox = async (app) => {
 
   const endOthers = {
     operationId: 'endOtherSessions',
-    summary: 'Log out everywhere else',
+    summary: 'End all other sessions',
     tags,
+    description: 'Logs you out everywhere else. The session of the token stays.',
+    security: bearerSecurity,
     response: { 204: NoContent, ...failures(...bodyFailures, ...sessionFailures, RateLimited, ...outages) }
   }
   app.delete('/api/sessions', { schema: endOthers }, async (request, reply) => {
@@ -47,8 +52,10 @@ const sessions: FastifyPluginAsyncTypebox = async (app) => {
 
   const endOne = {
     operationId: 'endSession',
-    summary: 'End one session',
+    summary: 'End a session',
     tags,
+    description: 'Ends one of your sessions; the id comes from the list of sessions.',
+    security: bearerSecurity,
     params: SessionId,
     response: {
       204: NoContent,

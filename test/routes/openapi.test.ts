@@ -3,6 +3,7 @@ import { Validator } from '@seriousme/openapi-schema-validator'
 import { Ajv2020 } from 'ajv/dist/2020.js'
 import { pino } from 'pino'
 import t from 'tap'
+import { events } from '../../schemas/events.ts'
 import { buildApp } from '../../src/app.ts'
 import { keywords } from '../../src/plugins/validation.ts'
 import { type Answer, type Call, startService } from '../helpers/app.ts'
@@ -16,10 +17,12 @@ interface Response {
 }
 interface Operation {
   summary?: string
+  description?: string
+  tags: string[]
   operationId: string
   security?: object[]
   parameters?: { name: string; in: string; schema: object }[]
-  requestBody?: { content: Record<string, { example?: unknown }> }
+  requestBody?: { content: Record<string, { example?: unknown; examples?: object }> }
   responses: Record<string, Response>
 }
 
@@ -54,7 +57,7 @@ t.test('the document is OpenAPI 3.1, and tells of every route what a client has 
     document.info.version,
     JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')).version
   )
-  for (const { keyword } of keywords) t.notMatch(body, `"${keyword}"`, `${keyword} is a word of this house`)
+  for (const { keyword } of keywords) t.notMatch(body, `"${keyword}"`, `${keyword} is a custom keyword`)
 
   t.ok(routes.length > 14)
   const operations = Object.entries<Record<string, Operation>>(document.paths).flatMap(([path, methods]) =>
@@ -64,7 +67,7 @@ t.test('the document is OpenAPI 3.1, and tells of every route what a client has 
   t.equal(new Set(operations.map(({ operation: { operationId } }) => operationId)).size, routes.length)
   for (const { method, path, operation } of operations) {
     const name = `${method} ${path}`
-    t.ok(operation.summary, name)
+    t.ok(operation.summary && operation.description, name)
     const answer = await app.inject({
       method: method.toUpperCase() as 'GET',
       url: path.replace('{id}', '1').replace('/api/events', '/api/events?since=x')
@@ -72,7 +75,7 @@ t.test('the document is OpenAPI 3.1, and tells of every route what a client has 
     const isProtected = answer.statusCode === 401
     t.strictSame(
       operation.security,
-      isProtected ? [{ token: [] }] : undefined,
+      isProtected ? [{ token: [] }] : [],
       `${name} ${isProtected ? 'wants a token' : 'wants none'}`
     )
     t.equal(
@@ -80,7 +83,8 @@ t.test('the document is OpenAPI 3.1, and tells of every route what a client has 
       operation.parameters?.some((parameter) => parameter.in === 'path' && parameter.name === 'id') ?? false
     )
     if (operation.requestBody) {
-      t.ok(operation.requestBody.content['application/json']?.example, `${name} has a body to try`)
+      const { example, examples } = operation.requestBody.content['application/json'] ?? {}
+      t.ok(example ?? examples, `${name} has a body to try`)
     }
     // A 429 of another kind, for too much that is held open, has no standing to tell.
     const refusals =
@@ -94,13 +98,14 @@ t.test('the document is OpenAPI 3.1, and tells of every route what a client has 
       t.ok(headers['X-Request-Id'])
       t.equal('Retry-After' in headers, ['429', '503'].includes(status))
       t.equal('WWW-Authenticate' in headers, status === '401')
-      t.equal('RateLimit' in headers && 'RateLimit-Policy' in headers, isLimited)
+      const isCounted = isLimited && !['408', '417', '431'].includes(status)
+      t.equal('RateLimit' in headers && 'RateLimit-Policy' in headers, isCounted)
       const [media] = Object.values(content)
       t.equal(media === undefined, status === '204')
       if (media && path !== '/api/openapi.json') {
         t.ok(media.example ?? media.examples, `${name} ${status} has an example`)
       }
-      if (Number(status) >= 400) t.strictSame(media?.schema, { $ref: '#/components/schemas/Error' })
+      if (Number(status) >= 400) t.strictSame(media?.schema, { $ref: '#/components/schemas/ErrorResponse' })
     }
   }
   const { get: list, post } = document.paths['/api/messages']
@@ -115,6 +120,43 @@ t.test('the document is OpenAPI 3.1, and tells of every route what a client has 
   )
   t.ok(post.responses['201'].headers['Idempotency-Replayed'])
   t.strictSame(Object.keys(document.paths['/api/events'].get.responses['200'].content), ['text/event-stream'])
+  for (const { operation } of operations) {
+    for (const tag of operation.tags) {
+      t.ok(
+        document.tags.some(({ name }: { name: string }) => name === tag),
+        `the tag ${tag} is described`
+      )
+    }
+  }
+})
+
+t.test('every component of the document has a name that reads well, and is used', async (t) => {
+  const { call } = await startService(t)
+  const { body: document } = await call('GET', '/api/openapi.json')
+  const text = JSON.stringify(document)
+  for (const kind of ['schemas', 'responses'] as const) {
+    const names = Object.keys(document.components[kind])
+    t.ok(names.length > 10)
+    for (const name of names) {
+      t.match(name, /^([A-Z][a-z]+)+$/)
+      t.ok(text.includes(`"#/components/${kind}/${name}"`), `${name} is used`)
+    }
+  }
+  t.match(document.components.responses, { Unauthorized: {}, RateLimited: {}, MessageNotFound: {} })
+})
+
+t.test('each event of the stream has a schema of its own', async (t) => {
+  const { call } = await startService(t)
+  const { body: document } = await call('GET', '/api/openapi.json')
+  const { schema } = document.paths['/api/events'].get.responses['200'].content['text/event-stream']
+  t.strictSame(schema.contentSchema, { $ref: '#/components/schemas/Event' })
+  const { schemas } = document.components
+  const types = schemas.Event.anyOf.map(({ $ref }: { $ref: string }) => {
+    const name = $ref.replace('#/components/schemas/', '')
+    t.match(name, /Event$/)
+    return schemas[name].properties.type.const
+  })
+  t.strictSame(types.sort(), Object.keys(events).sort())
 })
 
 t.test(
