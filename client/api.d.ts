@@ -515,23 +515,6 @@ export interface components {
                 "application/json": components["schemas"]["ErrorResponse"];
             };
         };
-        /** @description Too Many Requests: rate_limited. */
-        RateLimited: {
-            headers: {
-                /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
-                "X-Request-Id"?: string;
-                /** @description Seconds. */
-                "Retry-After"?: number;
-                /** @description The state of each limit: `r` is what remains, `t` the seconds until there is more. */
-                RateLimit?: string;
-                /** @description Each limit: `q` requests in `w` seconds. */
-                "RateLimit-Policy"?: string;
-                [name: string]: unknown;
-            };
-            content: {
-                "application/json": components["schemas"]["ErrorResponse"];
-            };
-        };
         /** @description Internal Server Error: internal_error. */
         InternalErrorWithRateLimit: {
             headers: {
@@ -594,6 +577,23 @@ export interface components {
                 "application/json": components["schemas"]["ErrorResponse"];
             };
         };
+        /** @description Too Many Requests: rate_limited. */
+        RateLimited: {
+            headers: {
+                /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
+                "X-Request-Id"?: string;
+                /** @description Seconds. */
+                "Retry-After"?: number;
+                /** @description The state of each limit: `r` is what remains, `t` the seconds until there is more. */
+                RateLimit?: string;
+                /** @description Each limit: `q` requests in `w` seconds. */
+                "RateLimit-Policy"?: string;
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["ErrorResponse"];
+            };
+        };
         /** @description Unauthorized: authorization_missing, authorization_malformed, session_not_found, user_not_found. */
         Unauthorized: {
             headers: {
@@ -643,6 +643,21 @@ export interface components {
                 "X-Request-Id"?: string;
                 /** @description Seconds. */
                 "Retry-After"?: number;
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["ErrorResponse"];
+            };
+        };
+        /** @description Forbidden: muted, read_only. */
+        Forbidden: {
+            headers: {
+                /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
+                "X-Request-Id"?: string;
+                /** @description The state of each limit: `r` is what remains, `t` the seconds until there is more. */
+                RateLimit?: string;
+                /** @description Each limit: `q` requests in `w` seconds. */
+                "RateLimit-Policy"?: string;
                 [name: string]: unknown;
             };
             content: {
@@ -763,6 +778,21 @@ export interface components {
                 /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
                 "X-Request-Id"?: string;
                 "WWW-Authenticate"?: "Bearer";
+                /** @description The state of each limit: `r` is what remains, `t` the seconds until there is more. */
+                RateLimit?: string;
+                /** @description Each limit: `q` requests in `w` seconds. */
+                "RateLimit-Policy"?: string;
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["ErrorResponse"];
+            };
+        };
+        /** @description Forbidden: banned. */
+        Banned: {
+            headers: {
+                /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
+                "X-Request-Id"?: string;
                 /** @description The state of each limit: `r` is what remains, `t` the seconds until there is more. */
                 RateLimit?: string;
                 /** @description Each limit: `q` requests in `w` seconds. */
@@ -951,6 +981,23 @@ export interface components {
             headers: {
                 /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
                 "X-Request-Id"?: string;
+                /** @description The state of each limit: `r` is what remains, `t` the seconds until there is more. */
+                RateLimit?: string;
+                /** @description Each limit: `q` requests in `w` seconds. */
+                "RateLimit-Policy"?: string;
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["ErrorResponse"];
+            };
+        };
+        /** @description Too Many Requests: rate_limited, slow_mode. */
+        TooManyRequests: {
+            headers: {
+                /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
+                "X-Request-Id"?: string;
+                /** @description Seconds. */
+                "Retry-After"?: number;
                 /** @description The state of each limit: `r` is what remains, `t` the seconds until there is more. */
                 RateLimit?: string;
                 /** @description Each limit: `q` requests in `w` seconds. */
@@ -1242,6 +1289,7 @@ export interface operations {
             };
             400: components["responses"]["LoginBadRequest"];
             401: components["responses"]["InvalidCredentials"];
+            403: components["responses"]["Banned"];
             408: components["responses"]["RequestTimeout"];
             413: components["responses"]["BodyTooLarge"];
             415: components["responses"]["UnsupportedMediaType"];
@@ -1538,12 +1586,13 @@ export interface operations {
             };
             400: components["responses"]["PostMessageBadRequest"];
             401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
             408: components["responses"]["RequestTimeout"];
             413: components["responses"]["BodyTooLarge"];
             415: components["responses"]["UnsupportedMediaType"];
             417: components["responses"]["ExpectationFailed"];
             422: components["responses"]["IdempotencyKeyReused"];
-            429: components["responses"]["RateLimited"];
+            429: components["responses"]["TooManyRequests"];
             431: components["responses"]["HeadersTooLarge"];
             500: components["responses"]["InternalErrorWithRateLimit"];
             503: components["responses"]["ServiceUnavailable"];
@@ -1682,6 +1731,7 @@ export interface operations {
             };
             400: components["responses"]["EditMessageBadRequest"];
             401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
             404: components["responses"]["MessageNotFound"];
             408: components["responses"]["RequestTimeout"];
             413: components["responses"]["BodyTooLarge"];

@@ -5,8 +5,9 @@ import {
   type PageOfMessages,
   type RepliedMessage
 } from '../../schemas/messages.ts'
-import { IS_READ_ONLY, type Pipeline, type Query } from '../database/query.ts'
+import { IS_READ_ONLY, milliseconds, type Pipeline, type Query } from '../database/query.ts'
 import { DatabaseUnavailable } from '../errors/catalogue.ts'
+import { type Refusal, refusalColumns, toError } from '../moderation/refusals.ts'
 
 /** What a message may have besides Django's columns, null where it has not. */
 export interface MessageDetails {
@@ -32,12 +33,6 @@ export interface MessageRow extends MessageDetails {
 // through at all.
 const MAX_TEXT_BYTES = 2 ** 24
 const CUT_TEXT_LENGTH = 4_000_000 // code points, of four bytes at most
-
-/**
- * A time in SQL as milliseconds since 1970, whatever `DateStyle` is, and within the years that RFC 3339 has.
- */
-export const milliseconds = (time: string) => `floor(extract(epoch from
-  least(greatest(${time}, '0001-01-01 00:00:00+00'), '9999-12-31 23:59:59.999+00')) * 1000)::bigint`
 
 /**
  * An id in SQL that JSON readers keep exact (RFC 8259, section 6). Rows with others are left out. `is true`
@@ -198,13 +193,20 @@ export async function findMessage(query: Query, id: number): Promise<Message | u
 }
 
 const EDIT = `
-  update chat_message message set text = $3 from chat_user author
-  where message.id = (select message.id from ${visibleMessages('and id = $1 and user_id = $2')}) and author.id = message.user_id
-  returning message.id`
+  with author as materialized (
+    select * from chat_admit(array[$2::bigint], false)
+  ), edited as (
+    update chat_message message set text = $3 from author
+    where author.refusal is null
+      and message.id = (select message.id from ${visibleMessages('and id = $1 and user_id = $2')})
+    returning message.id
+  )
+  select edited.id, ${refusalColumns('author')} from author left join edited on true`
 
 /**
  * Changes the text of the user's own message. @returns it as it is then, or undefined when there is none of
  * this user with that id
+ * @throws {Muted | ReadOnly | SessionNotFound}
  */
 export async function editMessage(
   pipeline: Pipeline,
@@ -213,10 +215,14 @@ export async function editMessage(
   text: string
 ): Promise<Message | undefined> {
   // When it was edited is noted by a trigger, after the statement that edits has told what it did.
-  const [edited, found] = await pipeline<{ id: number }, MessageRow>([EDIT, [id, userId, text]], [FIND, [id]])
+  const [[edited], found] = await pipeline<{ id: number | null } & (Refusal | { refusal: null }), MessageRow>(
+    [EDIT, [id, userId, text]],
+    [FIND, [id]]
+  )
+  if (edited !== undefined && edited.refusal !== null) throw toError(edited)
   if (found === undefined) throw new DatabaseUnavailable()
   const [row] = found
-  return edited.length > 0 && row ? toMessage(row) : undefined
+  return edited?.id != null && row ? toMessage(row) : undefined
 }
 
 const HAS_DELETED_AT = `exists (

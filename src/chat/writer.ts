@@ -1,6 +1,6 @@
 import { DatabaseError } from 'pg'
 import type { Message } from '../../schemas/messages.ts'
-import type { Pipeline, Query } from '../database/query.ts'
+import { milliseconds, type Pipeline, type Query } from '../database/query.ts'
 import {
   Busy,
   DatabaseUnavailable,
@@ -8,6 +8,7 @@ import {
   ReplyToNotFound,
   UserNotFound
 } from '../errors/catalogue.ts'
+import { type Refusal, refusalColumns, toError } from '../moderation/refusals.ts'
 import { channels, traced } from '../telemetry/tracing.ts'
 import type { Follower } from './follower.ts'
 import type { LogWatch } from './log-watch.ts'
@@ -18,7 +19,6 @@ import {
   messageColumns,
   type MessageDetails,
   type MessageRow,
-  milliseconds,
   toMessage,
   visibleMessages
 } from './messages.ts'
@@ -32,44 +32,50 @@ const MAX_TRIES = 3
 const digest = (text: string, replyTo: string) => `sha256(
   convert_to(${text}, 'UTF8') || coalesce('\\x00'::bytea || convert_to(${replyTo}::text, 'UTF8'), ''))`
 
-// clock_timestamp: the times of the messages ascend as their ids do, because it is read under the lock that
-// orders them.
+// `chat_admit` takes the lock that orders the ids, finds the authors, and decides which posts are accepted.
+//
+// clock_timestamp: the times of the messages ascend as their ids do, because it is read under that lock.
 const POST_ONE = `
-  with author as (
-    select id, nickname from chat_user where id = $1
+  with author as materialized (
+    select * from chat_admit(array[$1::bigint], true)
   ), message as (
-    insert into chat_message (user_id, text, created_at) select id, $2, clock_timestamp() from author returning id, created_at
+    insert into chat_message (user_id, text, created_at)
+    select user_id, $2, clock_timestamp() from author where refusal is null returning id, created_at
   ), claimed as (
     insert into chat_message_key (user_id, key, message_id, digest)
     select $1, $3::text, id, ${digest('$2', '$4::bigint')} from message where $3::text is not null
   ), replying as (
     insert into chat_message_detail (message_id, reply_to) select id, $4::bigint from message where $4::bigint is not null
   )
-  select 1 as n, message.id, author.nickname, ${milliseconds('message.created_at')} as created_ms from message, author`
+  select author.n, message.id, author.nickname, ${milliseconds('message.created_at')} as created_ms, ${refusalColumns('author')}
+  from author left join message on true`
 
-// Ids are given in the order of the rows, so the n-th smallest is the n-th row's. Both are put together as
-// arrays, because a join would compare each with each: its kinds that do better are off
+// Ids are given in the order of the rows, so the n-th smallest is the n-th accepted row's. Both are put
+// together as arrays, because a join would compare each with each: its kinds that do better are off
 // (src/plugins/postgres.ts).
 const POST_MANY = `
-  with given as (
-    select n, author.id as user_id, author.nickname, text
-    from unnest($1::bigint[], $2::text[]) with ordinality as given (user_id, text, n) join chat_user author on author.id = given.user_id
+  with author as materialized (
+    select * from chat_admit($1::bigint[], true)
   ), message as (
-    insert into chat_message (user_id, text, created_at) select user_id, text, clock_timestamp() from given order by n
+    insert into chat_message (user_id, text, created_at)
+    select user_id, ($2::text[])[n], clock_timestamp() from author where refusal is null order by n
     returning id, created_at
   ), posted as (
     select posted.* from
-      (select array_agg(n order by n) as ns, array_agg(nickname order by n) as nicknames from given) given,
+      (select array_agg(n order by n) as ns, array_agg(nickname order by n) as nicknames from author where refusal is null) accepted,
       (select array_agg(id order by id) as ids, array_agg(created_at order by id) as times from message) message,
       unnest(ns, nicknames, ids, times) as posted (n, nickname, id, created_at)
   ), claimed as (
     insert into chat_message_key (user_id, key, message_id, digest)
-    select $1[n], ($3::text[])[n], id, ${digest('$2[n]', '($4::bigint[])[n]')} from posted where ($3::text[])[n] is not null
+    select ($1::bigint[])[n], ($3::text[])[n], id, ${digest('($2::text[])[n]', '($4::bigint[])[n]')} from posted
+    where ($3::text[])[n] is not null
   ), replying as (
     insert into chat_message_detail (message_id, reply_to)
     select id, ($4::bigint[])[n] from posted where ($4::bigint[])[n] is not null
   )
-  select n, id, nickname, ${milliseconds('created_at')} as created_ms from posted`
+  select n, id, nickname, ${milliseconds('created_at')} as created_ms, null as refusal, null as until_ms, null as wait from posted
+  union all
+  select n, null, nickname, null, ${refusalColumns('author')} from author where refusal is not null`
 
 const FIND_CLAIMED = `
   select given.n, claimed.digest = ${digest('given.text', 'given.reply_to')} as is_same, ${messageColumns()}
@@ -90,7 +96,9 @@ export interface Posted {
   isReplay: boolean
 }
 
-type Inserted = Pick<MessageRow, 'id' | 'nickname' | 'created_ms'> & { n: number }
+/** What became of the n-th post of a batch. */
+type Outcome = { n: number } & (Inserted | Refusal)
+type Inserted = Pick<MessageRow, 'id' | 'nickname' | 'created_ms'> & { refusal: null }
 /** What somebody posts. */
 export interface NewMessage {
   userId: number
@@ -167,6 +175,7 @@ export class MessageWriter {
   /**
    * Resolves when the message is stored, and in this process's Timeline.
    * @throws {Busy | UserNotFound | ReplyToNotFound | IdempotencyKeyReused | DatabaseUnavailable}
+   * @throws {Muted | ReadOnly | SlowMode | SessionNotFound} when the author may not post now
    */
   post({ userId, text, key, replyTo = null }: NewMessage): Promise<Posted> {
     if (this.#queue.length >= MAX_QUEUE) throw new Busy()
@@ -210,7 +219,7 @@ export class MessageWriter {
 
   /** Settles each of the posts. */
   async #write(posts: Post[], tries = 1): Promise<void> {
-    let rows: Inserted[]
+    let rows: Outcome[]
     try {
       rows = await this.#follower.spare(() => this.#insert(posts))
     } catch (error) {
@@ -221,22 +230,43 @@ export class MessageWriter {
       else await this.#writeApart(posts, error, tries)
       return
     }
-    const inserted = new Map(rows.map((row) => [row.n, row]))
+    const outcomes = new Map(rows.map((row) => [row.n, row]))
+    const refused = new Map<Post, Refusal>()
     for (const [i, post] of posts.entries()) {
-      const row = inserted.get(i + 1)
+      const row = outcomes.get(i + 1)
       if (row === undefined) {
         post.reject(new UserNotFound())
-        continue
+      } else if (row.refusal !== null) {
+        refused.set(post, row)
+      } else {
+        const message = toMessage({ ...row, ...detailsOf(post), user_id: post.userId, text: post.text })
+        post.resolve({ message, isReplay: false })
       }
-      const message = toMessage({ ...row, ...detailsOf(post), user_id: post.userId, text: post.text })
-      post.resolve({ message, isReplay: false })
+    }
+    if (refused.size > 0) void this.#refuse(refused)
+  }
+
+  /**
+   * Rejects posts that were not accepted, unless their key tells that they were accepted before. It never
+   * throws, and the next batch does not wait for it.
+   */
+  async #refuse(refused: Map<Post, Refusal>): Promise<void> {
+    const keyed = [...refused.keys()].filter(({ key }) => key !== null)
+    const replayed = new Set(keyed)
+    try {
+      for (const post of keyed.length > 0 ? await this.#replay(keyed) : []) replayed.delete(post)
+    } catch (outage) {
+      rejectAll(keyed, outage)
+    }
+    for (const [post, refusal] of refused) {
+      if (!replayed.has(post)) post.reject(toError(refusal))
     }
   }
 
-  async #insert(posts: Post[]): Promise<Inserted[]> {
+  async #insert(posts: Post[]): Promise<Outcome[]> {
     const from = this.#timeline.seq
     const [first] = posts
-    const [rows, log] = await this.#pipeline<Inserted, LogRow>(
+    const [rows, log] = await this.#pipeline<Outcome, LogRow>(
       first && posts.length === 1
         ? [POST_ONE, [first.userId, first.text, first.key, first.replyTo]]
         : [POST_MANY, columns(posts)],
@@ -250,7 +280,7 @@ export class MessageWriter {
    * @returns whether all that is in the log is in the Timeline. It never throws, because the posts are stored
    * by now.
    */
-  #take(from: number, log: LogRow[], rows: Inserted[]): boolean {
+  #take(from: number, log: LogRow[], rows: Outcome[]): boolean {
     try {
       const { entries, hasNext } = toLogPage(log)
       const isRead = this.#timeline.apply(from, entries) && !hasNext
@@ -262,9 +292,11 @@ export class MessageWriter {
   }
 
   /** Raises the alarm where the log does not tell of what was stored. */
-  #checkLogged(entries: LogEntry[], rows: Inserted[]): void {
+  #checkLogged(entries: LogEntry[], rows: Outcome[]): void {
     const logged = new Set(entries.map(({ id }) => id))
-    const missed = rows.map(({ id }) => id).filter((id) => !logged.has(id))
+    const missed = rows
+      .flatMap((row) => (row.refusal === null ? [row.id] : []))
+      .filter((id) => !logged.has(id))
     if (missed.length > 0) this.#watch.missed(missed)
   }
 

@@ -7,7 +7,14 @@ const INSUFFICIENT_PRIVILEGE = '42501'
 // After the last entry that there can be, there is no reset yet.
 const EVERY_RESET = '9223372036854775807'
 
-const USER_TRIGGERS = ['chat_user_created', 'chat_user_renamed', 'chat_user_deleted', 'chat_user_truncated']
+const USER_TRIGGERS = [
+  'chat_user_created',
+  'chat_user_renamed',
+  'chat_user_deleted',
+  'chat_user_truncated',
+  'chat_member_deleted',
+  'chat_members_truncated'
+]
 const FIND_USER_TRIGGERS = `
   select from pg_catalog.pg_trigger
   where tgrelid = pg_catalog.to_regclass('chat_user') and tgname = any ($1) and tgenabled in ('O', 'A')`
@@ -76,19 +83,19 @@ async function restore(client: Client, log: Log, restoring: Migration[]): Promis
 }
 
 /**
- * Makes anew the triggers that tell of changed nicknames, where somebody has dropped or disabled them, and
- * has all nicknames indexed.
+ * Recreates the triggers on chat_user that are not the event log's, where somebody has dropped or disabled
+ * them, and has all nicknames indexed.
  */
 async function restoreUserTriggers(client: Client, log: Log, restoring: Migration[]): Promise<void> {
   const { rows } = await client.query(FIND_USER_TRIGGERS, [USER_TRIGGERS])
   if (rows.length === USER_TRIGGERS.length) return
   try {
     for (const { sql } of restoring) await client.query(`begin; ${sql}; ${SIGN_FUNCTIONS}; commit`)
-    log.warn('the triggers that tell of changed nicknames were missing or disabled, and were made anew')
+    log.warn('triggers on chat_user were missing or disabled, and have been recreated')
   } catch (error) {
     if (!(error instanceof DatabaseError) || error.code !== INSUFFICIENT_PRIVILEGE) throw error
     await client.query('rollback')
-    log.error('the triggers that tell of changed nicknames are missing or disabled, and may not be made anew')
+    log.error('triggers on chat_user are missing or disabled, and this role may not recreate them')
   }
 }
 

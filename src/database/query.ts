@@ -10,6 +10,12 @@ const PATIENCE_MS = 2500
 export const IS_READ_ONLY = "(current_setting('transaction_read_only') = 'on')"
 
 /**
+ * A time in SQL as milliseconds since 1970, whatever `DateStyle` is, and within the years that RFC 3339 has.
+ */
+export const milliseconds = (time: string) => `floor(extract(epoch from
+  least(greatest(${time}, '0001-01-01 00:00:00+00'), '9999-12-31 23:59:59.999+00')) * 1000)::bigint`
+
+/**
  * Resolves to the rows of one statement; rejects with `DatabaseUnavailable` when no working PostgreSQL
  * answers, else with the statement's own error.
  */

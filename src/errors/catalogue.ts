@@ -6,6 +6,8 @@ import { ErrorAnswer, type ValidationMessage } from '../../schemas/errors.ts'
 export abstract class ClientError extends Error {
   abstract readonly statusCode: number
   abstract readonly code: string
+  /** What `Retry-After` says, in seconds, where something better is known than one second. */
+  readonly retryAfter: number | undefined = undefined
 }
 
 const define = <Status extends number>(status: Status, code: string, sentence: string) =>
@@ -14,6 +16,16 @@ const define = <Status extends number>(status: Status, code: string, sentence: s
     readonly code = code
     constructor(options?: ErrorOptions) {
       super(sentence, options)
+    }
+  }
+
+/** Defines an error whose sentence says until when, if it ends by itself. */
+const defineUntil = <Status extends number>(status: Status, code: string, sentence: string) =>
+  class extends ClientError {
+    readonly statusCode = status
+    readonly code = code
+    constructor(until?: Date) {
+      super(until ? `${sentence} until ${until.toISOString()}` : sentence)
     }
   }
 
@@ -55,6 +67,9 @@ export const AuthorizationMalformed = define(
 export const SessionNotFound = define(401, 'session_not_found', 'session not found')
 export const UserNotFound = define(401, 'user_not_found', 'user not found')
 export const InvalidCredentials = define(401, 'invalid_credentials', 'invalid credentials')
+export const Banned = defineUntil(403, 'banned', 'you are banned')
+export const Muted = defineUntil(403, 'muted', 'you are muted')
+export const ReadOnly = define(403, 'read_only', 'the room is read-only')
 export const RouteNotFound = define(404, 'not_found', 'resource not found')
 export const SessionUnknown = define(404, 'session_unknown', 'you have no such session')
 export const MessageNotFound = define(404, 'message_not_found', 'message not found')
@@ -80,6 +95,17 @@ export const IdempotencyKeyReused = define(
   'Idempotency-Key was already used for a different text'
 )
 export const RateLimited = define(429, 'rate_limited', 'too many requests, try again later')
+
+/** @param retryAfter seconds until the author may post again */
+export class SlowMode extends ClientError {
+  readonly statusCode = 429
+  readonly code = 'slow_mode'
+  override readonly retryAfter: number
+  constructor(retryAfter = 1) {
+    super('the room is in slow mode, wait before you post again')
+    this.retryAfter = Math.max(1, retryAfter)
+  }
+}
 export const TooManyLongPolls = define(
   429,
   'too_many_long_polls',
@@ -101,6 +127,8 @@ export const bodyFailures = [InvalidJson, BodyTooLarge, NotJson, EncodedBody]
 export const addressFailures = [InvalidUrl, RouteNotFound]
 export const tokenFailures = [AuthorizationMissing, AuthorizationMalformed]
 export const sessionFailures = [...tokenFailures, SessionNotFound, UserNotFound]
+/** Why a post or an edit is not accepted. */
+export const speechFailures = [Muted, ReadOnly]
 export const outages = [DatabaseUnavailable, RedisUnavailable, Busy]
 
 /**

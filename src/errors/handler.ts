@@ -17,7 +17,7 @@ const refusals: Record<string, new () => errors.ClientError> = {
   ERR_HTTP_REQUEST_TIMEOUT: errors.RequestTimeout
 }
 
-function visible(error: FastifyError): Pick<errors.ClientError, 'statusCode' | 'code' | 'message'> {
+function visible(error: FastifyError): errors.ClientError {
   if (error instanceof errors.ClientError) return error
   const isTheirs = error.statusCode !== undefined && error.statusCode < 500
   return new (refusals[error.code] ?? (isTheirs ? errors.InvalidHttp : errors.InternalError))()
@@ -40,12 +40,12 @@ const loggable = ({ name, code, message, stack, cause }: FastifyError): object =
  * it was.
  */
 export function answerError(error: FastifyError, request: FastifyRequest, reply: FastifyReply): void {
-  const { statusCode, code, message } = visible(error)
+  const { statusCode, code, message, retryAfter = 1 } = visible(error)
   if (statusCode >= 500) request.log.error({ error: loggable(error) }, message)
   if (statusCode === 401) reply.header('www-authenticate', 'Bearer')
   if (code === 'encoded_body') reply.header('accept-encoding', 'identity')
   const isTemporary = statusCode === 503 || statusCode === 429
-  if (isTemporary && !reply.hasHeader('retry-after')) reply.header('retry-after', 1) // seconds
+  if (isTemporary && !reply.hasHeader('retry-after')) reply.header('retry-after', retryAfter)
   const answer: ErrorAnswer = { error: message, code, requestId: request.id }
   reply
     .code(statusCode)

@@ -6,7 +6,9 @@ import { bearerSecurity, noSecurity } from '../../schemas/openapi.ts'
 import { lookupNickname } from '../accounts/nicknames.ts'
 import { deleteUser, findUser, findUserById, insertUser, replacePassword } from '../accounts/users.ts'
 import type { Config } from '../config.ts'
+import { findMember } from '../moderation/members.ts'
 import {
+  Banned,
   bodyFailures,
   Busy,
   failures,
@@ -71,6 +73,7 @@ const accounts: FastifyPluginAsyncTypebox<{ config: Config }> = async (app, { co
   /**
    * @returns the token of a new session, or undefined when the password that was checked is not the user's
    * any more
+   * @throws {Banned}
    */
   async function startCheckedSession(
     user: { id: number; passwordHash: string },
@@ -78,9 +81,12 @@ const accounts: FastifyPluginAsyncTypebox<{ config: Config }> = async (app, { co
   ): Promise<string | undefined> {
     const token = await sessions.start(user.id, userAgent)
     // A change of the password ends the sessions that it finds: one that starts meanwhile, with the old one,
-    // has to end itself.
-    if ((await findUserById(sql, user.id))?.passwordHash === user.passwordHash) return token
+    // has to end itself. A ban does the same.
+    const [known, member] = await Promise.all([findUserById(sql, user.id), findMember(sql, user.id)])
+    const isBanned = member?.restriction?.kind === 'ban'
+    if (known?.passwordHash === user.passwordHash && !isBanned) return token
     await sessions.end(token)
+    if (isBanned) throw new Banned(member.restriction?.until)
     return undefined
   }
 
@@ -94,7 +100,7 @@ const accounts: FastifyPluginAsyncTypebox<{ config: Config }> = async (app, { co
     body: Login,
     response: {
       200: Session,
-      ...failures(...validationFailures(Login), ...secretFailures, InvalidCredentials)
+      ...failures(...validationFailures(Login), ...secretFailures, InvalidCredentials, Banned)
     }
   }
   app.post('/api/login', { schema: login }, async (request, reply) => {

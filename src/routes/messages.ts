@@ -29,6 +29,8 @@ import {
   RateLimited,
   ReplyToNotFound,
   sessionFailures,
+  SlowMode,
+  speechFailures,
   TooManyLongPolls,
   UserNotFound,
   validationFailures
@@ -138,6 +140,8 @@ const ownMessages: FastifyPluginAsyncTypebox = async (app) => {
         ...validationFailures(CreateMessage, PostHeaders),
         ...writeFailures,
         ReplyToNotFound,
+        ...speechFailures,
+        SlowMode,
         IdempotencyKeyReused
       )
     }
@@ -166,7 +170,13 @@ const ownMessages: FastifyPluginAsyncTypebox = async (app) => {
     body: EditMessage,
     response: {
       200: Message,
-      ...failures(...validationFailures(EditMessage), ...writeFailures, MessageNotFound, ...addressFailures)
+      ...failures(
+        ...validationFailures(EditMessage),
+        ...writeFailures,
+        ...speechFailures,
+        MessageNotFound,
+        ...addressFailures
+      )
     }
   }
   app.patch(ONE, { schema: edit }, async (request, reply) => {

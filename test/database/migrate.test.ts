@@ -54,7 +54,13 @@ t.test('an empty database gets the tables of the contract', async (t) => {
     'chat_message',
     'chat_message_detail',
     'chat_message_key',
+    'chat_moderation_log',
+    'chat_report',
+    'chat_restriction',
+    'chat_room',
+    'chat_slow_mode',
     'chat_user',
+    'chat_user_role',
     'chat_user_skeleton',
     'chat_user_skeleton_queue'
   ])

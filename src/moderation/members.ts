@@ -1,0 +1,41 @@
+import type { Role } from '../../schemas/moderation.ts'
+import { milliseconds, type Query } from '../database/query.ts'
+
+/** A restriction that is in force; one without `until` has no end. */
+export interface ActiveRestriction {
+  kind: 'mute' | 'ban'
+  until: Date | undefined
+  reason: string | undefined
+}
+
+/** What a user may do in the room. */
+export interface Member {
+  role: Role
+  restriction: ActiveRestriction | undefined
+  /** Whether there would be no admin without this one. */
+  isLastAdmin: boolean
+}
+
+interface Row {
+  role: Role
+  kind: ActiveRestriction['kind'] | null
+  until_ms: number | null
+  reason: string | null
+  is_last_admin: boolean
+}
+
+const FIND_MEMBER = `
+  select role, kind, reason, is_last_admin, case when until is not null then ${milliseconds('until')} end as until_ms
+  from chat_member($1)`
+
+/** Finds the role of a user and the restriction that is in force now. */
+export async function findMember(query: Query, userId: number): Promise<Member | undefined> {
+  const [row] = await query<Row>(FIND_MEMBER, [userId])
+  if (row === undefined) return undefined
+  const restriction = row.kind !== null && {
+    kind: row.kind,
+    until: row.until_ms === null ? undefined : new Date(row.until_ms),
+    reason: row.reason ?? undefined
+  }
+  return { role: row.role, restriction: restriction || undefined, isLastAdmin: row.is_last_admin }
+}
