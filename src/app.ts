@@ -121,7 +121,7 @@ export function buildApp(config: Config, logger: FastifyBaseLogger, signal?: Abo
     })
     app.register(accountRoutes, { config })
     app.register(sessionRoutes)
-    app.register(messageRoutes)
+    app.register(messageRoutes, { config })
     app.register(openapiRoutes)
     app.register(docsRoutes)
   })

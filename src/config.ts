@@ -104,6 +104,7 @@ export const Config = Type.Object({
     Type.String({ format: 'url', description: 'a URL such as http://collector:4318' })
   ), // unset: no traces
   WEB_CLIENT: OneOf('on', 'off'),
+  CACHE_PAGES: OneOf('off', 'on'), // whether a proxy may answer with a page of a second ago
   DATA_DIR: Type.String({ default: '.data' })
 })
 export type Config = Static<typeof Config>

@@ -28,6 +28,7 @@ t.test('an empty environment gives the documented defaults', async (t) => {
     MAX_LONG_POLLS_PER_ADDRESS: 2000,
     EVENT_RETENTION_HOURS: 72,
     WEB_CLIENT: 'on',
+    CACHE_PAGES: 'off',
     DATA_DIR: '.data'
   }
   t.strictSame(loadConfig({}), defaults)

@@ -12,6 +12,7 @@ import {
   PostHeaders
 } from '../../schemas/messages.ts'
 import { bearerSecurity, noSecurity } from '../../schemas/openapi.ts'
+import type { Config } from '../config.ts'
 import { deleteMessage, editMessage } from '../chat/messages.ts'
 import { readMessage, readPage } from '../chat/pages.ts'
 import { publishDeletion } from '../chat/redis-events.ts'
@@ -41,8 +42,15 @@ import { answerOver } from '../telemetry/request-log.ts'
 const ONE = '/api/messages/:id(^\\d+$)'
 const tags = ['messages']
 
+/**
+ * Lets a proxy answer many pollers with one page. That is the room as it was a moment ago, and ids become
+ * visible in order, so a client that keeps asking for `after_id` misses nothing. But a client that posts and
+ * then reads may not find its message at once, so this is off by default.
+ */
+const CACHEABLE = { 'cache-control': 'public, max-age=1' }
+
 /** Reading the room, which anyone may. */
-const messages: FastifyPluginAsyncTypebox = async (app) => {
+const messages: FastifyPluginAsyncTypebox<{ config: Config }> = async (app, { config }) => {
   const {
     sql: query,
     room: { timeline, history, longPolls }
@@ -69,6 +77,7 @@ const messages: FastifyPluginAsyncTypebox = async (app) => {
     const read = () => readPage(sources, request.query, getReader)
     const send = ({ age, cursor, json }: Page) => {
       if (age !== undefined) reply.header('age', age)
+      else if (config.CACHE_PAGES === 'on' && wait === 0) reply.headers(CACHEABLE)
       const headers = { 'content-type': 'application/json; charset=utf-8', 'x-event-cursor': cursor }
       void reply.code(200).headers(headers).send(json)
     }

@@ -29,6 +29,14 @@ const asIngress = {
       proxy_next_upstream error timeout; proxy_next_upstream_tries 3;`
 }
 
+/** How nginx passes requests on. */
+interface Manner {
+  upstream: (hosts: string[]) => string
+  location: string
+  /** What is said outside of the server. */
+  http?: string
+}
+
 /**
  * As nginx does it by itself: HTTP/1.0, a connection for each request, and a replica that fails is left out
  * for 10 s.
@@ -43,13 +51,14 @@ const configuration = (
   port: number,
   urls: string[],
   generation: number,
-  { upstream, location }: typeof asIngress
+  { upstream, location, http = '' }: Manner
 ) => `
 daemon off; pid ${dir}/nginx.pid; error_log ${dir}/nginx.log; worker_processes 2; worker_rlimit_nofile 1024;
 events { worker_connections 1000; }
 http {
   access_log off; keepalive_timeout 0;
   client_body_temp_path ${dir}/body; proxy_temp_path ${dir}/proxy; fastcgi_temp_path ${dir}/fastcgi; uwsgi_temp_path ${dir}/uwsgi; scgi_temp_path ${dir}/scgi;
+  ${http}
   upstream chat-backend { ${upstream(urls.map((url) => new URL(url).host))} }
   server {
     listen 127.0.0.1:${port};
@@ -66,7 +75,7 @@ http {
  * @param manner how it passes requests on
  * @throws {Error} when there is none
  */
-export async function startNginx(dir: string, urls: string[], manner = asIngress): Promise<Proxy> {
+export async function startNginx(dir: string, urls: string[], manner: Manner = asIngress): Promise<Proxy> {
   const program = ['nginx', '/usr/sbin/nginx'].find((name) => runs(name, '-v'))
   if (!program) throw new Error('there is no nginx on this machine: apt-get install nginx')
   const [port, file] = [await freePort(), join(dir, 'nginx.conf')]
