@@ -57,6 +57,15 @@ t.test('docs/api.md documents every route, and no other', async (t) => {
   t.strictSame(documented.filter((route) => route !== 'GET /').sort(), described.sort())
 })
 
+t.test('the functions by which docs/architecture.md follows a post are there', async (t) => {
+  const steps = [...read('docs/architecture.md').matchAll(/^\d\. \[`(?:\w+\.)?(#?\w+)`\]\(\.\.\/([^)]+)\)/gm)]
+  t.equal(steps.length, 5)
+  for (const [, name = '', path = ''] of steps) {
+    const definition = new RegExp(`(const |^  (async )?)${name}\\b[^\\n]*[{(=]`, 'm')
+    t.match(read(path), definition, `${name} in ${path}`)
+  }
+})
+
 t.test('every `npm run …` in the pages is a script', async (t) => {
   const { scripts } = JSON.parse(read('package.json'))
   for (const page of pages) {
