@@ -49,10 +49,16 @@ ARG RUNTIME_IMAGE
 ARG RUNTIME_DIGEST
 ARG VERSION=unknown
 ARG REVISION=unknown
+# When the commit was made (RFC 3339), and where the source is.
+ARG CREATED=unknown
+ARG SOURCE=https://chat-backend.example
 LABEL org.opencontainers.image.title="chat-backend" \
       org.opencontainers.image.description="One shared chat room over HTTP" \
       org.opencontainers.image.licenses="MIT" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}" \
+      org.opencontainers.image.created="${CREATED}" \
+      org.opencontainers.image.source="${SOURCE}" \
+      org.opencontainers.image.url="${SOURCE}" \
       org.opencontainers.image.base.name="${RUNTIME_IMAGE}" \
       org.opencontainers.image.base.digest="${RUNTIME_DIGEST}"

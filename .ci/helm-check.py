@@ -135,7 +135,7 @@ def seed(helm):
     check(f'{helm} leaves time for an orderly end', pod['terminationGracePeriodSeconds'] > 5 + 25)
     startup, liveness, readiness = (main[f'{name}Probe'] for name in ('startup', 'liveness', 'readiness'))
     check(f'{helm} asks for health', [(p['httpGet']['path'], p['httpGet']['port']) for p in (startup, liveness, readiness)],
-          [('/health/livez', 'http'), ('/health/livez', 'http'), ('/health/readyz', 'http')])
+          [('/health/livez', 'http'), ('/health/livez', 'http'), ('/health/readyz?for=reads', 'http')])
     check(f'{helm} bears a readiness of 2 s and a start of 60 s', [readiness['timeoutSeconds'] > 2, startup['periodSeconds'] * startup['failureThreshold'] > 60], [True, True])
     check(f'{helm} serves port 8080', [main['ports'], service['spec']['ports'], service['spec']['type']],
           [[{'name': 'http', 'containerPort': 8080}], [{'name': 'http', 'port': 8080, 'targetPort': 'http'}], 'ClusterIP'])

@@ -88,7 +88,7 @@ for item in live.values():
     problems += lacks(item['metadata'], {'annotations': {'meta.helm.sh/release-name': 'chat'}}, item['kind'])
 pod = live[f'{APPS}/deployments/chat-backend']['spec']['template']['spec']
 started = {c['name']: (c['image'], c.get('command'), (c.get('args') or [None])[0]) for c in pod['initContainers'] + pod['containers']}
-image, node = 'registry.example/chat-backend:0.1.0', ['/nodejs/bin/node']
+image, node = 'registry.example/chat-backend:1.0.0-rc.1', ['/nodejs/bin/node']
 expected = {'wait-for-postgres': (image, node, 'dist/src/wait.js'), 'wait-for-redis': (image, node, 'dist/src/wait.js'), 'chat-backend': (image, node, 'dist/src/server.js')}
 problems += [f'starts {started}'] if started != expected else []
 problems += ['lost the address of the Service'] if live[f'{CORE}/services/chat-backend']['spec']['clusterIP'] != '10.0.0.5' else []

@@ -48,7 +48,7 @@ t.test('the answer is what Prometheus reads, with a sentence for each metric', a
   ]) {
     t.match(body, new RegExp(`^# HELP ${name} .{10,}\n# TYPE ${name} (gauge|counter|histogram)$`, 'm'))
   }
-  t.equal(await read(service, `chat_build_info{version="0.1.0",node="${process.versions.node}"}`), 1)
+  t.equal(await read(service, `chat_build_info{version="1.0.0-rc.1",node="${process.versions.node}"}`), 1)
   t.match(await read(service, 'chat_postgres_pool_connections{state="idle"}'), Number)
   t.ok(((await read(service, 'chat_log_lag_seconds')) ?? 99) < 2, 'the log is followed')
 })
