@@ -104,7 +104,7 @@ t.test(
   'a session that was ended elsewhere asks to log in again, and nothing that was written is lost',
   async (t) => {
     const { url, call, database } = await startService(t)
-    await ownUserIds(t, database)
+    await ownUserIds(database)
     const page = await openChat(t, browser, url)
     await enter(page, 'alice')
     const {
@@ -122,7 +122,7 @@ t.test(
 
 t.test('sessions are listed and ended; the password is changed', async (t) => {
   const { url, call, database } = await startService(t)
-  await ownUserIds(t, database)
+  await ownUserIds(database)
   const page = await openChat(t, browser, url)
   await enter(page, 'alice')
   const elsewhere = await openChat(t, browser, url)

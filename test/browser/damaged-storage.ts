@@ -110,7 +110,7 @@ const SHAPES = [
 
 t.test('whatever is in the storage, the page lives, and one can log in and write', async (t) => {
   const { url, database } = await startService(t)
-  await ownUserIds(t, database)
+  await ownUserIds(database)
   const names = ['session', 'language', 'outbox.x', 'outbox.', 'draft', '', 'constructor']
   const page = await (await newPerson(t, browser)).newPage()
   for (const [i, shape] of SHAPES.entries()) {
@@ -134,7 +134,7 @@ t.test('whatever is in the storage, the page lives, and one can log in and write
 
 t.test('one bad entry does not lose the good ones', async (t) => {
   const { url, database } = await startService(t)
-  await ownUserIds(t, database)
+  await ownUserIds(database)
   const person = await newPerson(t, browser)
   const page = await person.newPage()
   await page.goto(url)

@@ -60,7 +60,7 @@ t.test(
       REDIS_HOST: '127.0.0.1',
       REDIS_PORT: redis.port
     })
-    await ownUserIds(t, database)
+    await ownUserIds(database)
     const page = await openChat(t, browser, url)
     await enter(page, 'alice')
     for (const [engine, sentence] of [

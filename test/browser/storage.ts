@@ -58,7 +58,7 @@ const refusals: Record<string, (context: BrowserContext) => Promise<unknown>> = 
 for (const [refusal, refuse] of Object.entries(refusals)) {
   t.test(`the storage, when ${refusal}: what is unsent stays on the page, which says so`, async (t) => {
     const { url, call, database } = await startService(t)
-    await ownUserIds(t, database)
+    await ownUserIds(database)
     const person = await newPerson(t, browser)
     if (refusal !== 'it is full') await refuse(person)
     const page = await person.newPage()

@@ -43,7 +43,7 @@ export async function connect(t: Test, database: string, options: pg.ClientConfi
  * Gives the users of a database ids that no other test has: what Redis holds of a user has the id in its
  * name, and all tests share one Redis.
  */
-export async function ownUserIds(_t: Test, database: string): Promise<void> {
+export async function ownUserIds(database: string): Promise<void> {
   const client = new pg.Client({ ...connectionOptions(config), database })
   await client.connect()
   await client.query(`alter table chat_user alter column id restart with ${randomInt(2 ** 30, 2 ** 45)}`)

@@ -17,7 +17,7 @@ const password = 'correct horse'
 
 async function startLimited(t: Test, overrides: Partial<Config> = {}): Promise<Service> {
   const service = await startService(t, { RATE_LIMIT: 'on', TRUST_PROXY: '127.0.0.1, ::1', ...overrides })
-  if (overrides.POSTGRES_DB === undefined) await ownUserIds(t, service.database)
+  if (overrides.POSTGRES_DB === undefined) await ownUserIds(service.database)
   return service
 }
 

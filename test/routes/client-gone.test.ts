@@ -29,7 +29,7 @@ async function setUp(t: Test, overrides = {}) {
     POSTGRES_POOL: 30,
     ...overrides
   })
-  await ownUserIds(t, service.database)
+  await ownUserIds(service.database)
   const unlimited = await startService(t, { POSTGRES_DB: service.database })
   const arrivals = new EventEmitter().setMaxListeners(0)
   // By a header: to ask for the address of a socket makes Node remember it.

@@ -139,7 +139,7 @@ t.test('queues show who waits: for a connection, for the next batch, for a threa
 
 t.test('what a limit refuses is counted by limit', async (t) => {
   const service = await startService(t, { RATE_LIMIT: 'on', TRUST_PROXY: '127.0.0.1, ::1' })
-  await ownUserIds(t, service.database)
+  await ownUserIds(service.database)
   // Counted apart from other tests.
   const headers = { 'x-forwarded-for': `10.${randomInt(256)}.${randomInt(256)}.${randomInt(256)}` }
   const {

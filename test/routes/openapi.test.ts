@@ -206,7 +206,7 @@ t.test(
 
 t.test('answers are what the document says', async (t) => {
   const { app, call, register, database } = await startService(t, { RATE_LIMIT: 'on' })
-  await ownUserIds(t, database)
+  await ownUserIds(database)
   const { body: document } = await call('GET', '/api/openapi.json')
   const ajv = new Ajv2020({ strict: false }).addFormat(
     'date-time',

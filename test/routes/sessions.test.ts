@@ -11,7 +11,7 @@ const usesKey = (userId: number) => `chat-backend:session-uses:${userId}`
 
 async function start(t: Test, overrides = {}) {
   const service = await startService(t, overrides)
-  await ownUserIds(t, service.database)
+  await ownUserIds(service.database)
   const { call } = service
   return {
     ...service,
