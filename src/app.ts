@@ -57,7 +57,7 @@ export function buildApp(config: Config, logger: FastifyBaseLogger, signal?: Abo
     serverFactory: (handle) =>
       connections.createServer(
         {
-          keepAliveTimeout: 72_000,
+          keepAliveTimeout: config.KEEP_ALIVE_TIMEOUT * 1000,
           // The whole request within 10 s: Node wants both limits, and looks at them every 30 s unless told
           // otherwise.
           requestTimeout: 10_000,
@@ -100,7 +100,7 @@ export function buildApp(config: Config, logger: FastifyBaseLogger, signal?: Abo
   app.register(room, { config })
   app.register(passwords, { config })
   app.register(openapi)
-  app.register(drain) // after what it must still have while it waits
+  app.register(drain, { connections }) // after what it must still have while it waits
   app.register(listener) // after it, because its connections are waited for in the same way
 
   const methodNotAllowed = watchRoutes(app)

@@ -92,6 +92,7 @@ export const Config = Type.Object({
   ),
   MAX_CONNECTIONS: Whole(1, 1_000_000, 20_000), // open at once, per process
   MAX_EVENT_LOOP_DELAY: Whole(10, 60_000, 500), // milliseconds, the mean over a second
+  KEEP_ALIVE_TIMEOUT: Whole(1, 3600, 72), // seconds that a connection may be idle
   SHUTDOWN_DELAY: Whole(0, 20, 0), // seconds that SIGTERM leaves to those who send clients here
   MAX_STREAMS: Whole(0, 1_000_000, 10_000), // open event streams, per process
   MAX_STREAMS_PER_ADDRESS: Whole(1, 1_000_000, 2000),

@@ -21,6 +21,7 @@ t.test('an empty environment gives the documented defaults', async (t) => {
     RATE_LIMIT: 'on',
     MAX_CONNECTIONS: 20_000,
     MAX_EVENT_LOOP_DELAY: 500,
+    KEEP_ALIVE_TIMEOUT: 72,
     SHUTDOWN_DELAY: 0,
     MAX_STREAMS: 10_000,
     MAX_STREAMS_PER_ADDRESS: 2000,

@@ -49,10 +49,12 @@ interface Connection {
   readonly isBeyondLimit: boolean
   /** The answer under way. Node emits `close` for this one alone when the client goes away. */
   current: PacedResponse | undefined
-  waiting: [DroppableRequest, PacedResponse][]
+  readonly waiting: [DroppableRequest, PacedResponse][]
   /** How many requests came that are never answered. */
   dropped: number
   isClosing: boolean
+  /** Whether the answer whose head is sent now is the last one. */
+  readonly isLast: () => boolean
   /** Closes the connection in the end, whatever its client does. */
   deadline: NodeJS.Timeout | undefined
   /** Sent before the connection is closed. */
@@ -87,6 +89,11 @@ export class Connections {
   #beyondLimit = new Set<Socket>()
   #waitingCount = 0
   #droppedCount = 0
+  /**
+   * Whether connections are to be closed after the answers to what has come on them, whose heads then say so,
+   * those of answers under way included.
+   */
+  isDraining: () => boolean = () => false
   #sweep = setInterval(() => this.#closeStalled(), SWEEP_MS).unref()
 
   /** @param limit how many connections may be open at once */
@@ -144,13 +151,15 @@ export class Connections {
     const address = socket.remoteAddress ?? ''
     const isFull = this.#all.size - this.#beyondLimit.size >= this.#limit
     const isBeyondLimit = isFull && !this.#closeIdle()
+    const waiting: Connection['waiting'] = []
     const connection: Connection = {
       address,
       isBeyondLimit,
       current: undefined,
-      waiting: [],
+      waiting,
       dropped: 0,
       isClosing: false,
+      isLast: () => this.isDraining() && waiting.length === 0,
       deadline: undefined,
       lastWords: '',
       sentBytes: 0,
@@ -262,6 +271,7 @@ export class Connections {
   #handle(connection: Connection, request: DroppableRequest, response: PacedResponse, handle: Handler): void {
     const { socket } = request
     connection.current = response
+    response.isLast = connection.isLast
     const peer = this.#peers.get(connection.address)
     peer?.unused.delete(socket)
     peer?.idle.delete(socket)

@@ -19,6 +19,8 @@ const hasBody = ({ headers }: IncomingMessage): boolean =>
 export class PacedResponse<
   Request extends IncomingMessage = IncomingMessage
 > extends ServerResponse<Request> {
+  /** Whether its connection is closed after this answer. Asked when the head is sent. */
+  isLast: () => boolean = () => false
   #isEnding = false
   #unsent: Buffer | undefined
 
@@ -30,6 +32,12 @@ export class PacedResponse<
   /** Whether its body is complete, so that nothing is missing but time to send it. */
   get isEnding(): boolean {
     return this.#isEnding || this.writableEnded
+  }
+
+  override writeHead(...args: unknown[]): this {
+    if (this.isLast()) this.shouldKeepAlive = false
+    // Its overloads are the same as here.
+    return super.writeHead(...(args as Parameters<ServerResponse['writeHead']>))
   }
 
   override end(callback?: () => void): this

@@ -2,6 +2,7 @@ import type { Socket } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { FastifyRequest, onSendHookHandler, preHandlerHookHandler } from 'fastify'
 import fp from 'fastify-plugin'
+import type { Connections } from '../http/connections.ts'
 
 declare module 'fastify' {
   interface FastifyInstance {
@@ -12,14 +13,15 @@ declare module 'fastify' {
 const EVERY_MS = 50
 
 /**
- * An end that leaves nothing half done. Decorates the instance with `drain`: from `isBegun` on readyz sends
- * new clients elsewhere, while those who are here are still served. `close()` then waits for all answers, and
- * for changes whose client has gone as well, before any plugin registered earlier closes; connections that
- * ask for nothing don't hold it up.
+ * Graceful shutdown. Decorates the instance with `drain`: from `isBegun` on, readyz and `Connection: close`
+ * send clients elsewhere, while those who are here are still served. `close()` then waits for all answers,
+ * and for changes whose client has gone as well, before any plugin registered earlier closes; connections
+ * that ask for nothing don't hold it up.
  */
-export default fp(
-  async (app) => {
+export default fp<{ connections: Connections }>(
+  async (app, { connections }) => {
     app.decorate('drain', { isBegun: false })
+    connections.isDraining = () => app.drain.isBegun
     const changes = new Set<FastifyRequest>()
     const begin: preHandlerHookHandler = (request, _reply, done) => {
       changes.add(request)

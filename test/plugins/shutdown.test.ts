@@ -5,6 +5,7 @@ import t from 'tap'
 import { startService } from '../helpers/app.ts'
 import { config, connect, createDatabase } from '../helpers/database.ts'
 import { startProxy } from '../helpers/proxy.ts'
+import { openRaw, waitUntil } from '../helpers/raw.ts'
 import { ask, externalEngines, startServer } from '../helpers/server.ts'
 import { openStream } from '../helpers/stream.ts'
 
@@ -142,3 +143,61 @@ t.test(
     t.pass('recovered')
   }
 )
+
+t.test('once the shutdown has begun, each answer is the last on its connection', async (t) => {
+  const proxy = await startProxy(t, config.POSTGRES_HOST!, config.POSTGRES_PORT)
+  const { app, url, register } = await startService(t, {
+    POSTGRES_HOST: '127.0.0.1',
+    POSTGRES_PORT: proxy.port
+  })
+  const { token } = await register()
+  const get = (path: string) => `GET ${path} HTTP/1.1\r\nhost: chat\r\n\r\n`
+  const body = '{"text":"in flight"}'
+  const post =
+    `POST /api/messages HTTP/1.1\r\nhost: chat\r\nauthorization: Bearer ${token}\r\n` +
+    `content-type: application/json\r\ncontent-length: ${body.length}\r\n\r\n${body}`
+  const open = async (request: string) => {
+    const client = await openRaw(t, url)
+    client.socket.write(request)
+    return client
+  }
+  const answers = async ({ closed }: { closed: Promise<string> }) =>
+    [...(await closed).matchAll(/HTTP\/1\.1 (\d+)[^]*?\r\n\r\n/g)].map(([head, status]) => {
+      const connection = /^connection: (.*)$/im.exec(head)?.[1]?.trim()
+      return `${status} ${connection}`
+    })
+
+  const idle = await open(get('/health/livez'))
+  await idle.until(/\r\nConnection: keep-alive\r\n/)
+  proxy.freeze()
+  let arrived = 0
+  app.server.on('request', () => arrived++)
+  const inFlight = await open(post)
+  const pipelined = await open(post + get('/health/livez'))
+  await waitUntil('all of it has arrived', () => arrived === 3)
+  app.drain.isBegun = true
+  await proxy.mend()
+  t.strictSame(await answers(inFlight), ['201 close'])
+  t.strictSame(await answers(pipelined), ['201 keep-alive', '200 close'], 'what came in is answered')
+  idle.socket.write(get('/api/messages'))
+  t.strictSame(await answers(idle), ['200 keep-alive', '200 close'])
+  for (const [path, status] of [
+    ['/api/events', 200],
+    ['/nowhere', 404],
+    ['/health/readyz', 503]
+  ] as const) {
+    const client = await open(get(path))
+    const [head = ''] = (await client.until(/\r\n\r\n/)).split('\r\n\r\n')
+    t.match(head, new RegExp(`^HTTP/1.1 ${status} [^]*\r\nconnection: close`, 'i'), path)
+  }
+})
+
+t.test('the keep-alive timeout is what KEEP_ALIVE_TIMEOUT says', async (t) => {
+  for (const [overrides, seconds] of [
+    [{}, 72],
+    [{ KEEP_ALIVE_TIMEOUT: 7 }, 7]
+  ] as const) {
+    const { app } = await startService(t, overrides)
+    t.equal(app.server.keepAliveTimeout, seconds * 1000)
+  }
+})
