@@ -45,7 +45,7 @@ export class SkeletonIndex {
   start(): void {
     const run = () => {
       this.#background ??= this.#workOff()
-        .catch(({ message }: Error) => this.#log.warn(`the nicknames could not be indexed: ${message}`))
+        .catch(({ message }: Error) => this.#log.warn(`could not index nicknames: ${message}`))
         .finally(() => {
           this.#background = undefined
           this.#isFarBehind = false
@@ -82,7 +82,7 @@ export class SkeletonIndex {
       count = await this.workOffSome()
       if (total === 0 && count === BATCH) {
         this.#isFarBehind = true
-        this.#log.info('indexing nicknames; registrations are refused as busy until that is done')
+        this.#log.info('indexing nicknames; registrations get 503 busy until it is done')
       }
       total += count
     } while (count === BATCH && !this.#isStopped)

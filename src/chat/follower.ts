@@ -100,7 +100,7 @@ export class Follower {
       await this.#connectAndFollow().catch((error: Error) => {
         const { message } = error.cause instanceof Error ? error.cause : error
         if (!this.#stop.signal.aborted && message !== this.#complaint) {
-          this.#log.warn(`the log of the room cannot be followed: ${message}`)
+          this.#log.warn(`cannot follow the event log: ${message}`)
         }
         this.#complaint = message
       })
@@ -150,7 +150,7 @@ export class Follower {
   #noteSuccess(): void {
     if (this.#hasFailed) this.onReconnected()
     this.#hasFailed = false
-    if (this.#complaint !== undefined) this.#log.info('the log of the room is followed again')
+    if (this.#complaint !== undefined) this.#log.info('following the event log again')
     this.#complaint = undefined
   }
 

@@ -79,7 +79,7 @@ export class LogWatch {
     if (problems.length === 0) return false
     this.#log.error(`the event log is not in force: ${problems.map(({ what }) => what).join('; ')}`)
     await this.#query(REPAIR, [this.#timeline.seq])
-    this.#log.warn('the sequences were set to where the tables are, and clients load the room again')
+    this.#log.warn('the sequences were advanced to match the tables; clients reload the room')
     return true
   }
 

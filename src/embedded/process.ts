@@ -91,7 +91,7 @@ export async function startProgram(
     await stop(0)
     throw error
   }
-  const lost = () => log.error(`the embedded ${name} ended by itself (see ${logFile})`)
+  const lost = () => log.error(`the embedded ${name} exited unexpectedly (see ${logFile})`)
   child.once('exit', lost)
   return async () => {
     child.off('exit', lost)

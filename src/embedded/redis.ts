@@ -100,8 +100,8 @@ async function startStore(dataDir: string, { host, port, password }: Address, lo
   const server: Server = resp['server']
   await once(server.listen(port, host), 'listening')
   log.warn(
-    `sessions are kept by js-redis-server, a re-implementation of Redis for development, on ${host}:${port}, its data in ${journal}; ` +
-      'for the real one install redis-server, or set REDIS_HOST'
+    `sessions are kept by js-redis-server, a reimplementation of Redis for development, on ${host}:${port}, its data in ${journal}; ` +
+      'install redis-server or set REDIS_HOST to use the real one'
   )
   return () => resp.close()
 }

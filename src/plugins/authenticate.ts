@@ -36,7 +36,7 @@ export default fp(
       noted.add(token)
       app.sessions
         .noteUse(token, userId)
-        .catch(({ message }: Error) => app.log.warn(`the use of a session was not noted: ${message}`))
+        .catch(({ message }: Error) => app.log.warn(`could not record the use of a session: ${message}`))
     }
 
     app.decorateRequest('userId', 0)

@@ -57,7 +57,7 @@ async function start(config: Config): Promise<FastifyInstance> {
 
 const limitShutdown = () =>
   setTimeout(() => {
-    log.error(`graceful shutdown took longer than ${SHUTDOWN_TIMEOUT_MS / 1000} s: ending at once`)
+    log.error(`graceful shutdown took longer than ${SHUTDOWN_TIMEOUT_MS / 1000} s: exiting at once`)
     process.exit(1)
   }, SHUTDOWN_TIMEOUT_MS)
 
@@ -77,7 +77,7 @@ async function end(code: number): Promise<never> {
 
 ending.addEventListener('abort', limitShutdown)
 endingAtOnce.addEventListener('abort', () => {
-  log.error(`${endingAtOnce.reason.signal} came again: ending at once`)
+  log.error(`${endingAtOnce.reason.signal} received again: exiting at once`)
   process.exit(1)
 })
 process.on('uncaughtException', (err) => {

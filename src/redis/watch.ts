@@ -113,7 +113,7 @@ export class RedisWatch {
   #noteRefusal(message: string): void {
     if (this.#redis === undefined || this.#refusal !== undefined) return
     this.#refusal = message
-    this.#log.warn(`Redis refuses what the service needs: ${message}`)
+    this.#log.warn(`Redis refuses commands that the service needs: ${message}`)
     void this.#waitUntilOver(this.#redis)
   }
 
@@ -123,7 +123,7 @@ export class RedisWatch {
         await sleep(CHECK_EVERY_MS, undefined, { signal: this.#closing.signal, ref: false })
         await this.check(redis)
         this.#refusal = undefined
-        this.#log.info('Redis does what the service needs again')
+        this.#log.info('Redis accepts commands again')
       } catch {
         if (this.#closing.signal.aborted) return
       }

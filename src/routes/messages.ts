@@ -208,7 +208,7 @@ const ownMessages: FastifyPluginAsyncTypebox = async (app) => {
     const { id } = request.params
     if (!(await deleteMessage(sql, id, request.userId))) throw await notFound(request.userId)
     publishDeletion(app.redis, id).catch(({ message }: Error) =>
-      request.log.warn(`a deletion was not published: ${message}`)
+      request.log.warn(`could not publish a deletion: ${message}`)
     )
     await follower.caughtUp()
     return reply.code(200).send({ id, status: 'deleted' })

@@ -121,7 +121,7 @@ t.test('a log that cannot be followed makes readyz fail, though everything else 
     "select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and application_name = 'chat-backend log'"
   )
   await waitUntil('the follower has given up', () =>
-    logs.some(({ msg }) => `${msg}`.startsWith('the log of the room cannot be followed'))
+    logs.some(({ msg }) => `${msg}`.startsWith('cannot follow the event log'))
   )
   t.match(await call('GET', '/health/readyz'), { status: 503, body: { error: 'database is not ready' } })
   t.equal((await call('GET', '/api/messages?before_id=1')).status, 200, 'other connections work')
