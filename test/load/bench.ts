@@ -6,7 +6,7 @@ import { logins } from './bench/logins.ts'
 import { leaveFirstCore } from './bench/processes.ts'
 import { replicas } from './bench/replicas.ts'
 import { draw, type Figure, hasBudget, isMissed, printFigures, printRows, type Row } from './bench/report.ts'
-import { requests } from './bench/requests.ts'
+import { against, requests } from './bench/requests.ts'
 import { start } from './bench/start.ts'
 import { streams } from './bench/streams.ts'
 import { waiters } from './bench/waiters.ts'
@@ -24,6 +24,7 @@ interface Arguments {
   most: number
   json: string | undefined
   svg: string | undefined
+  against: string | undefined
   chosen: string[]
 }
 
@@ -96,11 +97,11 @@ const GROUPS: Record<string, Group> = {
 }
 
 const names = Object.keys(GROUPS)
-const USAGE = `npm run bench -- [--rounds 7] [--seconds 2] [--only TEXT] [--rows 10000000] [--json FILE] [--svg FILE] [${names.join(' | ')}] ...`
+const USAGE = `npm run bench -- [--rounds 7] [--seconds 2] [--only TEXT] [--rows 10000000] [--json FILE] [--svg FILE] [--against URL] [${names.join(' | ')}] ...`
 
 function readArguments(): Arguments {
   const {
-    values: { rounds, seconds, only, rows, json, svg },
+    values: { rounds, seconds, only, rows, json, svg, against },
     positionals
   } = parseArgs({
     allowPositionals: true,
@@ -110,7 +111,8 @@ function readArguments(): Arguments {
       only: { type: 'string', default: '' },
       rows: { type: 'string', default: '10000000' },
       json: { type: 'string' },
-      svg: { type: 'string' }
+      svg: { type: 'string' },
+      against: { type: 'string' }
     }
   })
   const unknown = positionals.find((name) => !names.includes(name))
@@ -122,7 +124,8 @@ function readArguments(): Arguments {
     most: whole('rows', rows, 1e7),
     json,
     svg,
-    chosen: positionals.length > 0 ? positionals : names
+    against,
+    chosen: positionals.length > 0 ? positionals : against === undefined ? names : []
   }
 }
 
@@ -136,6 +139,13 @@ await runCommand(USAGE, readArguments, async (given, signal) => {
     const found = await withWorld(signal, (world) => GROUPS[name]!(world, given))
     rows.push(...(found.rows ?? []))
     figures.push(...found.figures)
+  }
+  if (given.against !== undefined) {
+    const { against: peer } = given
+    console.log(`\n## against ${peer}\n`)
+    const found = await withWorld(signal, (world) => against(world, given, peer))
+    printRows(found)
+    rows.push(...found)
   }
   console.log(`\n## budgets: ${figures.filter(isMissed).length} missed\n`)
   printFigures(figures.filter(hasBudget))

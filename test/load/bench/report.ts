@@ -34,14 +34,12 @@ export const isMissed = ({ value, atMost = Infinity, atLeast = -Infinity }: Figu
 
 export const hasBudget = ({ atMost, atLeast }: Figure) => atMost !== undefined || atLeast !== undefined
 
-const short = (value: number) =>
-  value >= 1000
-    ? Math.round(value).toLocaleString('en')
-    : value >= 100
-      ? value.toFixed(0)
-      : value >= 10
-        ? value.toFixed(1)
-        : value.toFixed(2)
+function short(value: number): string {
+  if (Number.isNaN(value)) return '–'
+  if (value >= 1000) return Math.round(value).toLocaleString('en')
+  if (value >= 100) return value.toFixed(0)
+  return value >= 10 ? value.toFixed(1) : value.toFixed(2)
+}
 
 /** Prints a table, in Markdown. */
 export function printTable(head: string[], rows: string[][]): void {

@@ -1,10 +1,10 @@
-import { randomInt } from 'node:crypto'
+import { randomInt, randomUUID } from 'node:crypto'
 import type autocannon from 'autocannon'
 import { fireWell } from '../fire.ts'
-import { postMessage, type Room, scenarios } from '../scenarios.ts'
+import { post, postMessage, type Room, scenarios } from '../scenarios.ts'
 import type { Service } from '../service.ts'
 import { median, type Row } from './report.ts'
-import { NAIVE, UNORDERED, type World } from './world.ts'
+import { type Cpu, NAIVE, UNORDERED, type World } from './world.ts'
 
 // Requests as fast as the answers come, of the service and of its rivals, by turns.
 
@@ -57,6 +57,12 @@ const SCENARIOS: Scenario[] = [
   ...[1, 16, 64, 256].map(posts)
 ]
 
+/** A service that runs already, perhaps elsewhere, with users and messages of its own. */
+interface Peer {
+  url: string
+  tokens: string[]
+}
+
 interface Sample {
   perSecond: number
   p50: number
@@ -67,24 +73,27 @@ interface Sample {
 }
 
 async function measure(
-  world: World,
-  { url, pid }: Service,
+  world: Pick<World, 'tokens' | 'signal' | 'cpu'>,
+  service: Service | Peer,
   { connections, options }: Scenario,
   seconds: number
 ): Promise<Sample> {
+  const { url } = service
   const [newest] = (await (await fetch(`${url}/api/messages?limit=1`)).json()) as { id: number }[]
   const room = {
     credentials: { nickname: '', password: '' },
     token: world.tokens[0] ?? '',
     newest: newest?.id ?? 0
   }
-  const before = world.cpu(pid)
+  const cpu = () => ('pid' in service ? world.cpu(service.pid) : undefined)
+  const before = cpu()
   const { result, latencies } = await fireWell(
     { url, duration: seconds, connections, ...options(room, world.tokens) },
     world.signal
   )
-  const after = world.cpu(pid)
-  const each = (part: keyof typeof after) => ((after[part] - before[part]) * 1e6) / result.requests.total
+  const after = cpu()
+  const each = (part: keyof Cpu) =>
+    before && after ? ((after[part] - before[part]) * 1e6) / result.requests.total : NaN
   return {
     perSecond: result.requests.total / result.duration,
     p50: latencies.percentile(50) / 1000,
@@ -102,13 +111,16 @@ async function measure(
 export async function compare(
   world: World,
   scenarios: Scenario[],
-  started: Record<string, Service>,
+  started: Record<string, Service | Peer>,
   base: string,
   { rounds, seconds }: { rounds: number; seconds: number }
 ): Promise<Row[]> {
   const samples = new Map<string, Sample[]>()
-  const run = (scenario: Scenario, rival: string, seconds: number) =>
-    measure(world, started[rival]!, scenario, seconds)
+  const run = (scenario: Scenario, rival: string, seconds: number) => {
+    const service = started[rival]!
+    const tokens = 'tokens' in service ? service.tokens : world.tokens
+    return measure({ ...world, tokens }, service, scenario, seconds)
+  }
   for (const scenario of scenarios) {
     for (const rival of scenario.rivals) await run(scenario, rival, WARM_UP_SECONDS)
   }
@@ -145,6 +157,49 @@ export async function compare(
       }
     }
   })
+}
+
+const PEER_USERS = 16
+const PEER_MESSAGES = 50
+
+async function send(url: string, request: ReturnType<typeof post>): Promise<{ token: string }> {
+  const { path, ...init } = request
+  const response = await fetch(`${url}${path}`, init)
+  if (!response.ok) throw new Error(`${url}${path} answered ${response.status}: ${await response.text()}`)
+  return (await response.json()) as { token: string }
+}
+
+/**
+ * Makes users and a page of messages on a service that speaks the seed's contract.
+ * @throws {Error} when it does not, or when its rate limits refuse that
+ */
+async function meet(url: string): Promise<Peer> {
+  const tokens: string[] = []
+  for (let i = 0; i < PEER_USERS; i++) {
+    const account = { nickname: `bench ${randomUUID()}`, password: randomUUID() }
+    tokens.push((await send(url, post('/api/register', account))).token)
+  }
+  for (let i = 0; i < PEER_MESSAGES; i++) await send(url, postMessage(tokens[i % PEER_USERS] ?? ''))
+  return { url, tokens }
+}
+
+/**
+ * Compares the service with a peer that runs already: pages, polls and posts. CPU is known of the service
+ * alone.
+ */
+export async function against(
+  world: World,
+  given: { rounds: number; seconds: number; only: string },
+  url: string
+): Promise<Row[]> {
+  const chosen = SCENARIOS.filter(({ name }) => name.includes(given.only)).map((scenario) => ({
+    ...scenario,
+    rivals: ['service', 'peer']
+  }))
+  const peer = await meet(url.replace(/\/$/, ''))
+  return world.withService('postgres', (service) =>
+    compare(world, chosen, { service, peer }, 'service', given)
+  )
 }
 
 /** @param given its `only` is a part of the names of the scenarios to run */
