@@ -208,6 +208,50 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/tokens": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List your API tokens
+         * @description Shows what they are for and when they were last used, not the tokens themselves.
+         */
+        get: operations["listApiTokens"];
+        put?: never;
+        /**
+         * Create an API token for a bot
+         * @description It posts, edits and deletes like you, and is valid until it is revoked. You can have 10 of them.
+         */
+        post: operations["createApiToken"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/tokens/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /**
+         * Revoke an API token
+         * @description Requests with it are refused from now on.
+         */
+        delete: operations["revokeApiToken"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/messages": {
         parameters: {
             query?: never;
@@ -431,6 +475,27 @@ export interface components {
         };
         /** @description Most recently used first. */
         SessionList: components["schemas"]["Session"][];
+        ApiToken: {
+            id: number;
+            name: string;
+            /** Format: date-time */
+            createdAt: string;
+            /** @description To about a minute; null as long as it was never used. */
+            lastUsedAt: string | null;
+        };
+        /** @description The oldest comes first. */
+        ApiTokenList: components["schemas"]["ApiToken"][];
+        CreateApiTokenRequest: {
+            /** @description What the token is for, without white space around it; its length counts then. */
+            name: string;
+        };
+        /** @description An API token, which is valid until it is revoked. */
+        CreateApiTokenResponse: {
+            id: number;
+            name: string;
+            /** @description `chat_` and 32 random bytes in hex. It is shown only here. */
+            token: string;
+        };
         /** @description Messages, ascending by id. */
         MessageList: components["schemas"]["Message"][];
         PostMessageRequest: {
@@ -509,17 +574,6 @@ export interface components {
             headers: {
                 /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
                 "X-Request-Id"?: string;
-                [name: string]: unknown;
-            };
-            content: {
-                "application/json": components["schemas"]["ErrorResponse"];
-            };
-        };
-        /** @description Internal Server Error: internal_error. */
-        InternalErrorWithRateLimit: {
-            headers: {
-                /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
-                "X-Request-Id"?: string;
                 /** @description The state of each limit: `r` is what remains, `t` the seconds until there is more. */
                 RateLimit?: string;
                 /** @description Each limit: `q` requests in `w` seconds. */
@@ -532,6 +586,23 @@ export interface components {
         };
         /** @description Service Unavailable: database_unavailable, redis_unavailable, busy. */
         ServiceUnavailable: {
+            headers: {
+                /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
+                "X-Request-Id"?: string;
+                /** @description Seconds. */
+                "Retry-After"?: number;
+                /** @description The state of each limit: `r` is what remains, `t` the seconds until there is more. */
+                RateLimit?: string;
+                /** @description Each limit: `q` requests in `w` seconds. */
+                "RateLimit-Policy"?: string;
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["ErrorResponse"];
+            };
+        };
+        /** @description Too Many Requests: rate_limited. */
+        RateLimited: {
             headers: {
                 /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
                 "X-Request-Id"?: string;
@@ -577,17 +648,11 @@ export interface components {
                 "application/json": components["schemas"]["ErrorResponse"];
             };
         };
-        /** @description Too Many Requests: rate_limited. */
-        RateLimited: {
+        /** @description Internal Server Error: internal_error. */
+        GetLivenessInternalError: {
             headers: {
                 /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
                 "X-Request-Id"?: string;
-                /** @description Seconds. */
-                "Retry-After"?: number;
-                /** @description The state of each limit: `r` is what remains, `t` the seconds until there is more. */
-                RateLimit?: string;
-                /** @description Each limit: `q` requests in `w` seconds. */
-                "RateLimit-Policy"?: string;
                 [name: string]: unknown;
             };
             content: {
@@ -600,6 +665,21 @@ export interface components {
                 /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
                 "X-Request-Id"?: string;
                 "WWW-Authenticate"?: "Bearer";
+                /** @description The state of each limit: `r` is what remains, `t` the seconds until there is more. */
+                RateLimit?: string;
+                /** @description Each limit: `q` requests in `w` seconds. */
+                "RateLimit-Policy"?: string;
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["ErrorResponse"];
+            };
+        };
+        /** @description Forbidden: session_required. */
+        SessionRequired: {
+            headers: {
+                /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
+                "X-Request-Id"?: string;
                 /** @description The state of each limit: `r` is what remains, `t` the seconds until there is more. */
                 RateLimit?: string;
                 /** @description Each limit: `q` requests in `w` seconds. */
@@ -623,6 +703,21 @@ export interface components {
         };
         /** @description Bad Request: invalid_http, invalid_json, invalid_url. */
         BadRequest: {
+            headers: {
+                /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
+                "X-Request-Id"?: string;
+                /** @description The state of each limit: `r` is what remains, `t` the seconds until there is more. */
+                RateLimit?: string;
+                /** @description Each limit: `q` requests in `w` seconds. */
+                "RateLimit-Policy"?: string;
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["ErrorResponse"];
+            };
+        };
+        /** @description Bad Request: invalid_http. */
+        InvalidHttpWithRateLimit: {
             headers: {
                 /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
                 "X-Request-Id"?: string;
@@ -826,6 +921,17 @@ export interface components {
                 "application/json": components["schemas"]["ErrorResponse"];
             };
         };
+        /** @description Forbidden: session_required. */
+        LogoutSessionRequired: {
+            headers: {
+                /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
+                "X-Request-Id"?: string;
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["ErrorResponse"];
+            };
+        };
         /** @description Payload Too Large: body_too_large. */
         LogoutBodyTooLarge: {
             headers: {
@@ -892,21 +998,6 @@ export interface components {
                 "application/json": components["schemas"]["ErrorResponse"];
             };
         };
-        /** @description Bad Request: invalid_http. */
-        InvalidHttpWithRateLimit: {
-            headers: {
-                /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
-                "X-Request-Id"?: string;
-                /** @description The state of each limit: `r` is what remains, `t` the seconds until there is more. */
-                RateLimit?: string;
-                /** @description Each limit: `q` requests in `w` seconds. */
-                "RateLimit-Policy"?: string;
-                [name: string]: unknown;
-            };
-            content: {
-                "application/json": components["schemas"]["ErrorResponse"];
-            };
-        };
         /** @description Bad Request: invalid_http, invalid_json. */
         InvalidJsonWithRateLimit: {
             headers: {
@@ -924,6 +1015,51 @@ export interface components {
         };
         /** @description Not Found: session_unknown, not_found. */
         SessionUnknown: {
+            headers: {
+                /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
+                "X-Request-Id"?: string;
+                /** @description The state of each limit: `r` is what remains, `t` the seconds until there is more. */
+                RateLimit?: string;
+                /** @description Each limit: `q` requests in `w` seconds. */
+                "RateLimit-Policy"?: string;
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["ErrorResponse"];
+            };
+        };
+        /** @description Bad Request: invalid_http, body_invalid, token_name_missing, token_name_invalid, token_name_too_long, invalid_json. */
+        CreateApiTokenBadRequest: {
+            headers: {
+                /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
+                "X-Request-Id"?: string;
+                /** @description The state of each limit: `r` is what remains, `t` the seconds until there is more. */
+                RateLimit?: string;
+                /** @description Each limit: `q` requests in `w` seconds. */
+                "RateLimit-Policy"?: string;
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["ErrorResponse"];
+            };
+        };
+        /** @description Conflict: too_many_api_tokens. */
+        TooManyApiTokens: {
+            headers: {
+                /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
+                "X-Request-Id"?: string;
+                /** @description The state of each limit: `r` is what remains, `t` the seconds until there is more. */
+                RateLimit?: string;
+                /** @description Each limit: `q` requests in `w` seconds. */
+                "RateLimit-Policy"?: string;
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["ErrorResponse"];
+            };
+        };
+        /** @description Not Found: api_token_unknown, not_found. */
+        ApiTokenUnknown: {
             headers: {
                 /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
                 "X-Request-Id"?: string;
@@ -1082,7 +1218,7 @@ export interface operations {
             408: components["responses"]["RequestTimeout"];
             417: components["responses"]["ExpectationFailed"];
             431: components["responses"]["HeadersTooLarge"];
-            500: components["responses"]["InternalError"];
+            500: components["responses"]["GetLivenessInternalError"];
         };
     };
     getReadiness: {
@@ -1117,7 +1253,7 @@ export interface operations {
             408: components["responses"]["RequestTimeout"];
             417: components["responses"]["ExpectationFailed"];
             431: components["responses"]["HeadersTooLarge"];
-            500: components["responses"]["InternalError"];
+            500: components["responses"]["GetLivenessInternalError"];
             503: components["responses"]["GetReadinessServiceUnavailable"];
         };
     };
@@ -1157,7 +1293,7 @@ export interface operations {
             408: components["responses"]["RequestTimeout"];
             417: components["responses"]["ExpectationFailed"];
             431: components["responses"]["HeadersTooLarge"];
-            500: components["responses"]["InternalError"];
+            500: components["responses"]["GetLivenessInternalError"];
         };
     };
     getMetrics: {
@@ -1189,7 +1325,7 @@ export interface operations {
             408: components["responses"]["RequestTimeout"];
             417: components["responses"]["ExpectationFailed"];
             431: components["responses"]["HeadersTooLarge"];
-            500: components["responses"]["InternalError"];
+            500: components["responses"]["GetLivenessInternalError"];
         };
     };
     register: {
@@ -1242,7 +1378,7 @@ export interface operations {
             417: components["responses"]["ExpectationFailed"];
             429: components["responses"]["RateLimited"];
             431: components["responses"]["HeadersTooLarge"];
-            500: components["responses"]["InternalErrorWithRateLimit"];
+            500: components["responses"]["InternalError"];
             503: components["responses"]["ServiceUnavailable"];
         };
     };
@@ -1296,7 +1432,7 @@ export interface operations {
             417: components["responses"]["ExpectationFailed"];
             429: components["responses"]["RateLimited"];
             431: components["responses"]["HeadersTooLarge"];
-            500: components["responses"]["InternalErrorWithRateLimit"];
+            500: components["responses"]["InternalError"];
             503: components["responses"]["ServiceUnavailable"];
         };
     };
@@ -1320,12 +1456,13 @@ export interface operations {
             };
             400: components["responses"]["InvalidJson"];
             401: components["responses"]["LogoutUnauthorized"];
+            403: components["responses"]["LogoutSessionRequired"];
             408: components["responses"]["RequestTimeout"];
             413: components["responses"]["LogoutBodyTooLarge"];
             415: components["responses"]["LogoutUnsupportedMediaType"];
             417: components["responses"]["ExpectationFailed"];
             431: components["responses"]["HeadersTooLarge"];
-            500: components["responses"]["InternalError"];
+            500: components["responses"]["GetLivenessInternalError"];
             503: components["responses"]["LogoutServiceUnavailable"];
         };
     };
@@ -1363,13 +1500,14 @@ export interface operations {
             };
             400: components["responses"]["ChangePasswordBadRequest"];
             401: components["responses"]["UnauthorizedWithRateLimit"];
+            403: components["responses"]["SessionRequired"];
             408: components["responses"]["RequestTimeout"];
             413: components["responses"]["BodyTooLarge"];
             415: components["responses"]["UnsupportedMediaType"];
             417: components["responses"]["ExpectationFailed"];
             429: components["responses"]["RateLimited"];
             431: components["responses"]["HeadersTooLarge"];
-            500: components["responses"]["InternalErrorWithRateLimit"];
+            500: components["responses"]["InternalError"];
             503: components["responses"]["ServiceUnavailable"];
         };
     };
@@ -1410,11 +1548,12 @@ export interface operations {
             };
             400: components["responses"]["InvalidHttpWithRateLimit"];
             401: components["responses"]["Unauthorized"];
+            403: components["responses"]["SessionRequired"];
             408: components["responses"]["RequestTimeout"];
             417: components["responses"]["ExpectationFailed"];
             429: components["responses"]["RateLimited"];
             431: components["responses"]["HeadersTooLarge"];
-            500: components["responses"]["InternalErrorWithRateLimit"];
+            500: components["responses"]["InternalError"];
             503: components["responses"]["ServiceUnavailable"];
         };
     };
@@ -1442,13 +1581,14 @@ export interface operations {
             };
             400: components["responses"]["InvalidJsonWithRateLimit"];
             401: components["responses"]["Unauthorized"];
+            403: components["responses"]["SessionRequired"];
             408: components["responses"]["RequestTimeout"];
             413: components["responses"]["BodyTooLarge"];
             415: components["responses"]["UnsupportedMediaType"];
             417: components["responses"]["ExpectationFailed"];
             429: components["responses"]["RateLimited"];
             431: components["responses"]["HeadersTooLarge"];
-            500: components["responses"]["InternalErrorWithRateLimit"];
+            500: components["responses"]["InternalError"];
             503: components["responses"]["ServiceUnavailable"];
         };
     };
@@ -1478,6 +1618,7 @@ export interface operations {
             };
             400: components["responses"]["BadRequest"];
             401: components["responses"]["Unauthorized"];
+            403: components["responses"]["SessionRequired"];
             404: components["responses"]["SessionUnknown"];
             408: components["responses"]["RequestTimeout"];
             413: components["responses"]["BodyTooLarge"];
@@ -1485,7 +1626,144 @@ export interface operations {
             417: components["responses"]["ExpectationFailed"];
             429: components["responses"]["RateLimited"];
             431: components["responses"]["HeadersTooLarge"];
-            500: components["responses"]["InternalErrorWithRateLimit"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    listApiTokens: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The oldest comes first. */
+            200: {
+                headers: {
+                    /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
+                    "X-Request-Id"?: string;
+                    /** @description The state of each limit: `r` is what remains, `t` the seconds until there is more. */
+                    RateLimit?: string;
+                    /** @description Each limit: `q` requests in `w` seconds. */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example [
+                     *       {
+                     *         "id": 3,
+                     *         "name": "build bot",
+                     *         "createdAt": "2026-01-31T12:00:00.000Z",
+                     *         "lastUsedAt": "2026-01-31T12:30:00.000Z"
+                     *       }
+                     *     ]
+                     */
+                    "application/json": components["schemas"]["ApiTokenList"];
+                };
+            };
+            400: components["responses"]["InvalidHttpWithRateLimit"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["SessionRequired"];
+            408: components["responses"]["RequestTimeout"];
+            417: components["responses"]["ExpectationFailed"];
+            429: components["responses"]["RateLimited"];
+            431: components["responses"]["HeadersTooLarge"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    createApiToken: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "name": "build bot"
+                 *     }
+                 */
+                "application/json": components["schemas"]["CreateApiTokenRequest"];
+            };
+        };
+        responses: {
+            /** @description An API token, which is valid until it is revoked. */
+            201: {
+                headers: {
+                    /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
+                    "X-Request-Id"?: string;
+                    /** @description The state of each limit: `r` is what remains, `t` the seconds until there is more. */
+                    RateLimit?: string;
+                    /** @description Each limit: `q` requests in `w` seconds. */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "id": 3,
+                     *       "name": "build bot",
+                     *       "token": "chat_5d9c1f0e7a31b2846f0dce4417a9b35c2e8806d1f4b97a03c65e1d2f8b40a97e"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["CreateApiTokenResponse"];
+                };
+            };
+            400: components["responses"]["CreateApiTokenBadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["SessionRequired"];
+            408: components["responses"]["RequestTimeout"];
+            409: components["responses"]["TooManyApiTokens"];
+            413: components["responses"]["BodyTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            417: components["responses"]["ExpectationFailed"];
+            429: components["responses"]["RateLimited"];
+            431: components["responses"]["HeadersTooLarge"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    revokeApiToken: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            204: {
+                headers: {
+                    /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
+                    "X-Request-Id"?: string;
+                    /** @description The state of each limit: `r` is what remains, `t` the seconds until there is more. */
+                    RateLimit?: string;
+                    /** @description Each limit: `q` requests in `w` seconds. */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["SessionRequired"];
+            404: components["responses"]["ApiTokenUnknown"];
+            408: components["responses"]["RequestTimeout"];
+            413: components["responses"]["BodyTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            417: components["responses"]["ExpectationFailed"];
+            429: components["responses"]["RateLimited"];
+            431: components["responses"]["HeadersTooLarge"];
+            500: components["responses"]["InternalError"];
             503: components["responses"]["ServiceUnavailable"];
         };
     };
@@ -1538,7 +1816,7 @@ export interface operations {
             417: components["responses"]["ExpectationFailed"];
             429: components["responses"]["TooManyLongPolls"];
             431: components["responses"]["HeadersTooLarge"];
-            500: components["responses"]["InternalError"];
+            500: components["responses"]["GetLivenessInternalError"];
             503: components["responses"]["ListMessagesServiceUnavailable"];
         };
     };
@@ -1594,7 +1872,7 @@ export interface operations {
             422: components["responses"]["IdempotencyKeyReused"];
             429: components["responses"]["TooManyRequests"];
             431: components["responses"]["HeadersTooLarge"];
-            500: components["responses"]["InternalErrorWithRateLimit"];
+            500: components["responses"]["InternalError"];
             503: components["responses"]["ServiceUnavailable"];
         };
     };
@@ -1636,7 +1914,7 @@ export interface operations {
             408: components["responses"]["RequestTimeout"];
             417: components["responses"]["ExpectationFailed"];
             431: components["responses"]["HeadersTooLarge"];
-            500: components["responses"]["InternalError"];
+            500: components["responses"]["GetLivenessInternalError"];
             503: components["responses"]["ListMessagesServiceUnavailable"];
         };
     };
@@ -1681,7 +1959,7 @@ export interface operations {
             417: components["responses"]["ExpectationFailed"];
             429: components["responses"]["RateLimited"];
             431: components["responses"]["HeadersTooLarge"];
-            500: components["responses"]["InternalErrorWithRateLimit"];
+            500: components["responses"]["InternalError"];
             503: components["responses"]["ServiceUnavailable"];
         };
     };
@@ -1739,7 +2017,7 @@ export interface operations {
             417: components["responses"]["ExpectationFailed"];
             429: components["responses"]["RateLimited"];
             431: components["responses"]["HeadersTooLarge"];
-            500: components["responses"]["InternalErrorWithRateLimit"];
+            500: components["responses"]["InternalError"];
             503: components["responses"]["ServiceUnavailable"];
         };
     };
@@ -1767,7 +2045,7 @@ export interface operations {
             408: components["responses"]["RequestTimeout"];
             417: components["responses"]["ExpectationFailed"];
             431: components["responses"]["HeadersTooLarge"];
-            500: components["responses"]["InternalError"];
+            500: components["responses"]["GetLivenessInternalError"];
             503: components["responses"]["Busy"];
         };
     };
@@ -1796,7 +2074,7 @@ export interface operations {
             408: components["responses"]["RequestTimeout"];
             417: components["responses"]["ExpectationFailed"];
             431: components["responses"]["HeadersTooLarge"];
-            500: components["responses"]["InternalError"];
+            500: components["responses"]["GetLivenessInternalError"];
             503: components["responses"]["Busy"];
         };
     };

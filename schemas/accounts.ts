@@ -157,3 +157,71 @@ export const SessionList = Type.Array(ActiveSession, {
   ]
 })
 export const SessionId = Type.Object({ id: Type.String() }, { title: 'SessionId' })
+
+const apiTokenName = {
+  missing: { code: 'token_name_missing', message: 'token name must be provided' },
+  invalid: {
+    code: 'token_name_invalid',
+    message: 'token name must be a string without control characters'
+  },
+  tooLong: { code: 'token_name_too_long', message: 'token name is too long' }
+}
+const buildBot = { id: 3, name: 'build bot' }
+
+export const CreateApiToken = Type.Object(
+  {
+    name: Type.String({
+      normalize: 'text',
+      minLength: 1,
+      maxLength: 64,
+      pattern: '^[^\\u0000-\\u001f\\u007f-\\u009f]*$',
+      visible: true,
+      description: 'What the token is for, without white space around it; its length counts then.',
+      errorMessages: {
+        required: apiTokenName.missing,
+        type: apiTokenName.invalid,
+        maxLength: apiTokenName.tooLong,
+        pattern: apiTokenName.invalid,
+        visible: apiTokenName.missing
+      }
+    })
+  },
+  {
+    title: 'CreateApiTokenRequest',
+    examples: [{ name: buildBot.name }],
+    errorMessages: { type: bodyInvalid }
+  }
+)
+
+export const NewApiToken = Type.Object(
+  {
+    id: Type.Integer(),
+    name: Type.String(),
+    token: Type.String({ description: '`chat_` and 32 random bytes in hex. It is shown only here.' })
+  },
+  {
+    title: 'CreateApiTokenResponse',
+    description: 'An API token, which is valid until it is revoked.',
+    examples: [{ ...buildBot, token: `chat_${aliceHere.token}` }]
+  }
+)
+
+export const ApiToken = Type.Object(
+  {
+    id: Type.Integer(),
+    name: Type.String(),
+    createdAt: Type.String({ format: 'date-time' }),
+    lastUsedAt: Type.Union([Type.String({ format: 'date-time' }), Type.Null()], {
+      description: 'To about a minute; null as long as it was never used.'
+    })
+  },
+  { title: 'ApiToken' }
+)
+export type ApiToken = Static<typeof ApiToken>
+
+export const ApiTokenList = Type.Array(ApiToken, {
+  title: 'ApiTokenList',
+  description: 'The oldest comes first.',
+  examples: [[{ ...buildBot, createdAt: '2026-01-31T12:00:00.000Z', lastUsedAt: '2026-01-31T12:30:00.000Z' }]]
+})
+export const ApiTokenId = Type.Object({ id: Type.Integer() }, { title: 'ApiTokenId' })

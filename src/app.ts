@@ -33,6 +33,7 @@ import { watchRoutes } from './plugins/method-not-allowed.ts'
 import metricsRoutes from './routes/metrics.ts'
 import openapiRoutes from './routes/openapi.ts'
 import sessionRoutes from './routes/sessions.ts'
+import tokenRoutes from './routes/tokens.ts'
 import webRoutes from './routes/web.ts'
 import { createRequestLogger } from './telemetry/request-logger.ts'
 
@@ -121,6 +122,7 @@ export function buildApp(config: Config, logger: FastifyBaseLogger, signal?: Abo
     })
     app.register(accountRoutes, { config })
     app.register(sessionRoutes)
+    app.register(tokenRoutes)
     app.register(messageRoutes, { config })
     app.register(openapiRoutes)
     app.register(docsRoutes)

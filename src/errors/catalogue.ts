@@ -70,8 +70,14 @@ export const InvalidCredentials = define(401, 'invalid_credentials', 'invalid cr
 export const Banned = defineUntil(403, 'banned', 'you are banned')
 export const Muted = defineUntil(403, 'muted', 'you are muted')
 export const ReadOnly = define(403, 'read_only', 'the room is read-only')
+export const SessionRequired = define(
+  403,
+  'session_required',
+  'an API token cannot do this: log in with nickname and password'
+)
 export const RouteNotFound = define(404, 'not_found', 'resource not found')
 export const SessionUnknown = define(404, 'session_unknown', 'you have no such session')
+export const ApiTokenUnknown = define(404, 'api_token_unknown', 'you have no such API token')
 export const MessageNotFound = define(404, 'message_not_found', 'message not found')
 export const MethodNotAllowed = define(405, 'method_not_allowed', 'method not allowed')
 export const RequestTimeout = define(408, 'request_timeout', 'request took too long to arrive')
@@ -80,6 +86,11 @@ export const NicknameTooSimilar = define(
   409,
   'nickname_too_similar',
   'nickname is too similar to an existing one'
+)
+export const TooManyApiTokens = define(
+  409,
+  'too_many_api_tokens',
+  'you have too many API tokens: revoke one first'
 )
 export const BodyTooLarge = define(413, 'body_too_large', 'request body is larger than 64 KiB')
 export const NotJson = define(415, 'not_json', 'request body must be sent as application/json')
@@ -126,7 +137,9 @@ export const bodyFailures = [InvalidJson, BodyTooLarge, NotJson, EncodedBody]
 /** What comes of a part of the address that is not what it should be. */
 export const addressFailures = [InvalidUrl, RouteNotFound]
 export const tokenFailures = [AuthorizationMissing, AuthorizationMalformed]
-export const sessionFailures = [...tokenFailures, SessionNotFound, UserNotFound]
+/** Of routes that take API tokens as well as sessions. */
+export const authorFailures = [...tokenFailures, SessionNotFound, UserNotFound]
+export const sessionFailures = [...authorFailures, SessionRequired]
 /** Why a post or an edit is not accepted. */
 export const speechFailures = [Muted, ReadOnly]
 export const outages = [DatabaseUnavailable, RedisUnavailable, Busy]

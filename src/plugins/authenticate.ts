@@ -1,10 +1,19 @@
 import type { FastifyRequest, onRequestAsyncHookHandler } from 'fastify'
 import fp from 'fastify-plugin'
-import { AuthorizationMalformed, AuthorizationMissing, SessionNotFound } from '../errors/catalogue.ts'
+import { findApiToken, isApiToken, noteApiTokenUse } from '../accounts/api-tokens.ts'
+import {
+  AuthorizationMalformed,
+  AuthorizationMissing,
+  SessionNotFound,
+  SessionRequired
+} from '../errors/catalogue.ts'
 
 declare module 'fastify' {
   interface FastifyInstance {
+    /** Takes the token of a session, and refuses an API token with 403. */
     authenticate: onRequestAsyncHookHandler
+    /** Takes an API token as well: for whoever reads, posts, edits and deletes. */
+    authenticateAuthor: onRequestAsyncHookHandler
   }
   interface FastifyRequest {
     userId: number
@@ -22,31 +31,49 @@ export function bearerToken({ headers: { authorization } }: FastifyRequest): str
   return token
 }
 
-/** Decorates the instance with the hook `authenticate`, which sets `request.userId` or refuses with 401. */
+/**
+ * Decorates the instance with the hooks `authenticate` and `authenticateAuthor`, which set `request.userId`
+ * or refuse with 401.
+ */
 export default fp(
   async (app) => {
-    // The sessions whose use was noted in this minute; once is enough, and no request waits for it.
+    // The tokens whose use was noted in this minute; once is enough, and no request waits for it.
     const noted = new Set<string>()
     let minute = 0
-    function note(token: string, userId: number): void {
+    function note(token: string, noteUse: () => Promise<void>): void {
       const now = Math.floor(Date.now() / 60_000)
       if (now !== minute) noted.clear()
       minute = now
       if (noted.has(token)) return
       noted.add(token)
-      app.sessions
-        .noteUse(token, userId)
-        .catch(({ message }: Error) => app.log.warn(`could not record the use of a session: ${message}`))
+      noteUse().catch(({ message }: Error) => app.log.warn(`could not record the use of a token: ${message}`))
+    }
+
+    async function authenticateSession(request: FastifyRequest, token: string): Promise<void> {
+      const userId = await app.sessions.find(token)
+      if (userId === undefined) throw new SessionNotFound()
+      request.userId = userId
+      note(token, () => app.sessions.noteUse(token, userId))
+    }
+
+    async function authenticateApiToken(request: FastifyRequest, token: string): Promise<void> {
+      const userId = await findApiToken(app.sql, token)
+      if (userId === undefined) throw new SessionNotFound()
+      request.userId = userId
+      note(token, () => noteApiTokenUse(app.sql, token))
     }
 
     app.decorateRequest('userId', 0)
     app.decorate('authenticate', async (request) => {
       const token = bearerToken(request)
-      const userId = await app.sessions.find(token)
-      if (userId === undefined) throw new SessionNotFound()
-      request.userId = userId
-      note(token, userId)
+      if (!isApiToken(token)) return authenticateSession(request, token)
+      await authenticateApiToken(request, token)
+      throw new SessionRequired()
+    })
+    app.decorate('authenticateAuthor', async (request) => {
+      const token = bearerToken(request)
+      await (isApiToken(token) ? authenticateApiToken : authenticateSession)(request, token)
     })
   },
-  { name: 'authenticate', dependencies: ['sessions'] }
+  { name: 'authenticate', dependencies: ['postgres', 'sessions'] }
 )

@@ -29,6 +29,7 @@ const tags = [
   { name: 'events', description: 'Follow the room live.' },
   { name: 'accounts', description: 'Register, log in, change the password.' },
   { name: 'sessions', description: 'List and end the sessions of a user.' },
+  { name: 'tokens', description: 'Create and revoke API tokens for bots.' },
   { name: 'health', description: 'Probes and metrics, for operators.' },
   { name: 'documentation', description: 'The API reference.' }
 ]
@@ -171,7 +172,9 @@ export default fp(
               token: {
                 type: 'http',
                 scheme: 'bearer',
-                description: 'The `token` from a registration or a login.'
+                description:
+                  'The `token` from a registration or a login. An API token where a route does not answer ' +
+                  '`session_required`.'
               }
             }
           }

@@ -3,6 +3,7 @@ import type { FastifyReply } from 'fastify'
 import { Account, ChangePassword, CreateAccount, Login, Session } from '../../schemas/accounts.ts'
 import { NoContent } from '../../schemas/errors.ts'
 import { bearerSecurity, noSecurity } from '../../schemas/openapi.ts'
+import { isApiToken } from '../accounts/api-tokens.ts'
 import { lookupNickname } from '../accounts/nicknames.ts'
 import { deleteUser, findUser, findUserById, insertUser, replacePassword } from '../accounts/users.ts'
 import type { Config } from '../config.ts'
@@ -19,6 +20,7 @@ import {
   RateLimited,
   RedisUnavailable,
   sessionFailures,
+  SessionRequired,
   tokenFailures,
   UserNotFound,
   validationFailures
@@ -128,10 +130,15 @@ const accounts: FastifyPluginAsyncTypebox<{ config: Config }> = async (app, { co
     tags,
     description: 'Ends the session of the token. Repeating it is harmless.',
     security: bearerSecurity,
-    response: { 204: NoContent, ...failures(...bodyFailures, ...tokenFailures, RedisUnavailable, Busy) }
+    response: {
+      204: NoContent,
+      ...failures(...bodyFailures, ...tokenFailures, SessionRequired, RedisUnavailable, Busy)
+    }
   }
   app.post('/api/logout', { schema: logout }, async (request, reply) => {
-    request.userId = (await sessions.end(bearerToken(request))) ?? 0
+    const token = bearerToken(request)
+    if (isApiToken(token)) throw new SessionRequired()
+    request.userId = (await sessions.end(token)) ?? 0
     return reply.code(204).send(null)
   })
 

@@ -20,6 +20,7 @@ import type { Page } from '../chat/timeline.ts'
 import { findUserById } from '../accounts/users.ts'
 import {
   addressFailures,
+  authorFailures,
   bodyFailures,
   Busy,
   DatabaseUnavailable,
@@ -29,7 +30,6 @@ import {
   outages,
   RateLimited,
   ReplyToNotFound,
-  sessionFailures,
   SlowMode,
   speechFailures,
   TooManyLongPolls,
@@ -122,16 +122,16 @@ const messages: FastifyPluginAsyncTypebox<{ config: Config }> = async (app, { co
 }
 export default messages
 
-/** Writing to it, which needs a session. */
+/** Writing to it, which needs a session or an API token. */
 const ownMessages: FastifyPluginAsyncTypebox = async (app) => {
   const {
     sql,
     room: { follower, writer }
   } = app
-  app.addHook('onRequest', app.authenticate)
+  app.addHook('onRequest', app.authenticateAuthor)
   app.addHook('onRequest', app.limitWrites)
 
-  const writeFailures = [...bodyFailures, ...sessionFailures, RateLimited, ...outages]
+  const writeFailures = [...bodyFailures, ...authorFailures, RateLimited, ...outages]
 
   const post = {
     operationId: 'postMessage',

@@ -59,6 +59,7 @@ t.test('an empty database gets the tables of the contract', async (t) => {
     'chat_restriction',
     'chat_room',
     'chat_slow_mode',
+    'chat_token',
     'chat_user',
     'chat_user_role',
     'chat_user_skeleton',

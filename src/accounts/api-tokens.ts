@@ -1,0 +1,95 @@
+import { createHash, randomBytes } from 'node:crypto'
+import type { ApiToken } from '../../schemas/accounts.ts'
+import { milliseconds, type Query } from '../database/query.ts'
+
+/** The most API tokens that a user can have. */
+export const MAX_API_TOKENS = 10
+
+const PREFIX = 'chat_'
+
+/** Tells an API token from the token of a session, which is hexadecimal. */
+export const isApiToken = (token: string) => token.startsWith(PREFIX)
+
+const digest = (token: string) => createHash('sha256').update(token).digest()
+
+// Of several that are made at once, one gets the slot, and the others try again.
+const CREATE = `
+  insert into chat_token (user_id, slot, name, digest)
+  select author.id, slot, $2, $3 from chat_user author, generate_series(1, ${MAX_API_TOKENS}) slot
+  where author.id = $1 and not exists (select from chat_token taken where taken.user_id = $1 and taken.slot = slot.slot)
+  order by slot limit 1
+  on conflict (user_id, slot) do nothing returning id`
+const COUNT = 'select count(*)::int as count from chat_token where user_id = $1'
+
+/**
+ * Makes an API token for a user who exists.
+ * @returns its id and the token, which cannot be read again; or undefined when the user has too many
+ */
+export async function createApiToken(
+  query: Query,
+  userId: number,
+  name: string
+): Promise<{ id: number; token: string } | undefined> {
+  const token = PREFIX + randomBytes(32).toString('hex')
+  for (;;) {
+    const [created] = await query<{ id: number }>(CREATE, [userId, name, digest(token)])
+    if (created) return { id: created.id, token }
+    const [tokens] = await query<{ count: number }>(COUNT, [userId])
+    if (tokens === undefined || tokens.count >= MAX_API_TOKENS) return undefined
+  }
+}
+
+interface Row {
+  id: number
+  name: string
+  created_ms: number
+  used_ms: number | null
+}
+
+const toTime = (ms: number) => new Date(ms).toISOString()
+
+/** Lists the API tokens of a user, the oldest first. */
+export async function listApiTokens(query: Query, userId: number): Promise<ApiToken[]> {
+  const rows = await query<Row>(
+    `select id, name, ${milliseconds('created_at')} as created_ms,
+      case when last_used_at is not null then ${milliseconds('last_used_at')} end as used_ms
+    from chat_token where user_id = $1 order by id`,
+    [userId]
+  )
+  return rows.map(({ id, name, created_ms: createdMs, used_ms: usedMs }) => ({
+    id,
+    name,
+    createdAt: toTime(createdMs),
+    lastUsedAt: usedMs === null ? null : toTime(usedMs)
+  }))
+}
+
+/** Revokes an API token of a user. @returns whether it was there */
+export async function revokeApiToken(query: Query, userId: number, id: number): Promise<boolean> {
+  return (
+    (await query('delete from chat_token where id = $1 and user_id = $2 returning id', [id, userId])).length >
+    0
+  )
+}
+
+/**
+ * Resolves to the id of the user whose API token this is, or to undefined when it is nobody's, or that of a
+ * user who is banned.
+ */
+export async function findApiToken(query: Query, token: string): Promise<number | undefined> {
+  const [row] = await query<{ user_id: number }>(
+    `select token.user_id from chat_token token cross join lateral chat_member(token.user_id) member
+    where token.digest = $1 and member.kind is distinct from 'ban'`,
+    [digest(token)]
+  )
+  return row?.user_id
+}
+
+/** Notes that an API token is in use, unless that was noted in the last minute. */
+export async function noteApiTokenUse(query: Query, token: string): Promise<void> {
+  await query(
+    `update chat_token set last_used_at = now() where digest = $1
+    and (last_used_at is null or last_used_at < now() - interval '1 minute')`,
+    [digest(token)]
+  )
+}

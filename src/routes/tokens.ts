@@ -1,0 +1,93 @@
+import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
+import { ApiTokenId, ApiTokenList, CreateApiToken, NewApiToken } from '../../schemas/accounts.ts'
+import { NoContent } from '../../schemas/errors.ts'
+import { bearerSecurity } from '../../schemas/openapi.ts'
+import { createApiToken, listApiTokens, revokeApiToken } from '../accounts/api-tokens.ts'
+import { findUserById } from '../accounts/users.ts'
+import {
+  addressFailures,
+  ApiTokenUnknown,
+  bodyFailures,
+  failures,
+  outages,
+  RateLimited,
+  sessionFailures,
+  TooManyApiTokens,
+  UserNotFound,
+  validationFailures
+} from '../errors/catalogue.ts'
+
+/** The API tokens of a user, for bots. */
+const tokens: FastifyPluginAsyncTypebox = async (app) => {
+  const { sql } = app
+  app.addHook('onRequest', app.authenticate)
+  app.addHook('onRequest', app.limitSessionManagement)
+  app.addHook('onRequest', async ({ userId }) => {
+    if ((await findUserById(sql, userId)) === undefined) throw new UserNotFound()
+  })
+  const tags = ['tokens']
+
+  const list = {
+    operationId: 'listApiTokens',
+    summary: 'List your API tokens',
+    tags,
+    description: 'Shows what they are for and when they were last used, not the tokens themselves.',
+    security: bearerSecurity,
+    response: { 200: ApiTokenList, ...failures(...sessionFailures, RateLimited, ...outages) }
+  }
+  app.get('/api/tokens', { schema: list }, async (request, reply) =>
+    reply.code(200).send(await listApiTokens(sql, request.userId))
+  )
+
+  const create = {
+    operationId: 'createApiToken',
+    summary: 'Create an API token for a bot',
+    tags,
+    description:
+      'It posts, edits and deletes like you, and is valid until it is revoked. You can have 10 of them.',
+    security: bearerSecurity,
+    body: CreateApiToken,
+    response: {
+      201: NewApiToken,
+      ...failures(
+        ...validationFailures(CreateApiToken),
+        ...bodyFailures,
+        ...sessionFailures,
+        TooManyApiTokens,
+        RateLimited,
+        ...outages
+      )
+    }
+  }
+  app.post('/api/tokens', { schema: create }, async (request, reply) => {
+    const { name } = request.body
+    const created = await createApiToken(sql, request.userId, name)
+    if (created === undefined) throw new TooManyApiTokens()
+    return reply.code(201).send({ id: created.id, name, token: created.token })
+  })
+
+  const revoke = {
+    operationId: 'revokeApiToken',
+    summary: 'Revoke an API token',
+    tags,
+    description: 'Requests with it are refused from now on.',
+    security: bearerSecurity,
+    params: ApiTokenId,
+    response: {
+      204: NoContent,
+      ...failures(
+        ...bodyFailures,
+        ...sessionFailures,
+        ApiTokenUnknown,
+        ...addressFailures,
+        RateLimited,
+        ...outages
+      )
+    }
+  }
+  app.delete('/api/tokens/:id(^\\d+$)', { schema: revoke }, async (request, reply) => {
+    if (!(await revokeApiToken(sql, request.userId, request.params.id))) throw new ApiTokenUnknown()
+    return reply.code(204).send(null)
+  })
+}
+export default tokens
