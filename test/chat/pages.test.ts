@@ -21,8 +21,10 @@ t.test(
 
     const check = async () => {
       const { rows } =
-        await client.query(`select m.id, user_id as "userId", nickname, text, to_json(m.created_at)::text as at
-      from chat_message m join chat_user u on u.id = user_id order by m.id`)
+        await client.query(`select m.id, user_id as "userId", nickname, text, to_json(m.created_at)::text as at,
+        to_char(detail.edited_at at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') as "editedAt"
+      from chat_message m join chat_user u on u.id = user_id
+      left join chat_message_detail detail on detail.message_id = m.id order by m.id`)
       const ids = rows.map(({ id }) => id)
       const newest = ids.at(-1)
       for (const [query, expected] of [
@@ -36,7 +38,9 @@ t.test(
         const { body } = await call('GET', `/api/messages${query}`)
         t.strictSame(
           body.map(({ createdAt, ...message }: { createdAt: string }) => message),
-          rows.filter(({ id }) => expected.includes(id)).map(({ at, ...message }) => message),
+          rows
+            .filter(({ id }) => expected.includes(id))
+            .map(({ at, editedAt, ...message }) => ({ ...message, ...(editedAt && { editedAt }) })),
           `${query} of ${ids.length}`
         )
       }
