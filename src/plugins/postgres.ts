@@ -81,8 +81,7 @@ const toOptions = (settings: object) =>
 
 /**
  * How this service connects. A statement is ended by the server after 2 s, and given up here a moment later
- * should the server hang. All settings go as `options`, the one startup parameter that a transaction pooler
- * can be told to ignore.
+ * should the server hang. All settings go as the startup parameter `options`.
  */
 export function connectionOptions(config: Config, limits = LIMITS): pg.ClientConfig {
   const target = postgresTarget(config)
@@ -106,6 +105,24 @@ async function checkEncoding(client: pg.Client): Promise<void> {
 }
 
 /**
+ * Without its settings a connection has no deadlines: what was answered 503 would be written later.
+ * @throws {StartError} where a pooler refuses them or leaves them out
+ */
+async function checkSettings(config: Config, client: pg.Client): Promise<void> {
+  const refusal = new StartError(
+    'POSTGRES_HOST or POSTGRES_URL must lead to PostgreSQL itself, because the pooler at ' +
+      `${formatAddress(postgresAddress(config))} does not pass on the settings of a connection`
+  )
+  await client.connect().catch((error: Error) => {
+    throw error.message.includes('unsupported startup parameter') ? refusal : error
+  })
+  const {
+    rows: [{ mode }]
+  } = await client.query("select current_setting('plan_cache_mode') as mode")
+  if (mode !== PLANS.plan_cache_mode) throw refusal
+}
+
+/**
  * Waits for the server at most `BOOT_TIMEOUT` seconds, and migrates the database unless `MIGRATE` is off.
  * @param signal gives up, also in the middle of a migration, and rejects with the signal's reason
  */
@@ -122,7 +139,7 @@ export async function migrateWhenReady(config: Config, log: Log, signal?: AbortS
       }
       signal?.addEventListener('abort', close)
       try {
-        await client.connect()
+        await checkSettings(config, client)
         await checkEncoding(client)
         if (config.MIGRATE === 'off') return
         await migrate(client, log, config.MIGRATE === 'own')

@@ -1,0 +1,64 @@
+import { chmodSync, chownSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import t from 'tap'
+import { startService } from '../helpers/app.ts'
+import { config, createDatabase } from '../helpers/database.ts'
+import { folder } from '../helpers/server.ts'
+import { endedWithUs, freePort, runs, startProgram } from '../../src/embedded/process.ts'
+
+const quiet = { info: () => {}, warn: () => {}, error: () => {} }
+const NOBODY = 65534
+
+t.test(
+  'a start behind a pooler that does not pass settings on ends at once, in one sentence',
+  { skip: !runs('pgbouncer', '--version') && 'there is no pgbouncer on this machine' },
+  async (t) => {
+    const dir = folder(t)
+    chmodSync(dir, 0o755)
+    for (const ignored of ['extra_float_digits', 'extra_float_digits,options']) {
+      const database = await createDatabase(t)
+      const port = await freePort()
+      const file = join(dir, `${port}.ini`)
+      writeFileSync(
+        file,
+        `[databases]
+* = host=${config.POSTGRES_HOST} port=${config.POSTGRES_PORT} user=${config.POSTGRES_USER} password=${config.POSTGRES_PASSWORD}
+[pgbouncer]
+listen_addr = 127.0.0.1
+listen_port = ${port}
+unix_socket_dir =
+auth_type = any
+pool_mode = transaction
+ignore_startup_parameters = ${ignored}
+`
+      )
+      const isRoot = process.getuid?.() === 0
+      if (isRoot) chownSync(file, NOBODY, NOBODY)
+      const stop = await startProgram(
+        [
+          ...(isRoot ? ['setpriv', `--reuid=${NOBODY}`, `--regid=${NOBODY}`, '--clear-groups'] : []),
+          ...endedWithUs(),
+          'pgbouncer',
+          file
+        ],
+        { name: 'PgBouncer', logFile: join(dir, `${port}.log`), ready: async () => {} },
+        quiet
+      )
+      t.teardown(stop)
+      await t.rejects(
+        startService(t, {
+          POSTGRES_HOST: '127.0.0.1',
+          POSTGRES_PORT: port,
+          POSTGRES_DB: database,
+          BOOT_TIMEOUT: 10
+        }),
+        {
+          message:
+            'POSTGRES_HOST or POSTGRES_URL must lead to PostgreSQL itself, because the pooler at ' +
+            `127.0.0.1:${port} does not pass on the settings of a connection`
+        },
+        ignored
+      )
+    }
+  }
+)
