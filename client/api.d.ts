@@ -292,7 +292,7 @@ export interface paths {
         post?: never;
         /**
          * Delete a message
-         * @description Deletes one of your own messages, for everybody.
+         * @description Deletes one of your own messages, for everybody. Moderators delete those of members too, admins any.
          */
         delete: operations["deleteMessage"];
         options?: never;
@@ -302,6 +302,194 @@ export interface paths {
          * @description Replaces the text of one of your own messages.
          */
         patch: operations["editMessage"];
+        trace?: never;
+    };
+    "/api/room": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Read the settings of the room
+         * @description Returns the topic, slow mode, whether the room is read-only, and how many people are online.
+         */
+        get: operations["showRoom"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        /**
+         * Change the settings of the room
+         * @description For moderators. All clients are told by an event; settings that are left out stay as they are.
+         */
+        patch: operations["updateRoom"];
+        trace?: never;
+    };
+    "/api/users/{id}/restriction": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        /**
+         * Mute or ban a user
+         * @description For moderators. Replaces any restriction that the user has. A ban ends all sessions of the user at once.
+         */
+        put: operations["restrictUser"];
+        post?: never;
+        /**
+         * Lift the restriction of a user
+         * @description For moderators. A user without a restriction stays as it is.
+         */
+        delete: operations["liftRestriction"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/users/{id}/messages": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /**
+         * Delete all messages of a user
+         * @description For moderators. Clients are told of each message, as if it were deleted alone.
+         */
+        delete: operations["deleteMessagesOfUser"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/users/{id}/role": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        /**
+         * Give a user a role
+         * @description For admins, who may give up their own role as long as there is another admin.
+         */
+        put: operations["setRole"];
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/restrictions": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List who is muted or banned
+         * @description For moderators. Restrictions that have ended are not listed.
+         */
+        get: operations["listRestrictions"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/moderation-log": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List what moderators did
+         * @description For moderators.
+         */
+        get: operations["listModerationLog"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/reports": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List the open reports with their messages
+         * @description For moderators. Reports of deleted messages are not listed.
+         */
+        get: operations["listReports"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/reports/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /**
+         * Note that a report was dealt with
+         * @description For moderators. The report is not listed any more.
+         */
+        delete: operations["closeReport"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/messages/{id}/report": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Report a message to the moderators
+         * @description Tells the moderators why a message should go. Each user can report a message once.
+         */
+        post: operations["reportMessage"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
         trace?: never;
     };
     "/api/openapi.json": {
@@ -420,13 +608,38 @@ export interface components {
             type: "message_deleted";
             id: number;
         };
+        /**
+         * @description The settings of the room.
+         * @example {
+         *       "topic": "Welcome!",
+         *       "slowModeSeconds": 0,
+         *       "readOnly": false,
+         *       "online": 42
+         *     }
+         */
+        Room: {
+            /** @description Empty where there is none. */
+            topic: string;
+            /** @description How often a member may post; 0 is as often as they like. */
+            slowModeSeconds: number;
+            /** @description Only moderators may post and edit. */
+            readOnly: boolean;
+            /** @description Open event streams of all replicas, approximately. */
+            online: number;
+        };
+        /** @description The settings of the room changed. */
+        RoomUpdatedEvent: {
+            /** @constant */
+            type: "room_updated";
+            room: components["schemas"]["Room"];
+        };
         /** @description The event log no longer reaches back to `since`: reload the list of messages. */
         ResetEvent: {
             /** @constant */
             type: "reset";
         };
         /** @description The `data` of one event of the stream. */
-        Event: components["schemas"]["MessageCreatedEvent"] | components["schemas"]["MessageUpdatedEvent"] | components["schemas"]["MessageDeletedEvent"] | components["schemas"]["ResetEvent"];
+        Event: components["schemas"]["MessageCreatedEvent"] | components["schemas"]["MessageUpdatedEvent"] | components["schemas"]["MessageDeletedEvent"] | components["schemas"]["RoomUpdatedEvent"] | components["schemas"]["ResetEvent"];
         RegisterRequest: {
             /** @description Trimmed and normalised to NFC before its length is checked. No invisible, private-use or unassigned characters, no mark without a base, and at most 4 marks in a row. Must not look like an existing nickname. */
             nickname: string;
@@ -513,6 +726,151 @@ export interface components {
             id: number;
             /** @constant */
             status: "deleted";
+        };
+        /** @description What is left out stays as it is. */
+        UpdateRoom: {
+            /** @description Stored without white space around it; its length counts then. */
+            topic?: string;
+            slowModeSeconds?: number;
+            readOnly?: boolean;
+        };
+        CreateRestriction: {
+            /**
+             * @description A muted user cannot post or edit. A banned one cannot log in either.
+             * @enum {string}
+             */
+            kind: "mute" | "ban";
+            /**
+             * Format: date-time
+             * @description Without it, the restriction does not end by itself.
+             */
+            until?: string | null;
+            /** @description For the moderators. */
+            reason?: string | null;
+        };
+        Person: {
+            userId: number;
+            /** @description Missing where the account has been deleted. */
+            nickname?: string;
+        };
+        /**
+         * @description A restriction that is in force. Without a moderator, whoever runs the service has set it.
+         * @example {
+         *       "id": 3,
+         *       "userId": 17,
+         *       "nickname": "mallory",
+         *       "kind": "mute",
+         *       "until": "2026-01-31T12:00:00.000Z",
+         *       "reason": "spam",
+         *       "createdAt": "2026-01-31T11:00:00.000Z",
+         *       "moderator": {
+         *         "userId": 1,
+         *         "nickname": "alice"
+         *       }
+         *     }
+         */
+        Restriction: {
+            id: number;
+            userId: number;
+            nickname: string;
+            /**
+             * @description A muted user cannot post or edit. A banned one cannot log in either.
+             * @enum {string}
+             */
+            kind: "mute" | "ban";
+            /**
+             * Format: date-time
+             * @description Missing where the restriction does not end by itself.
+             */
+            until?: string;
+            reason?: string;
+            /**
+             * Format: date-time
+             * @description When it was set.
+             */
+            createdAt: string;
+            moderator?: components["schemas"]["Person"];
+        };
+        /** @description The messages are deleted. */
+        DeletedMessages: {
+            /** @description How many. */
+            deleted: number;
+        };
+        SetRole: {
+            /**
+             * @description Moderators act on members, admins act on everybody and give roles.
+             * @enum {string}
+             */
+            role: "member" | "moderator" | "admin";
+        };
+        /** @description A user and the role it has now. */
+        UserRole: {
+            userId: number;
+            nickname: string;
+            /**
+             * @description Moderators act on members, admins act on everybody and give roles.
+             * @enum {string}
+             */
+            role: "member" | "moderator" | "admin";
+        };
+        /** @description The newest first. */
+        RestrictionList: components["schemas"]["Restriction"][];
+        /**
+         * @description Who did what to whom, and why. Without a moderator, it was whoever runs the service.
+         * @example {
+         *       "id": 9,
+         *       "createdAt": "2026-01-31T11:00:00.000Z",
+         *       "action": "mute",
+         *       "moderator": {
+         *         "userId": 1,
+         *         "nickname": "alice"
+         *       },
+         *       "user": {
+         *         "userId": 17,
+         *         "nickname": "mallory"
+         *       },
+         *       "reason": "spam",
+         *       "details": {
+         *         "until": "2026-01-31T12:00:00.000Z"
+         *       }
+         *     }
+         */
+        ModerationEntry: {
+            id: number;
+            /**
+             * Format: date-time
+             * @description When it was done.
+             */
+            createdAt: string;
+            /** @description mute, ban, lift_restriction, delete_message, delete_messages, set_role, update_room or close_report; by the operator also reset_password and end_sessions. There may be more in the future. */
+            action: string;
+            moderator?: components["schemas"]["Person"];
+            user?: components["schemas"]["Person"];
+            messageId?: number;
+            reason?: string;
+            /** @description What else there is to know, by the kind of action. */
+            details?: {
+                [key: string]: unknown;
+            };
+        };
+        /** @description The newest first. */
+        ModerationLog: components["schemas"]["ModerationEntry"][];
+        /** @description An open report of a message that has not been deleted. */
+        Report: {
+            id: number;
+            reason: string;
+            /**
+             * Format: date-time
+             * @description When it was made.
+             */
+            createdAt: string;
+            reporter: components["schemas"]["Person"];
+            message: components["schemas"]["Message"];
+        };
+        /** @description The newest first. */
+        ReportList: components["schemas"]["Report"][];
+        CreateReport: {
+            reason: string;
         };
         /** @description This document. */
         OpenApiDocument: {
@@ -648,17 +1006,6 @@ export interface components {
                 "application/json": components["schemas"]["ErrorResponse"];
             };
         };
-        /** @description Internal Server Error: internal_error. */
-        GetLivenessInternalError: {
-            headers: {
-                /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
-                "X-Request-Id"?: string;
-                [name: string]: unknown;
-            };
-            content: {
-                "application/json": components["schemas"]["ErrorResponse"];
-            };
-        };
         /** @description Unauthorized: authorization_missing, authorization_malformed, session_not_found, user_not_found. */
         Unauthorized: {
             headers: {
@@ -675,8 +1022,34 @@ export interface components {
                 "application/json": components["schemas"]["ErrorResponse"];
             };
         };
+        /** @description Internal Server Error: internal_error. */
+        GetLivenessInternalError: {
+            headers: {
+                /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
+                "X-Request-Id"?: string;
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["ErrorResponse"];
+            };
+        };
         /** @description Forbidden: session_required. */
         SessionRequired: {
+            headers: {
+                /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
+                "X-Request-Id"?: string;
+                /** @description The state of each limit: `r` is what remains, `t` the seconds until there is more. */
+                RateLimit?: string;
+                /** @description Each limit: `q` requests in `w` seconds. */
+                "RateLimit-Policy"?: string;
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["ErrorResponse"];
+            };
+        };
+        /** @description Bad Request: invalid_http, invalid_json, invalid_url. */
+        BadRequest: {
             headers: {
                 /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
                 "X-Request-Id"?: string;
@@ -701,23 +1074,8 @@ export interface components {
                 "application/json": components["schemas"]["ErrorResponse"];
             };
         };
-        /** @description Bad Request: invalid_http, invalid_json, invalid_url. */
-        BadRequest: {
-            headers: {
-                /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
-                "X-Request-Id"?: string;
-                /** @description The state of each limit: `r` is what remains, `t` the seconds until there is more. */
-                RateLimit?: string;
-                /** @description Each limit: `q` requests in `w` seconds. */
-                "RateLimit-Policy"?: string;
-                [name: string]: unknown;
-            };
-            content: {
-                "application/json": components["schemas"]["ErrorResponse"];
-            };
-        };
-        /** @description Bad Request: invalid_http. */
-        InvalidHttpWithRateLimit: {
+        /** @description Not Found: not_found, user_unknown. */
+        UserUnknown: {
             headers: {
                 /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
                 "X-Request-Id"?: string;
@@ -744,8 +1102,100 @@ export interface components {
                 "application/json": components["schemas"]["ErrorResponse"];
             };
         };
-        /** @description Forbidden: muted, read_only. */
+        /** @description Forbidden: session_required, forbidden. */
         Forbidden: {
+            headers: {
+                /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
+                "X-Request-Id"?: string;
+                /** @description The state of each limit: `r` is what remains, `t` the seconds until there is more. */
+                RateLimit?: string;
+                /** @description Each limit: `q` requests in `w` seconds. */
+                "RateLimit-Policy"?: string;
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["ErrorResponse"];
+            };
+        };
+        /** @description Forbidden: session_required, forbidden, user_protected. */
+        ForbiddenWithRateLimit: {
+            headers: {
+                /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
+                "X-Request-Id"?: string;
+                /** @description The state of each limit: `r` is what remains, `t` the seconds until there is more. */
+                RateLimit?: string;
+                /** @description Each limit: `q` requests in `w` seconds. */
+                "RateLimit-Policy"?: string;
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["ErrorResponse"];
+            };
+        };
+        /** @description Bad Request: invalid_http, limit_invalid, before_id_invalid. */
+        ListRestrictionsBadRequest: {
+            headers: {
+                /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
+                "X-Request-Id"?: string;
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["ErrorResponse"];
+            };
+        };
+        /** @description Unauthorized: authorization_missing, authorization_malformed, session_not_found, user_not_found. */
+        ListRestrictionsUnauthorized: {
+            headers: {
+                /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
+                "X-Request-Id"?: string;
+                "WWW-Authenticate"?: "Bearer";
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["ErrorResponse"];
+            };
+        };
+        /** @description Forbidden: session_required, forbidden. */
+        ListRestrictionsForbidden: {
+            headers: {
+                /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
+                "X-Request-Id"?: string;
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["ErrorResponse"];
+            };
+        };
+        /** @description Service Unavailable: database_unavailable, redis_unavailable, busy. */
+        ListRestrictionsServiceUnavailable: {
+            headers: {
+                /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
+                "X-Request-Id"?: string;
+                /** @description Seconds. */
+                "Retry-After"?: number;
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["ErrorResponse"];
+            };
+        };
+        /** @description Bad Request: invalid_http. */
+        InvalidHttpWithRateLimit: {
+            headers: {
+                /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
+                "X-Request-Id"?: string;
+                /** @description The state of each limit: `r` is what remains, `t` the seconds until there is more. */
+                RateLimit?: string;
+                /** @description Each limit: `q` requests in `w` seconds. */
+                "RateLimit-Policy"?: string;
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["ErrorResponse"];
+            };
+        };
+        /** @description Forbidden: muted, read_only. */
+        PostMessageForbidden: {
             headers: {
                 /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
                 "X-Request-Id"?: string;
@@ -761,6 +1211,21 @@ export interface components {
         };
         /** @description Not Found: message_not_found, not_found. */
         MessageNotFound: {
+            headers: {
+                /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
+                "X-Request-Id"?: string;
+                /** @description The state of each limit: `r` is what remains, `t` the seconds until there is more. */
+                RateLimit?: string;
+                /** @description Each limit: `q` requests in `w` seconds. */
+                "RateLimit-Policy"?: string;
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["ErrorResponse"];
+            };
+        };
+        /** @description Conflict: own_account. */
+        OwnAccount: {
             headers: {
                 /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
                 "X-Request-Id"?: string;
@@ -1168,6 +1633,141 @@ export interface components {
         };
         /** @description Bad Request: invalid_http, body_invalid, text_missing, text_invalid, text_too_long, invalid_json, invalid_url. */
         EditMessageBadRequest: {
+            headers: {
+                /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
+                "X-Request-Id"?: string;
+                /** @description The state of each limit: `r` is what remains, `t` the seconds until there is more. */
+                RateLimit?: string;
+                /** @description Each limit: `q` requests in `w` seconds. */
+                "RateLimit-Policy"?: string;
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["ErrorResponse"];
+            };
+        };
+        /** @description Forbidden: user_protected. */
+        UserProtected: {
+            headers: {
+                /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
+                "X-Request-Id"?: string;
+                /** @description The state of each limit: `r` is what remains, `t` the seconds until there is more. */
+                RateLimit?: string;
+                /** @description Each limit: `q` requests in `w` seconds. */
+                "RateLimit-Policy"?: string;
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["ErrorResponse"];
+            };
+        };
+        /** @description Bad Request: invalid_http, body_invalid, topic_invalid, topic_too_long, slow_mode_seconds_invalid, read_only_invalid, invalid_json. */
+        UpdateRoomBadRequest: {
+            headers: {
+                /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
+                "X-Request-Id"?: string;
+                /** @description The state of each limit: `r` is what remains, `t` the seconds until there is more. */
+                RateLimit?: string;
+                /** @description Each limit: `q` requests in `w` seconds. */
+                "RateLimit-Policy"?: string;
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["ErrorResponse"];
+            };
+        };
+        /** @description Bad Request: invalid_http, body_invalid, kind_missing, kind_invalid, until_invalid, reason_invalid, reason_too_long, until_past, invalid_json, invalid_url. */
+        RestrictUserBadRequest: {
+            headers: {
+                /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
+                "X-Request-Id"?: string;
+                /** @description The state of each limit: `r` is what remains, `t` the seconds until there is more. */
+                RateLimit?: string;
+                /** @description Each limit: `q` requests in `w` seconds. */
+                "RateLimit-Policy"?: string;
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["ErrorResponse"];
+            };
+        };
+        /** @description Conflict: own_account, last_admin. */
+        ConflictWithRateLimit: {
+            headers: {
+                /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
+                "X-Request-Id"?: string;
+                /** @description The state of each limit: `r` is what remains, `t` the seconds until there is more. */
+                RateLimit?: string;
+                /** @description Each limit: `q` requests in `w` seconds. */
+                "RateLimit-Policy"?: string;
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["ErrorResponse"];
+            };
+        };
+        /** @description Bad Request: invalid_http, body_invalid, role_missing, role_invalid, invalid_json, invalid_url. */
+        SetRoleBadRequest: {
+            headers: {
+                /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
+                "X-Request-Id"?: string;
+                /** @description The state of each limit: `r` is what remains, `t` the seconds until there is more. */
+                RateLimit?: string;
+                /** @description Each limit: `q` requests in `w` seconds. */
+                "RateLimit-Policy"?: string;
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["ErrorResponse"];
+            };
+        };
+        /** @description Conflict: last_admin. */
+        LastAdmin: {
+            headers: {
+                /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
+                "X-Request-Id"?: string;
+                /** @description The state of each limit: `r` is what remains, `t` the seconds until there is more. */
+                RateLimit?: string;
+                /** @description Each limit: `q` requests in `w` seconds. */
+                "RateLimit-Policy"?: string;
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["ErrorResponse"];
+            };
+        };
+        /** @description Not Found: not_found, report_unknown. */
+        ReportUnknown: {
+            headers: {
+                /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
+                "X-Request-Id"?: string;
+                /** @description The state of each limit: `r` is what remains, `t` the seconds until there is more. */
+                RateLimit?: string;
+                /** @description Each limit: `q` requests in `w` seconds. */
+                "RateLimit-Policy"?: string;
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["ErrorResponse"];
+            };
+        };
+        /** @description Bad Request: invalid_http, body_invalid, reason_missing, reason_invalid, reason_too_long, invalid_json, invalid_url. */
+        ReportMessageBadRequest: {
+            headers: {
+                /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
+                "X-Request-Id"?: string;
+                /** @description The state of each limit: `r` is what remains, `t` the seconds until there is more. */
+                RateLimit?: string;
+                /** @description Each limit: `q` requests in `w` seconds. */
+                "RateLimit-Policy"?: string;
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["ErrorResponse"];
+            };
+        };
+        /** @description Not Found: not_found, message_not_found. */
+        MessageNotFoundWithRateLimit: {
             headers: {
                 /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
                 "X-Request-Id"?: string;
@@ -1864,7 +2464,7 @@ export interface operations {
             };
             400: components["responses"]["PostMessageBadRequest"];
             401: components["responses"]["Unauthorized"];
-            403: components["responses"]["Forbidden"];
+            403: components["responses"]["PostMessageForbidden"];
             408: components["responses"]["RequestTimeout"];
             413: components["responses"]["BodyTooLarge"];
             415: components["responses"]["UnsupportedMediaType"];
@@ -1952,6 +2552,7 @@ export interface operations {
             };
             400: components["responses"]["BadRequest"];
             401: components["responses"]["Unauthorized"];
+            403: components["responses"]["UserProtected"];
             404: components["responses"]["MessageNotFound"];
             408: components["responses"]["RequestTimeout"];
             413: components["responses"]["BodyTooLarge"];
@@ -2009,8 +2610,556 @@ export interface operations {
             };
             400: components["responses"]["EditMessageBadRequest"];
             401: components["responses"]["Unauthorized"];
-            403: components["responses"]["Forbidden"];
+            403: components["responses"]["PostMessageForbidden"];
             404: components["responses"]["MessageNotFound"];
+            408: components["responses"]["RequestTimeout"];
+            413: components["responses"]["BodyTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            417: components["responses"]["ExpectationFailed"];
+            429: components["responses"]["RateLimited"];
+            431: components["responses"]["HeadersTooLarge"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    showRoom: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The settings of the room. */
+            200: {
+                headers: {
+                    /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "topic": "Welcome!",
+                     *       "slowModeSeconds": 0,
+                     *       "readOnly": false,
+                     *       "online": 42
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Room"];
+                };
+            };
+            400: components["responses"]["InvalidHttp"];
+            408: components["responses"]["RequestTimeout"];
+            417: components["responses"]["ExpectationFailed"];
+            431: components["responses"]["HeadersTooLarge"];
+            500: components["responses"]["GetLivenessInternalError"];
+            503: components["responses"]["ListMessagesServiceUnavailable"];
+        };
+    };
+    updateRoom: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** @description What is left out stays as it is. */
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "slowModeSeconds": 30
+                 *     }
+                 */
+                "application/json": components["schemas"]["UpdateRoom"];
+            };
+        };
+        responses: {
+            /** @description The settings of the room. */
+            200: {
+                headers: {
+                    /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
+                    "X-Request-Id"?: string;
+                    /** @description The state of each limit: `r` is what remains, `t` the seconds until there is more. */
+                    RateLimit?: string;
+                    /** @description Each limit: `q` requests in `w` seconds. */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "topic": "Welcome!",
+                     *       "slowModeSeconds": 0,
+                     *       "readOnly": false,
+                     *       "online": 42
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Room"];
+                };
+            };
+            400: components["responses"]["UpdateRoomBadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            408: components["responses"]["RequestTimeout"];
+            413: components["responses"]["BodyTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            417: components["responses"]["ExpectationFailed"];
+            429: components["responses"]["RateLimited"];
+            431: components["responses"]["HeadersTooLarge"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    restrictUser: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: number;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "kind": "mute",
+                 *       "until": "2026-01-31T12:00:00Z",
+                 *       "reason": "spam"
+                 *     }
+                 */
+                "application/json": components["schemas"]["CreateRestriction"];
+            };
+        };
+        responses: {
+            /** @description A restriction that is in force. Without a moderator, whoever runs the service has set it. */
+            200: {
+                headers: {
+                    /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
+                    "X-Request-Id"?: string;
+                    /** @description The state of each limit: `r` is what remains, `t` the seconds until there is more. */
+                    RateLimit?: string;
+                    /** @description Each limit: `q` requests in `w` seconds. */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "id": 3,
+                     *       "userId": 17,
+                     *       "nickname": "mallory",
+                     *       "kind": "mute",
+                     *       "until": "2026-01-31T12:00:00.000Z",
+                     *       "reason": "spam",
+                     *       "createdAt": "2026-01-31T11:00:00.000Z",
+                     *       "moderator": {
+                     *         "userId": 1,
+                     *         "nickname": "alice"
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Restriction"];
+                };
+            };
+            400: components["responses"]["RestrictUserBadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["ForbiddenWithRateLimit"];
+            404: components["responses"]["UserUnknown"];
+            408: components["responses"]["RequestTimeout"];
+            409: components["responses"]["ConflictWithRateLimit"];
+            413: components["responses"]["BodyTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            417: components["responses"]["ExpectationFailed"];
+            429: components["responses"]["RateLimited"];
+            431: components["responses"]["HeadersTooLarge"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    liftRestriction: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            204: {
+                headers: {
+                    /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
+                    "X-Request-Id"?: string;
+                    /** @description The state of each limit: `r` is what remains, `t` the seconds until there is more. */
+                    RateLimit?: string;
+                    /** @description Each limit: `q` requests in `w` seconds. */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["ForbiddenWithRateLimit"];
+            404: components["responses"]["UserUnknown"];
+            408: components["responses"]["RequestTimeout"];
+            409: components["responses"]["OwnAccount"];
+            413: components["responses"]["BodyTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            417: components["responses"]["ExpectationFailed"];
+            429: components["responses"]["RateLimited"];
+            431: components["responses"]["HeadersTooLarge"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    deleteMessagesOfUser: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The messages are deleted. */
+            200: {
+                headers: {
+                    /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
+                    "X-Request-Id"?: string;
+                    /** @description The state of each limit: `r` is what remains, `t` the seconds until there is more. */
+                    RateLimit?: string;
+                    /** @description Each limit: `q` requests in `w` seconds. */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "deleted": 12
+                     *     }
+                     */
+                    "application/json": components["schemas"]["DeletedMessages"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["ForbiddenWithRateLimit"];
+            404: components["responses"]["UserUnknown"];
+            408: components["responses"]["RequestTimeout"];
+            409: components["responses"]["OwnAccount"];
+            413: components["responses"]["BodyTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            417: components["responses"]["ExpectationFailed"];
+            429: components["responses"]["RateLimited"];
+            431: components["responses"]["HeadersTooLarge"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    setRole: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: number;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "role": "moderator"
+                 *     }
+                 */
+                "application/json": components["schemas"]["SetRole"];
+            };
+        };
+        responses: {
+            /** @description A user and the role it has now. */
+            200: {
+                headers: {
+                    /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
+                    "X-Request-Id"?: string;
+                    /** @description The state of each limit: `r` is what remains, `t` the seconds until there is more. */
+                    RateLimit?: string;
+                    /** @description Each limit: `q` requests in `w` seconds. */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "userId": 17,
+                     *       "nickname": "bob",
+                     *       "role": "moderator"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["UserRole"];
+                };
+            };
+            400: components["responses"]["SetRoleBadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["UserUnknown"];
+            408: components["responses"]["RequestTimeout"];
+            409: components["responses"]["LastAdmin"];
+            413: components["responses"]["BodyTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            417: components["responses"]["ExpectationFailed"];
+            429: components["responses"]["RateLimited"];
+            431: components["responses"]["HeadersTooLarge"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    listRestrictions: {
+        parameters: {
+            query?: {
+                /** @description Above 200 counts as 200. */
+                limit?: number;
+                /** @description The newest before this id. */
+                before_id?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The newest first. */
+            200: {
+                headers: {
+                    /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example [
+                     *       {
+                     *         "id": 3,
+                     *         "userId": 17,
+                     *         "nickname": "mallory",
+                     *         "kind": "mute",
+                     *         "until": "2026-01-31T12:00:00.000Z",
+                     *         "reason": "spam",
+                     *         "createdAt": "2026-01-31T11:00:00.000Z",
+                     *         "moderator": {
+                     *           "userId": 1,
+                     *           "nickname": "alice"
+                     *         }
+                     *       }
+                     *     ]
+                     */
+                    "application/json": components["schemas"]["RestrictionList"];
+                };
+            };
+            400: components["responses"]["ListRestrictionsBadRequest"];
+            401: components["responses"]["ListRestrictionsUnauthorized"];
+            403: components["responses"]["ListRestrictionsForbidden"];
+            408: components["responses"]["RequestTimeout"];
+            417: components["responses"]["ExpectationFailed"];
+            431: components["responses"]["HeadersTooLarge"];
+            500: components["responses"]["GetLivenessInternalError"];
+            503: components["responses"]["ListRestrictionsServiceUnavailable"];
+        };
+    };
+    listModerationLog: {
+        parameters: {
+            query?: {
+                /** @description Above 200 counts as 200. */
+                limit?: number;
+                /** @description The newest before this id. */
+                before_id?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The newest first. */
+            200: {
+                headers: {
+                    /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example [
+                     *       {
+                     *         "id": 9,
+                     *         "createdAt": "2026-01-31T11:00:00.000Z",
+                     *         "action": "mute",
+                     *         "moderator": {
+                     *           "userId": 1,
+                     *           "nickname": "alice"
+                     *         },
+                     *         "user": {
+                     *           "userId": 17,
+                     *           "nickname": "mallory"
+                     *         },
+                     *         "reason": "spam",
+                     *         "details": {
+                     *           "until": "2026-01-31T12:00:00.000Z"
+                     *         }
+                     *       }
+                     *     ]
+                     */
+                    "application/json": components["schemas"]["ModerationLog"];
+                };
+            };
+            400: components["responses"]["ListRestrictionsBadRequest"];
+            401: components["responses"]["ListRestrictionsUnauthorized"];
+            403: components["responses"]["ListRestrictionsForbidden"];
+            408: components["responses"]["RequestTimeout"];
+            417: components["responses"]["ExpectationFailed"];
+            431: components["responses"]["HeadersTooLarge"];
+            500: components["responses"]["GetLivenessInternalError"];
+            503: components["responses"]["ListRestrictionsServiceUnavailable"];
+        };
+    };
+    listReports: {
+        parameters: {
+            query?: {
+                /** @description Above 200 counts as 200. */
+                limit?: number;
+                /** @description The newest before this id. */
+                before_id?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The newest first. */
+            200: {
+                headers: {
+                    /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example [
+                     *       {
+                     *         "id": 5,
+                     *         "reason": "spam",
+                     *         "createdAt": "2026-01-31T12:01:00.000Z",
+                     *         "reporter": {
+                     *           "userId": 1,
+                     *           "nickname": "alice"
+                     *         },
+                     *         "message": {
+                     *           "id": 17,
+                     *           "userId": 17,
+                     *           "nickname": "mallory",
+                     *           "text": "buy!",
+                     *           "createdAt": "2026-01-31T12:00:00.000Z"
+                     *         }
+                     *       }
+                     *     ]
+                     */
+                    "application/json": components["schemas"]["ReportList"];
+                };
+            };
+            400: components["responses"]["ListRestrictionsBadRequest"];
+            401: components["responses"]["ListRestrictionsUnauthorized"];
+            403: components["responses"]["ListRestrictionsForbidden"];
+            408: components["responses"]["RequestTimeout"];
+            417: components["responses"]["ExpectationFailed"];
+            431: components["responses"]["HeadersTooLarge"];
+            500: components["responses"]["GetLivenessInternalError"];
+            503: components["responses"]["ListRestrictionsServiceUnavailable"];
+        };
+    };
+    closeReport: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done. */
+            204: {
+                headers: {
+                    /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
+                    "X-Request-Id"?: string;
+                    /** @description The state of each limit: `r` is what remains, `t` the seconds until there is more. */
+                    RateLimit?: string;
+                    /** @description Each limit: `q` requests in `w` seconds. */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["ReportUnknown"];
+            408: components["responses"]["RequestTimeout"];
+            413: components["responses"]["BodyTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            417: components["responses"]["ExpectationFailed"];
+            429: components["responses"]["RateLimited"];
+            431: components["responses"]["HeadersTooLarge"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    reportMessage: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: number;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "reason": "spam"
+                 *     }
+                 */
+                "application/json": components["schemas"]["CreateReport"];
+            };
+        };
+        responses: {
+            /** @description Done. */
+            204: {
+                headers: {
+                    /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
+                    "X-Request-Id"?: string;
+                    /** @description The state of each limit: `r` is what remains, `t` the seconds until there is more. */
+                    RateLimit?: string;
+                    /** @description Each limit: `q` requests in `w` seconds. */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            400: components["responses"]["ReportMessageBadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["SessionRequired"];
+            404: components["responses"]["MessageNotFoundWithRateLimit"];
             408: components["responses"]["RequestTimeout"];
             413: components["responses"]["BodyTooLarge"];
             415: components["responses"]["UnsupportedMediaType"];

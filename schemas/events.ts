@@ -1,5 +1,6 @@
 import { Type } from '@sinclair/typebox'
 import { Message } from './messages.ts'
+import { Room } from './room.ts'
 
 /** The events of the stream: one schema for each `kind` in the event log. */
 export const events = {
@@ -14,6 +15,10 @@ export const events = {
   message_deleted: Type.Object(
     { type: Type.Literal('message_deleted'), id: Type.Integer() },
     { title: 'MessageDeletedEvent', description: 'A message was deleted.' }
+  ),
+  room_updated: Type.Object(
+    { type: Type.Literal('room_updated'), room: Room },
+    { title: 'RoomUpdatedEvent', description: 'The settings of the room changed.' }
   ),
   reset: Type.Object(
     { type: Type.Literal('reset') },

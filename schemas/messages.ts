@@ -154,7 +154,8 @@ export const DeletedMessage = Type.Object(
   }
 )
 
-const limitInvalid = { code: 'limit_invalid', message: 'limit must be a positive integer' }
+export const limitInvalid = { code: 'limit_invalid', message: 'limit must be a positive integer' }
+export const beforeIdInvalid = { code: 'before_id_invalid', message: 'before_id must be an integer' }
 const waitInvalid = { code: 'wait_invalid', message: 'wait must be an integer from 0 to 25' }
 
 export const MAX_PAGE = 200
@@ -175,7 +176,7 @@ export const PageOfMessages = Type.Object(
     before_id: Type.Optional(
       Type.Integer({
         description: 'Return the newest messages before this id.',
-        errorMessages: { type: { code: 'before_id_invalid', message: 'before_id must be an integer' } }
+        errorMessages: { type: beforeIdInvalid }
       })
     ),
     wait: Type.Optional(

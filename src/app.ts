@@ -7,6 +7,7 @@ import { Busy } from './errors/catalogue.ts'
 import { Connections } from './http/connections.ts'
 import authenticate from './plugins/authenticate.ts'
 import clientAddress from './plugins/client-address.ts'
+import authorize from './plugins/authorize.ts'
 import cors from './plugins/cors.ts'
 import drain from './plugins/shutdown.ts'
 import httpRules from './plugins/http-rules.ts'
@@ -30,8 +31,10 @@ import eventRoutes from './routes/events.ts'
 import healthRoutes from './routes/health.ts'
 import messageRoutes from './routes/messages.ts'
 import { watchRoutes } from './plugins/method-not-allowed.ts'
+import moderationRoutes from './routes/moderation.ts'
 import metricsRoutes from './routes/metrics.ts'
 import openapiRoutes from './routes/openapi.ts'
+import roomRoutes from './routes/room.ts'
 import sessionRoutes from './routes/sessions.ts'
 import tokenRoutes from './routes/tokens.ts'
 import webRoutes from './routes/web.ts'
@@ -97,6 +100,7 @@ export function buildApp(config: Config, logger: FastifyBaseLogger, signal?: Abo
   app.register(redis, { config, signal })
   app.register(sessions)
   app.register(authenticate)
+  app.register(authorize)
   app.register(rateLimits, { config })
   app.register(room, { config })
   app.register(passwords, { config })
@@ -124,6 +128,8 @@ export function buildApp(config: Config, logger: FastifyBaseLogger, signal?: Abo
     app.register(sessionRoutes)
     app.register(tokenRoutes)
     app.register(messageRoutes, { config })
+    app.register(roomRoutes)
+    app.register(moderationRoutes)
     app.register(openapiRoutes)
     app.register(docsRoutes)
   })

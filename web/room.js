@@ -137,6 +137,7 @@ export class Room {
 
   /** @param {Change} change the same one again changes nothing */
   #put(change) {
+    if (change.type !== 'message_deleted' && !('message' in change)) return // It is about something else.
     const { messages } = this
     const id = change.type === 'message_deleted' ? change.id : change.message.id
     const at = messages.findLastIndex((message) => message.id <= id)

@@ -173,6 +173,11 @@ export class Sessions {
     await this.#nextPass.catch(throwNamed)
   }
 
+  /** Ends every session of a user, as `endOthers` does. */
+  async endAll(userId: number): Promise<void> {
+    await this.endOthers(userId, '')
+  }
+
   async #endAll(users: [userId: number, kept: string][]): Promise<void> {
     const servers = isCluster(this.#redis) ? this.#redis.nodes('master') : [this.#redis]
     await Promise.all(

@@ -1,5 +1,6 @@
 import type { events } from '../../schemas/events.ts'
 import type { Message } from '../../schemas/messages.ts'
+import type { Room } from '../../schemas/room.ts'
 import type { Query } from '../database/query.ts'
 import {
   isExact,
@@ -19,12 +20,15 @@ export interface LogEntry {
   kind: keyof typeof events
   id: number
   message: Message | undefined
+  /** The room as a `room_updated` has made it. */
+  room?: Room
 }
 
 export type LogRow = {
   seq: number
   kind: LogEntry['kind']
   message_id: number
+  room: Room | null
   /** Whether the log goes on after this row. */
   has_next: boolean
 } & (MessageRow | { id: null })
@@ -41,15 +45,15 @@ export const LOG_PAGE_BYTES = 4 * 1024 * 1024
  * The limit is part of the text, because PostgreSQL plans a parameter there for a tenth of the table.
  */
 const logStatement = (limit: number) => `
-  select seq, kind, message_id, has_next, ${messageColumns('entry', 'entry', 'entry')} from (
+  select seq, kind, message_id, room, has_next, ${messageColumns('entry', 'entry', 'entry')} from (
     select event.*, message.*, details.*,
       lead(true, 1, false) over (order by event.seq) as has_next,
       sum(octet_length(message.text)) over (
         order by event.seq rows between unbounded preceding and 1 preceding
       ) as bytes_before
     from (
-      select seq, message_id,
-        case when ${isExact('message_id')} or kind = 'reset' then kind else 'message_updated' end as kind
+      select seq, message_id, room,
+        case when ${isExact('message_id')} or kind in ('reset', 'room_updated') then kind else 'message_updated' end as kind
       from chat_event where seq >= $1 order by seq limit ${limit + 1}
     ) event left join lateral (
       select message.*, author.nickname
@@ -66,7 +70,8 @@ const toLogEntry = (row: LogRow): LogEntry => ({
   seq: row.seq,
   kind: row.kind,
   id: row.message_id,
-  message: row.id === null ? undefined : toMessage(row)
+  message: row.id === null ? undefined : toMessage(row),
+  ...(row.room !== null && { room: row.room })
 })
 
 /** Entries in their order, and whether the log went on after them when they were read. */

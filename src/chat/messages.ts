@@ -228,20 +228,48 @@ export async function editMessage(
 const HAS_DELETED_AT = `exists (
   select from pg_catalog.pg_attribute where attrelid = 'chat_message'::regclass and attname = 'deleted_at' and not attisdropped)`
 
+// A user deletes an own message, or that of somebody whom the user's role reaches. The latter is noted in the
+// moderation log, by a function that is called for no other row.
+const MAY_DELETE = '(user_id = $2 or chat_may_delete($2, user_id))'
+const NOTED = 'case when user_id <> $2 then chat_log_deletion($2, user_id, id) end'
+
 const DELETE = `
   with deleted as (
-    delete from chat_message where id = $1 and user_id = $2 and not ${HAS_DELETED_AT} returning id
-  ) select exists (select from deleted) as "isDeleted", ${HAS_DELETED_AT} as "isHiding"`
+    delete from chat_message where id = $1 and ${MAY_DELETE} and not ${HAS_DELETED_AT} returning id, user_id
+  )
+  select ${HAS_DELETED_AT} as "isHiding", deleted.id is not null as "isDeleted", ${NOTED} as noted
+  from (select) one left join deleted on true`
 
-const HIDE =
-  'update chat_message set deleted_at = now() where id = $1 and user_id = $2 and deleted_at is null returning id'
+const HIDE = `
+  with deleted as (
+    update chat_message set deleted_at = now() where id = $1 and ${MAY_DELETE} and deleted_at is null
+    returning id, user_id
+  )
+  select ${NOTED} from deleted`
 
 /**
- * Deletes the user's own message: by setting `deleted_at`, where there is such a column, so that Django can
- * bring it back.
- * @returns whether it was there
+ * Deletes a message of the user's own, or as a moderator another's, which the moderation log then tells: by
+ * setting `deleted_at`, where there is such a column, so that Django can bring it back.
+ * @returns whether it was there, and the user may delete it
  */
 export async function deleteMessage(query: Query, id: number, userId: number): Promise<boolean> {
   const [result] = await query<{ isDeleted: boolean; isHiding: boolean }>(DELETE, [id, userId])
   return result?.isHiding ? (await query(HIDE, [id, userId])).length > 0 : (result?.isDeleted ?? false)
 }
+
+const DELETE_OF = `
+  delete from chat_message where id = any (array(select id from chat_message where user_id = $1 limit $2)) returning id`
+const HIDE_OF = `
+  update chat_message set deleted_at = now()
+  where id = any (array(select id from chat_message where user_id = $1 and deleted_at is null limit $2)) returning id`
+
+/** Deletes some messages of a user, in the same way. @returns their ids */
+export async function deleteMessagesOf(query: Query, userId: number, count: number): Promise<number[]> {
+  const [found] = await query<{ isHiding: boolean }>(`select ${HAS_DELETED_AT} as "isHiding"`, [])
+  const rows = await query<{ id: number }>(found?.isHiding ? HIDE_OF : DELETE_OF, [userId, count])
+  return rows.map(({ id }) => id)
+}
+
+/** Whether there is a message that readers may see. */
+export const hasMessage = async (query: Query, id: number): Promise<boolean> =>
+  (await query(`select from ${visibleMessages('and id = $1')}`, [id])).length > 0

@@ -24,6 +24,7 @@ const eventJson = {
   message_created: fastJson(events.message_created),
   message_updated: fastJson(events.message_updated),
   message_deleted: fastJson(events.message_deleted),
+  room_updated: fastJson(events.room_updated),
   reset: fastJson(events.reset)
 }
 
@@ -36,8 +37,9 @@ const frame = (seq: number, json: string) =>
 /**
  * One event as a stream gets it, or undefined when its message has been deleted since: that event follows.
  */
-export function toFrame({ seq, kind, id, message }: LogEntry): Buffer | undefined {
+export function toFrame({ seq, kind, id, message, room }: LogEntry): Buffer | undefined {
   if (kind === 'reset') return frame(seq, eventJson.reset({ type: kind }))
+  if (kind === 'room_updated') return room && frame(seq, eventJson.room_updated({ type: kind, room }))
   if (kind === 'message_deleted') return frame(seq, eventJson.message_deleted({ type: kind, id }))
   return message && frame(seq, eventJson[kind]({ type: kind, message }))
 }

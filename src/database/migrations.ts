@@ -601,5 +601,169 @@ export const migrations: Migration[] = [
         last_used_at timestamptz, unique (user_id, slot)
       );
     `
+  },
+  {
+    // Each function of the moderators takes the lock of the room first: whoever waits for it is judged by the
+    // roles and restrictions of the moment when it gets the lock, so two admins cannot remove each other, and
+    // a post that was accepted before is committed before the moderator is answered.
+    //
+    // A moderator that is null is whoever runs the service.
+    name: '013_moderation_functions',
+    restores: true,
+    sql: `
+      select set_config('search_path', format('%I, pg_temp', current_schema()), true);
+
+      -- The role of a moderator who acts; 'operator' for whoever runs the service, null for who is deleted or banned.
+      create or replace function chat_moderator_role (moderator bigint) returns text language plpgsql volatile as $$
+      begin
+        if moderator is null then return 'operator'; end if;
+        return (
+          select coalesce(member.role, 'member') from chat_user
+          left join chat_user_role member on member.user_id = chat_user.id
+          left join chat_restriction restriction on restriction.user_id = chat_user.id and restriction.kind = 'ban'
+            and (restriction.until is null or restriction.until > clock_timestamp())
+          where chat_user.id = moderator and restriction.user_id is null
+        );
+      end $$;
+
+      -- Why a moderator must not act on a user; null where nothing is in the way.
+      create or replace function chat_moderation_refusal (moderator bigint, target bigint) returns text
+        language plpgsql volatile as $$
+      declare
+        moderator_role text := chat_moderator_role(moderator);
+      begin
+        if moderator_role is null then return 'gone'; end if;
+        if moderator_role = 'member' then return 'forbidden'; end if;
+        if not exists (select from chat_user where id = target) then return 'user_unknown'; end if;
+        if target = moderator then return 'own_account'; end if;
+        if moderator_role = 'moderator' and exists (select from chat_user_role where user_id = target) then
+          return 'protected';
+        end if;
+        return null;
+      end $$;
+
+      -- Whether a user may delete a message of another, and the note that it was done. With the rights of the
+      -- owner, so that a role of few rights can delete as before.
+      create or replace function chat_may_delete (moderator bigint, author bigint) returns boolean
+        language sql stable security definer set search_path from current as $$
+        select exists (
+          select from chat_user_role member
+          left join chat_restriction restriction on restriction.user_id = member.user_id and restriction.kind = 'ban'
+            and (restriction.until is null or restriction.until > clock_timestamp())
+          where member.user_id = moderator and restriction.user_id is null and (
+            member.role = 'admin' or not exists (select from chat_user_role other where other.user_id = author)
+          )
+        )
+      $$;
+      create or replace function chat_log_deletion (moderator bigint, author bigint, message bigint) returns void
+        language sql volatile security definer set search_path from current as $$
+        insert into chat_moderation_log (moderator_id, action, user_id, message_id)
+          values (moderator, 'delete_message', author, message)
+      $$;
+
+      create or replace function chat_restrict (
+        moderator bigint, target bigint, new_kind text, ends_at timestamptz, why text
+      ) returns text language plpgsql volatile as $$
+      declare
+        refusal text;
+      begin
+        perform pg_advisory_xact_lock(7243002);
+        refusal := chat_moderation_refusal(moderator, target);
+        if refusal is null and new_kind = 'ban' and chat_is_last_admin(target) then refusal := 'last_admin'; end if;
+        if refusal is not null then return refusal; end if;
+        delete from chat_restriction where user_id = target;
+        insert into chat_restriction (user_id, kind, until, reason, moderator_id, created_at)
+          values (target, new_kind, ends_at, why, moderator, clock_timestamp());
+        insert into chat_moderation_log (moderator_id, action, user_id, reason, details)
+          values (moderator, new_kind, target, why, case when ends_at is not null then jsonb_build_object('until', to_char(ends_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')) end);
+        return null;
+      end $$;
+
+      create or replace function chat_lift_restriction (moderator bigint, target bigint) returns text
+        language plpgsql volatile as $$
+      declare
+        refusal text;
+        lifted text;
+      begin
+        perform pg_advisory_xact_lock(7243002);
+        refusal := chat_moderation_refusal(moderator, target);
+        if refusal is not null then return refusal; end if;
+        delete from chat_restriction where user_id = target returning kind into lifted;
+        if lifted is not null then
+          insert into chat_moderation_log (moderator_id, action, user_id, details)
+            values (moderator, 'lift_restriction', target, jsonb_build_object('kind', lifted));
+        end if;
+        return null;
+      end $$;
+
+      -- Admins may give up their own role.
+      create or replace function chat_set_role (moderator bigint, target bigint, new_role text) returns text
+        language plpgsql volatile as $$
+      declare
+        moderator_role text;
+        old_role text;
+      begin
+        perform pg_advisory_xact_lock(7243002);
+        moderator_role := chat_moderator_role(moderator);
+        if moderator_role is null then return 'gone'; end if;
+        if moderator_role not in ('admin', 'operator') then return 'forbidden'; end if;
+        if not exists (select from chat_user where id = target) then return 'user_unknown'; end if;
+        if new_role <> 'admin' and chat_is_last_admin(target) then return 'last_admin'; end if;
+        old_role := coalesce((select role from chat_user_role where user_id = target), 'member');
+        if new_role = old_role then return null; end if;
+        delete from chat_user_role where user_id = target;
+        if new_role <> 'member' then
+          insert into chat_user_role (user_id, role) values (target, new_role);
+        end if;
+        insert into chat_moderation_log (moderator_id, action, user_id, details)
+          values (moderator, 'set_role', target, jsonb_build_object('from', old_role, 'to', new_role));
+        return null;
+      end $$;
+
+      -- Settings that are null stay as they are. What the room is like then goes to the event log, unless
+      -- nothing has changed.
+      create or replace function chat_update_room (
+        moderator bigint, new_topic text, new_seconds integer, new_read_only boolean, online integer,
+        out refusal text, out settings jsonb
+      ) language plpgsql volatile as $$
+      declare
+        old_room record;
+        new_room record;
+        new_seq bigint;
+      begin
+        perform pg_advisory_xact_lock(7243002);
+        refusal := case coalesce(chat_moderator_role(moderator), 'gone') when 'gone' then 'gone' when 'member' then 'forbidden' end;
+        if refusal is not null then return; end if;
+        insert into chat_room (id) values (1) on conflict do nothing;
+        select topic, slow_mode_seconds, read_only into old_room from chat_room where id = 1;
+        update chat_room set topic = coalesce(new_topic, topic),
+          slow_mode_seconds = coalesce(new_seconds, slow_mode_seconds), read_only = coalesce(new_read_only, read_only)
+          where id = 1 returning topic, slow_mode_seconds, read_only into new_room;
+        settings := jsonb_build_object(
+          'topic', new_room.topic, 'slowModeSeconds', new_room.slow_mode_seconds,
+          'readOnly', new_room.read_only, 'online', online
+        );
+        if old_room is not distinct from new_room then return; end if;
+        if new_room.slow_mode_seconds = 0 and old_room.slow_mode_seconds <> 0 then
+          delete from chat_slow_mode where user_id = any (array(select user_id from chat_slow_mode));
+        end if;
+        insert into chat_moderation_log (moderator_id, action, details)
+          values (moderator, 'update_room', settings - 'online');
+        insert into chat_event (kind, room) values ('room_updated', settings) returning seq into new_seq;
+        perform pg_notify('chat_event', new_seq::text);
+      end $$;
+
+      -- Notes what a moderator is about to do to a user. The id of the entry is null where that is refused.
+      create or replace function chat_log_moderation (
+        moderator bigint, target bigint, what text, out refusal text, out entry_id bigint
+      ) language plpgsql volatile as $$
+      begin
+        perform pg_advisory_xact_lock(7243002);
+        refusal := chat_moderation_refusal(moderator, target);
+        if refusal is not null then return; end if;
+        insert into chat_moderation_log (moderator_id, action, user_id) values (moderator, what, target)
+          returning id into entry_id;
+      end $$;
+    `
   }
 ]

@@ -58,6 +58,7 @@ export const ReplyToNotFound = define(
   'the message that replyTo names does not exist'
 )
 export const InvalidHttp = define(400, 'invalid_http', 'request is not valid HTTP')
+export const UntilPast = define(400, 'until_past', 'until must be in the future')
 export const AuthorizationMissing = define(401, 'authorization_missing', 'authorization header is missing')
 export const AuthorizationMalformed = define(
   401,
@@ -78,6 +79,10 @@ export const SessionRequired = define(
 export const RouteNotFound = define(404, 'not_found', 'resource not found')
 export const SessionUnknown = define(404, 'session_unknown', 'you have no such session')
 export const ApiTokenUnknown = define(404, 'api_token_unknown', 'you have no such API token')
+export const Forbidden = define(403, 'forbidden', 'you are not allowed to do this')
+export const UserProtected = define(403, 'user_protected', 'only admins may act on moderators and admins')
+export const UserUnknown = define(404, 'user_unknown', 'there is no such user')
+export const ReportUnknown = define(404, 'report_unknown', 'there is no such open report')
 export const MessageNotFound = define(404, 'message_not_found', 'message not found')
 export const MethodNotAllowed = define(405, 'method_not_allowed', 'method not allowed')
 export const RequestTimeout = define(408, 'request_timeout', 'request took too long to arrive')
@@ -92,6 +97,8 @@ export const TooManyApiTokens = define(
   'too_many_api_tokens',
   'you have too many API tokens: revoke one first'
 )
+export const OwnAccount = define(409, 'own_account', 'you cannot do this to your own account')
+export const LastAdmin = define(409, 'last_admin', 'the last admin cannot be removed')
 export const BodyTooLarge = define(413, 'body_too_large', 'request body is larger than 64 KiB')
 export const NotJson = define(415, 'not_json', 'request body must be sent as application/json')
 export const EncodedBody = define(415, 'encoded_body', 'request body must be sent without Content-Encoding')
@@ -140,6 +147,7 @@ export const tokenFailures = [AuthorizationMissing, AuthorizationMalformed]
 /** Of routes that take API tokens as well as sessions. */
 export const authorFailures = [...tokenFailures, SessionNotFound, UserNotFound]
 export const sessionFailures = [...authorFailures, SessionRequired]
+export const moderatorFailures = [...sessionFailures, Forbidden]
 /** Why a post or an edit is not accepted. */
 export const speechFailures = [Muted, ReadOnly]
 export const outages = [DatabaseUnavailable, RedisUnavailable, Busy]

@@ -27,6 +27,8 @@ interface Operation {
 const tags = [
   { name: 'messages', description: 'Read, post, edit and delete messages.' },
   { name: 'events', description: 'Follow the room live.' },
+  { name: 'room', description: 'Read and change the settings of the room.' },
+  { name: 'moderation', description: 'Report, restrict, give roles, and see who did what.' },
   { name: 'accounts', description: 'Register, log in, change the password.' },
   { name: 'sessions', description: 'List and end the sessions of a user.' },
   { name: 'tokens', description: 'Create and revoke API tokens for bots.' },

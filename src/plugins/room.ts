@@ -8,6 +8,7 @@ import { trimRegularly } from '../chat/retention.ts'
 import { MessageWriter } from '../chat/writer.ts'
 import type { Config } from '../config.ts'
 import { FairQueue } from '../lib/fair-queue.ts'
+import { OnlineCount } from '../moderation/online.ts'
 import { connectionOptions } from './postgres.ts'
 
 interface Room {
@@ -19,6 +20,8 @@ interface Room {
   longPolls: LongPolls
   /** Where reads that reach back beyond the memory take turns. */
   history: FairQueue
+  /** The open event streams of all replicas. */
+  online: OnlineCount
 }
 
 declare module 'fastify' {
@@ -62,7 +65,8 @@ export default fp<{ config: Config }>(
       limit: config.MAX_STREAMS,
       limitPerAddress: config.MAX_STREAMS_PER_ADDRESS
     })
-    app.decorate('room', { timeline, watch, follower, writer, streams, longPolls, history })
+    const online = new OnlineCount(app.redis, () => streams.size)
+    app.decorate('room', { timeline, watch, follower, writer, streams, longPolls, history, online })
 
     const stopTrimming = trimRegularly(app.sql, config, app.log)
     app.addHook('preClose', async () => {
@@ -71,11 +75,13 @@ export default fp<{ config: Config }>(
     })
     app.addHook('onClose', async () => {
       stopTrimming()
+      await online.stop()
       watch.stop()
       await follower.stop()
     })
     watch.start()
+    online.start()
     await follower.start()
   },
-  { name: 'room', dependencies: ['postgres'] }
+  { name: 'room', dependencies: ['postgres', 'redis'] }
 )

@@ -41,7 +41,22 @@ export const keywords = [
   { keyword: 'visible', type: 'string', validate: (_: true, text: string) => isVisible(text) },
   { keyword: 'uncommon', type: 'string', validate: (_: true, text: string) => !isCommonPassword(text) }
 ] satisfies Vocabulary
-const ajv = new Ajv({ useDefaults: true, verbose: true, keywords })
+
+/** Whether a text is a time that exists (RFC 3339, section 5.6) and can be stored. */
+function isTime(text: string): boolean {
+  const [, date = ''] = /^(\d{4}-\d\d-\d\d)T\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)$/i.exec(text) ?? []
+  const time = Date.parse(text.toUpperCase())
+  const isDay = new Date(`${date}T00:00:00Z`).getUTCDate() === Number(date.slice(-2)) // no February 30
+  return isDay && time <= Date.UTC(9999, 11, 31)
+}
+
+const ajv = new Ajv({
+  useDefaults: true,
+  verbose: true,
+  allowUnionTypes: true,
+  formats: { 'date-time': isTime },
+  keywords
+})
 
 /**
  * Queries and parameters arrive as text: whole decimal numbers become integers; anything else stays as it is

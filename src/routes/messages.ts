@@ -13,11 +13,12 @@ import {
 } from '../../schemas/messages.ts'
 import { bearerSecurity, noSecurity } from '../../schemas/openapi.ts'
 import type { Config } from '../config.ts'
-import { deleteMessage, editMessage } from '../chat/messages.ts'
+import { deleteMessage, editMessage, hasMessage } from '../chat/messages.ts'
 import { readMessage, readPage } from '../chat/pages.ts'
 import { publishDeletion } from '../chat/redis-events.ts'
 import type { Page } from '../chat/timeline.ts'
 import { findUserById } from '../accounts/users.ts'
+import { findMember } from '../moderation/members.ts'
 import {
   addressFailures,
   authorFailures,
@@ -34,6 +35,7 @@ import {
   speechFailures,
   TooManyLongPolls,
   UserNotFound,
+  UserProtected,
   validationFailures
 } from '../errors/catalogue.ts'
 import { answerOver } from '../telemetry/request-log.ts'
@@ -169,6 +171,13 @@ const ownMessages: FastifyPluginAsyncTypebox = async (app) => {
   const notFound = async (userId: number) =>
     (await findUserById(sql, userId)) ? new MessageNotFound() : new UserNotFound()
 
+  async function notDeleted(id: number, userId: number) {
+    const member = await findMember(sql, userId)
+    if (member === undefined) return new UserNotFound()
+    const isProtected = member.role === 'moderator' && (await hasMessage(sql, id))
+    return isProtected ? new UserProtected() : new MessageNotFound()
+  }
+
   const edit = {
     operationId: 'editMessage',
     summary: 'Edit a message',
@@ -199,14 +208,18 @@ const ownMessages: FastifyPluginAsyncTypebox = async (app) => {
     operationId: 'deleteMessage',
     summary: 'Delete a message',
     tags,
-    description: 'Deletes one of your own messages, for everybody.',
+    description:
+      'Deletes one of your own messages, for everybody. Moderators delete those of members too, admins any.',
     security: bearerSecurity,
     params: MessageId,
-    response: { 200: DeletedMessage, ...failures(...writeFailures, MessageNotFound, ...addressFailures) }
+    response: {
+      200: DeletedMessage,
+      ...failures(...writeFailures, MessageNotFound, UserProtected, ...addressFailures)
+    }
   }
   app.delete(ONE, { schema: remove }, async (request, reply) => {
     const { id } = request.params
-    if (!(await deleteMessage(sql, id, request.userId))) throw await notFound(request.userId)
+    if (!(await deleteMessage(sql, id, request.userId))) throw await notDeleted(id, request.userId)
     publishDeletion(app.redis, id).catch(({ message }: Error) =>
       request.log.warn(`could not publish a deletion: ${message}`)
     )

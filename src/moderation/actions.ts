@@ -1,0 +1,105 @@
+import type { RestrictionKind, Role } from '../../schemas/moderation.ts'
+import type { Room, UpdateRoom } from '../../schemas/room.ts'
+import type { Query } from '../database/query.ts'
+import {
+  Forbidden,
+  LastAdmin,
+  OwnAccount,
+  SessionNotFound,
+  UserProtected,
+  UserUnknown
+} from '../errors/catalogue.ts'
+
+// What the functions of src/database/migrations.ts refuse an action with.
+const refusals = {
+  gone: SessionNotFound,
+  forbidden: Forbidden,
+  user_unknown: UserUnknown,
+  own_account: OwnAccount,
+  protected: UserProtected,
+  last_admin: LastAdmin
+}
+interface Outcome {
+  refusal: keyof typeof refusals | null
+}
+
+/** Who acts: the id of a moderator, or undefined for whoever runs the service. */
+export type Moderator = number | undefined
+
+function check<Row extends Outcome>(row: Row | undefined): Row {
+  if (row === undefined) throw new Error('a function of PostgreSQL returned no row')
+  if (row.refusal !== null) throw new refusals[row.refusal]()
+  return row
+}
+
+/**
+ * Restricts a user in place of any restriction there was. When it resolves, no post of the user is accepted
+ * any more. Sessions are not ended here.
+ * @throws {SessionNotFound | Forbidden | UserUnknown | OwnAccount | UserProtected | LastAdmin}
+ */
+export async function restrict(
+  query: Query,
+  moderator: Moderator,
+  userId: number,
+  { kind, until, reason }: { kind: RestrictionKind; until: Date | undefined; reason: string | undefined }
+): Promise<void> {
+  const [row] = await query<Outcome>('select chat_restrict($1, $2, $3, $4, $5) as refusal', [
+    moderator,
+    userId,
+    kind,
+    until?.toISOString(),
+    reason
+  ])
+  check(row)
+}
+
+/**
+ * Lifts the restriction of a user, if there is one.
+ * @throws {SessionNotFound | Forbidden | UserUnknown | OwnAccount | UserProtected}
+ */
+export async function liftRestriction(query: Query, moderator: Moderator, userId: number): Promise<void> {
+  const [row] = await query<Outcome>('select chat_lift_restriction($1, $2) as refusal', [moderator, userId])
+  check(row)
+}
+
+/** Gives a user a role. @throws {SessionNotFound | Forbidden | UserUnknown | LastAdmin} */
+export async function setRole(query: Query, moderator: Moderator, userId: number, role: Role): Promise<void> {
+  const [row] = await query<Outcome>('select chat_set_role($1, $2, $3) as refusal', [moderator, userId, role])
+  check(row)
+}
+
+/**
+ * Changes settings of the room, and tells everybody in the event log.
+ * @returns the room as it is then
+ * @throws {SessionNotFound | Forbidden}
+ */
+export async function updateRoom(
+  query: Query,
+  moderator: Moderator,
+  { topic, slowModeSeconds, readOnly }: UpdateRoom,
+  online: number
+): Promise<Room> {
+  const [row] = await query<Outcome & { settings: Room }>(
+    'select * from chat_update_room($1, $2, $3, $4, $5)',
+    [moderator, topic, slowModeSeconds, readOnly, online]
+  )
+  return check(row).settings
+}
+
+/**
+ * Notes in the moderation log what is about to be done to a user. @returns the id of the entry
+ * @throws {SessionNotFound | Forbidden | UserUnknown | OwnAccount | UserProtected}
+ */
+export async function logAction(
+  query: Query,
+  moderator: Moderator,
+  userId: number,
+  action: 'delete_messages' | 'reset_password' | 'end_sessions'
+): Promise<number> {
+  const [row] = await query<Outcome & { entry_id: number }>('select * from chat_log_moderation($1, $2, $3)', [
+    moderator,
+    userId,
+    action
+  ])
+  return check(row).entry_id
+}

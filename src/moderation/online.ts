@@ -1,0 +1,66 @@
+import { randomUUID } from 'node:crypto'
+import type { Cluster, Redis } from 'ioredis'
+
+// A sorted set of `<replica>:<open streams>`, with the milliseconds when each expires.
+const KEY = 'chat-backend:online'
+const EVERY_MS = 2000
+const EXPIRES_MS = 10_000
+
+/**
+ * Counts the open event streams of all replicas. Each tells the others through Redis, so the number is a few
+ * seconds old, and that of a replica that died lives on for a moment. Without Redis, only the streams of this
+ * replica count.
+ */
+export class OnlineCount {
+  #redis: Redis | Cluster
+  #own: () => number
+  #replica = randomUUID()
+  #told: string | undefined
+  #others = 0
+  #timer: NodeJS.Timeout | undefined
+
+  /** @param own how many streams are open here */
+  constructor(redis: Redis | Cluster, own: () => number) {
+    this.#redis = redis
+    this.#own = own
+  }
+
+  get value(): number {
+    return this.#others + this.#own()
+  }
+
+  start(): void {
+    this.#timer = setInterval(() => this.#exchangeInBackground(), EVERY_MS)
+    this.#exchangeInBackground()
+  }
+
+  async stop(): Promise<void> {
+    clearInterval(this.#timer)
+    if (this.#told !== undefined) await this.#redis.zrem(KEY, this.#told).catch(() => {}) // It expires.
+  }
+
+  #exchangeInBackground(): void {
+    this.#exchange().catch(() => {
+      this.#others = 0
+    })
+  }
+
+  async #exchange(): Promise<void> {
+    const now = Date.now()
+    const previous = this.#told
+    const current = `${this.#replica}:${this.#own()}`
+    this.#told = current
+    const [members] = await Promise.all([
+      this.#redis.zrange(KEY, '0', '-1', 'WITHSCORES'),
+      this.#redis.zadd(KEY, now + EXPIRES_MS, current),
+      previous !== undefined && previous !== current && this.#redis.zrem(KEY, previous),
+      this.#redis.zremrangebyscore(KEY, 0, now)
+    ])
+    const counts = new Map<string, number>()
+    for (let i = 0; i < members.length; i += 2) {
+      const [replica = '', count] = (members[i] ?? '').split(':')
+      if (replica !== this.#replica && Number(members[i + 1]) > now) counts.set(replica, Number(count) || 0)
+    }
+    this.#others = [...counts.values()].reduce((sum, count) => sum + count, 0)
+  }
+}

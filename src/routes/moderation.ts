@@ -1,0 +1,283 @@
+import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
+import { NoContent } from '../../schemas/errors.ts'
+import { MessageId } from '../../schemas/messages.ts'
+import {
+  CreateReport,
+  CreateRestriction,
+  DeletedMessages,
+  ModerationLog,
+  PageQuery,
+  ReportId,
+  ReportList,
+  Restriction,
+  RestrictionList,
+  SetRole,
+  UserId,
+  UserRole
+} from '../../schemas/moderation.ts'
+import { bearerSecurity } from '../../schemas/openapi.ts'
+import { publishDeletion } from '../chat/redis-events.ts'
+import {
+  addressFailures,
+  bodyFailures,
+  failures,
+  LastAdmin,
+  MessageNotFound,
+  moderatorFailures,
+  outages,
+  OwnAccount,
+  RateLimited,
+  ReportUnknown,
+  sessionFailures,
+  UntilPast,
+  UserNotFound,
+  UserProtected,
+  UserUnknown,
+  validationFailures
+} from '../errors/catalogue.ts'
+import { liftRestriction, restrict, setRole } from '../moderation/actions.ts'
+import { deleteAllMessages } from '../moderation/deletions.ts'
+import {
+  findRestriction,
+  findUserRole,
+  listModerationLog,
+  listReports,
+  listRestrictions
+} from '../moderation/lists.ts'
+import { closeReport, reportMessage } from '../moderation/reports.ts'
+
+const tags = ['moderation']
+
+/** What moderators and admins do. */
+const moderation: FastifyPluginAsyncTypebox = async (app) => {
+  const {
+    sql,
+    sessions,
+    room: { follower }
+  } = app
+  app.register(reports)
+
+  const actionFailures = [
+    ...bodyFailures,
+    ...addressFailures,
+    ...moderatorFailures,
+    UserUnknown,
+    RateLimited,
+    ...outages
+  ]
+  const moderatorOnly = [app.authenticate, app.limitWrites, app.requireModerator]
+  const moderatorReads = [app.authenticate, app.requireModerator]
+
+  const createRestriction = {
+    operationId: 'restrictUser',
+    summary: 'Mute or ban a user',
+    tags,
+    security: bearerSecurity,
+    description:
+      'For moderators. Replaces any restriction that the user has. A ban ends all sessions of the user at once.',
+    params: UserId,
+    body: CreateRestriction,
+    response: {
+      200: Restriction,
+      ...failures(
+        ...validationFailures(CreateRestriction),
+        UntilPast,
+        ...actionFailures,
+        UserProtected,
+        OwnAccount,
+        LastAdmin
+      )
+    }
+  }
+  app.put(
+    '/api/users/:id(^\\d+$)/restriction',
+    { onRequest: moderatorOnly, schema: createRestriction },
+    async (request, reply) => {
+      const { id } = request.params
+      const { kind, until: untilText, reason } = request.body
+      const until = untilText ? new Date(untilText) : undefined
+      if (until !== undefined && until.getTime() <= Date.now()) throw new UntilPast()
+      await restrict(sql, request.userId, id, { kind, until, reason: reason || undefined })
+      if (kind === 'ban') await sessions.endAll(id)
+      const restriction = await findRestriction(sql, id)
+      if (restriction === undefined) throw new UserUnknown() // It was deleted or has ended meanwhile.
+      return reply.code(200).send(restriction)
+    }
+  )
+
+  const endRestriction = {
+    operationId: 'liftRestriction',
+    summary: 'Lift the restriction of a user',
+    tags,
+    description: 'For moderators. A user without a restriction stays as it is.',
+    security: bearerSecurity,
+    params: UserId,
+    response: { 204: NoContent, ...failures(...actionFailures, UserProtected, OwnAccount) }
+  }
+  app.delete(
+    '/api/users/:id(^\\d+$)/restriction',
+    { onRequest: moderatorOnly, schema: endRestriction },
+    async (request, reply) => {
+      await liftRestriction(sql, request.userId, request.params.id)
+      return reply.code(204).send(null)
+    }
+  )
+
+  const deleteMessages = {
+    operationId: 'deleteMessagesOfUser',
+    summary: 'Delete all messages of a user',
+    tags,
+    description: 'For moderators. Clients are told of each message, as if it were deleted alone.',
+    security: bearerSecurity,
+    params: UserId,
+    response: { 200: DeletedMessages, ...failures(...actionFailures, UserProtected, OwnAccount) }
+  }
+  app.delete(
+    '/api/users/:id(^\\d+$)/messages',
+    { onRequest: moderatorOnly, schema: deleteMessages },
+    async (request, reply) => {
+      const publish = (ids: number[]) => {
+        Promise.all(ids.map((id) => publishDeletion(app.redis, id))).catch(({ message }: Error) =>
+          request.log.warn(`deletions were not published: ${message}`)
+        )
+      }
+      const deleted = await deleteAllMessages(sql, request.userId, request.params.id, publish)
+      await follower.caughtUp()
+      return reply.code(200).send({ deleted })
+    }
+  )
+
+  const giveRole = {
+    operationId: 'setRole',
+    summary: 'Give a user a role',
+    tags,
+    security: bearerSecurity,
+    description: 'For admins, who may give up their own role as long as there is another admin.',
+    params: UserId,
+    body: SetRole,
+    response: {
+      200: UserRole,
+      ...failures(...validationFailures(SetRole), ...actionFailures, LastAdmin)
+    }
+  }
+  app.put(
+    '/api/users/:id(^\\d+$)/role',
+    { onRequest: [app.authenticate, app.limitWrites, app.requireAdmin], schema: giveRole },
+    async (request, reply) => {
+      await setRole(sql, request.userId, request.params.id, request.body.role)
+      const user = await findUserRole(sql, request.params.id)
+      if (user === undefined) throw new UserUnknown() // It was deleted meanwhile.
+      return reply.code(200).send(user)
+    }
+  )
+
+  const listFailures = failures(...validationFailures(PageQuery), ...moderatorFailures, ...outages)
+
+  const restrictions = {
+    operationId: 'listRestrictions',
+    summary: 'List who is muted or banned',
+    tags,
+    description: 'For moderators. Restrictions that have ended are not listed.',
+    security: bearerSecurity,
+    querystring: PageQuery,
+    response: { 200: RestrictionList, ...listFailures }
+  }
+  app.get('/api/restrictions', { onRequest: moderatorReads, schema: restrictions }, async (request, reply) =>
+    reply.code(200).send(await listRestrictions(sql, request.query))
+  )
+
+  const log = {
+    operationId: 'listModerationLog',
+    summary: 'List what moderators did',
+    tags,
+    description: 'For moderators.',
+    security: bearerSecurity,
+    querystring: PageQuery,
+    response: { 200: ModerationLog, ...listFailures }
+  }
+  app.get('/api/moderation-log', { onRequest: moderatorReads, schema: log }, async (request, reply) =>
+    reply.code(200).send(await listModerationLog(sql, request.query))
+  )
+
+  const openReports = {
+    operationId: 'listReports',
+    summary: 'List the open reports with their messages',
+    tags,
+    description: 'For moderators. Reports of deleted messages are not listed.',
+    security: bearerSecurity,
+    querystring: PageQuery,
+    response: { 200: ReportList, ...listFailures }
+  }
+  app.get('/api/reports', { onRequest: moderatorReads, schema: openReports }, async (request, reply) =>
+    reply.code(200).send(await listReports(sql, request.query))
+  )
+
+  const close = {
+    operationId: 'closeReport',
+    summary: 'Note that a report was dealt with',
+    tags,
+    description: 'For moderators. The report is not listed any more.',
+    security: bearerSecurity,
+    params: ReportId,
+    response: {
+      204: NoContent,
+      ...failures(
+        ...bodyFailures,
+        ...addressFailures,
+        ...moderatorFailures,
+        ReportUnknown,
+        RateLimited,
+        ...outages
+      )
+    }
+  }
+  app.delete(
+    '/api/reports/:id(^\\d+$)',
+    { onRequest: moderatorOnly, schema: close },
+    async (request, reply) => {
+      if (!(await closeReport(sql, request.userId, request.params.id))) throw new ReportUnknown()
+      return reply.code(204).send(null)
+    }
+  )
+}
+export default moderation
+
+/** What every user may do about a message. */
+const reports: FastifyPluginAsyncTypebox = async (app) => {
+  const schema = {
+    operationId: 'reportMessage',
+    summary: 'Report a message to the moderators',
+    tags,
+    security: bearerSecurity,
+    description: 'Tells the moderators why a message should go. Each user can report a message once.',
+    params: MessageId,
+    body: CreateReport,
+    response: {
+      204: NoContent,
+      ...failures(
+        ...validationFailures(CreateReport),
+        ...bodyFailures,
+        ...addressFailures,
+        ...sessionFailures,
+        MessageNotFound,
+        RateLimited,
+        ...outages
+      )
+    }
+  }
+  app.post(
+    '/api/messages/:id(^\\d+$)/report',
+    { onRequest: [app.authenticate, app.limitWrites], schema },
+    async (request, reply) => {
+      const { hasUser, hasMessage } = await reportMessage(
+        app.sql,
+        request.userId,
+        request.params.id,
+        request.body.reason
+      )
+      if (!hasUser) throw new UserNotFound()
+      if (!hasMessage) throw new MessageNotFound()
+      return reply.code(204).send(null)
+    }
+  )
+}
