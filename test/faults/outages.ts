@@ -4,6 +4,7 @@ import type pg from 'pg'
 import t from 'tap'
 import { type Answer, startService } from '../helpers/app.ts'
 import { folder } from '../helpers/server.ts'
+import { waitUntil } from '../helpers/raw.ts'
 import { openStream } from '../helpers/stream.ts'
 import { type Postgres, type Sessions, startDatabase, startSessions } from '../proof/cluster.ts'
 
@@ -89,9 +90,11 @@ const faults: Record<string, Fault> = {
         if current_setting('application_name') = 'chat-backend log' then raise 'not you'; end if;
       end $$;
       create event trigger refuse on login execute function refuse()`)
-    await admin.query(
-      "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'chat-backend log'"
-    )
+    const followers = "from pg_stat_activity where application_name = 'chat-backend log'"
+    await admin.query(`select pg_terminate_backend(pid) ${followers}`)
+    await waitUntil('the follower has lost its connection', async () => {
+      return (await admin.query(`select ${followers}`)).rowCount === 0
+    })
     return async () => {
       await admin.query('drop event trigger refuse')
       await admin.end()
