@@ -292,7 +292,7 @@ export interface paths {
         post?: never;
         /**
          * Delete a message
-         * @description Deletes one of your own messages, for everybody. Moderators delete those of members too, admins any.
+         * @description Deletes one of your own messages, for everybody. Moderators delete those of members too, admins any, but not with an API token.
          */
         delete: operations["deleteMessage"];
         options?: never;

@@ -228,9 +228,9 @@ export async function editMessage(
 const HAS_DELETED_AT = `exists (
   select from pg_catalog.pg_attribute where attrelid = 'chat_message'::regclass and attname = 'deleted_at' and not attisdropped)`
 
-// A user deletes an own message, or that of somebody whom the user's role reaches. The latter is noted in the
-// moderation log, by a function that is called for no other row.
-const MAY_DELETE = '(user_id = $2 or chat_may_delete($2, user_id))'
+// Users delete their own messages, and where $3 says that they may act as moderators, those of whomever their
+// role reaches. The latter is noted in the moderation log, by a function that is called for no other row.
+const MAY_DELETE = '(user_id = $2 or ($3::boolean and chat_may_delete($2, user_id)))'
 const NOTED = 'case when user_id <> $2 then chat_log_deletion($2, user_id, id) end'
 
 const DELETE = `
@@ -250,11 +250,18 @@ const HIDE = `
 /**
  * Deletes a message of the user's own, or as a moderator another's, which the moderation log then tells: by
  * setting `deleted_at`, where there is such a column, so that Django can bring it back.
+ * @param canModerate false to delete nothing but the user's own, whatever the user's role is
  * @returns whether it was there, and the user may delete it
  */
-export async function deleteMessage(query: Query, id: number, userId: number): Promise<boolean> {
-  const [result] = await query<{ isDeleted: boolean; isHiding: boolean }>(DELETE, [id, userId])
-  return result?.isHiding ? (await query(HIDE, [id, userId])).length > 0 : (result?.isDeleted ?? false)
+export async function deleteMessage(
+  query: Query,
+  id: number,
+  userId: number,
+  canModerate: boolean
+): Promise<boolean> {
+  const values = [id, userId, canModerate]
+  const [result] = await query<{ isDeleted: boolean; isHiding: boolean }>(DELETE, values)
+  return result?.isHiding ? (await query(HIDE, values)).length > 0 : (result?.isDeleted ?? false)
 }
 
 const DELETE_OF = `

@@ -17,6 +17,8 @@ declare module 'fastify' {
   }
   interface FastifyRequest {
     userId: number
+    /** Whether an API token was sent, which can do nothing that takes the role of a moderator. */
+    hasApiToken: boolean
   }
 }
 
@@ -33,7 +35,7 @@ export function bearerToken({ headers: { authorization } }: FastifyRequest): str
 
 /**
  * Decorates the instance with the hooks `authenticate` and `authenticateAuthor`, which set `request.userId`
- * or refuse with 401.
+ * and `request.hasApiToken`, or refuse with 401.
  */
 export default fp(
   async (app) => {
@@ -60,10 +62,12 @@ export default fp(
       const userId = await findApiToken(app.sql, token)
       if (userId === undefined) throw new SessionNotFound()
       request.userId = userId
+      request.hasApiToken = true
       note(token, () => noteApiTokenUse(app.sql, token))
     }
 
     app.decorateRequest('userId', 0)
+    app.decorateRequest('hasApiToken', false)
     app.decorate('authenticate', async (request) => {
       const token = bearerToken(request)
       if (!isApiToken(token)) return authenticateSession(request, token)

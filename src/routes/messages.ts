@@ -171,10 +171,10 @@ const ownMessages: FastifyPluginAsyncTypebox = async (app) => {
   const notFound = async (userId: number) =>
     (await findUserById(sql, userId)) ? new MessageNotFound() : new UserNotFound()
 
-  async function notDeleted(id: number, userId: number) {
+  async function notDeleted(id: number, userId: number, canModerate: boolean) {
     const member = await findMember(sql, userId)
     if (member === undefined) return new UserNotFound()
-    const isProtected = member.role === 'moderator' && (await hasMessage(sql, id))
+    const isProtected = canModerate && member.role === 'moderator' && (await hasMessage(sql, id))
     return isProtected ? new UserProtected() : new MessageNotFound()
   }
 
@@ -209,7 +209,8 @@ const ownMessages: FastifyPluginAsyncTypebox = async (app) => {
     summary: 'Delete a message',
     tags,
     description:
-      'Deletes one of your own messages, for everybody. Moderators delete those of members too, admins any.',
+      'Deletes one of your own messages, for everybody. Moderators delete those of members too, admins any, ' +
+      'but not with an API token.',
     security: bearerSecurity,
     params: MessageId,
     response: {
@@ -219,7 +220,10 @@ const ownMessages: FastifyPluginAsyncTypebox = async (app) => {
   }
   app.delete(ONE, { schema: remove }, async (request, reply) => {
     const { id } = request.params
-    if (!(await deleteMessage(sql, id, request.userId))) throw await notDeleted(id, request.userId)
+    const canModerate = !request.hasApiToken
+    if (!(await deleteMessage(sql, id, request.userId, canModerate))) {
+      throw await notDeleted(id, request.userId, canModerate)
+    }
     publishDeletion(app.redis, id).catch(({ message }: Error) =>
       request.log.warn(`could not publish a deletion: ${message}`)
     )

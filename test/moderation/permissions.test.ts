@@ -1,8 +1,18 @@
 import t from 'tap'
 import { type Role, startModerated } from '../helpers/people.ts'
 
-// What each of these is answered. A ban has ended the session of a banned user.
-const COLUMNS = ['nobody', 'member', 'muted', 'banned', 'moderator', 'admin'] as const
+// What each of these is answered. A ban has ended the sessions and tokens of a banned user. The last two send
+// an API token of theirs.
+const COLUMNS = [
+  'nobody',
+  'member',
+  'muted',
+  'banned',
+  'moderator',
+  'admin',
+  'member token',
+  'moderator token'
+] as const
 type Column = (typeof COLUMNS)[number]
 
 /** What a row acts on, by others than who asks but for `ownMessageId`. */
@@ -16,42 +26,49 @@ type Row = [
   method: string,
   path: string | ((targets: Targets) => string),
   body: object | undefined,
-  ...statuses: number[]
+  statuses: string
 ]
 
 const mute = { kind: 'mute' }
 const ban = { kind: 'ban' }
+const passwords = { currentPassword: 'correct horse', newPassword: 'correct horse' }
+const own = ({ ownMessageId: id }: Targets) => `/api/messages/${id}`
+const others = ({ messageId: id }: Targets) => `/api/messages/${id}`
+const report = ({ messageId: id }: Targets) => `/api/messages/${id}/report`
+const restriction = ({ userId: id }: Targets) => `/api/users/${id}/restriction`
+const messages = ({ userId: id }: Targets) => `/api/users/${id}/messages`
+const role = ({ userId: id }: Targets) => `/api/users/${id}/role`
+const openReport = ({ reportId: id }: Targets) => `/api/reports/${id}`
 const ROWS: Row[] = [
-  // method, path, body: nobody, member, muted, banned, moderator, admin
-  ['GET', '/api/messages', undefined, 200, 200, 200, 200, 200, 200],
-  ['GET', '/api/room', undefined, 200, 200, 200, 200, 200, 200],
-  ['POST', '/api/messages', { text: 'hello' }, 401, 201, 403, 401, 201, 201],
-  ['PATCH', ({ ownMessageId: id }) => `/api/messages/${id}`, { text: 'new' }, 401, 200, 403, 401, 200, 200],
-  ['PATCH', ({ messageId: id }) => `/api/messages/${id}`, { text: 'new' }, 401, 404, 403, 401, 404, 404],
-  ['DELETE', ({ ownMessageId: id }) => `/api/messages/${id}`, undefined, 401, 200, 200, 401, 200, 200],
-  ['DELETE', ({ messageId: id }) => `/api/messages/${id}`, undefined, 401, 404, 404, 401, 200, 200],
-  [
-    'POST',
-    ({ messageId: id }) => `/api/messages/${id}/report`,
-    { reason: 'spam' },
-    401,
-    204,
-    204,
-    401,
-    204,
-    204
-  ],
-  ['GET', '/api/sessions', undefined, 401, 200, 200, 401, 200, 200],
-  ['PATCH', '/api/room', { topic: 'news' }, 401, 403, 403, 401, 200, 200],
-  ['PUT', ({ userId: id }) => `/api/users/${id}/restriction`, mute, 401, 403, 403, 401, 200, 200],
-  ['PUT', ({ userId: id }) => `/api/users/${id}/restriction`, ban, 401, 403, 403, 401, 200, 200],
-  ['DELETE', ({ userId: id }) => `/api/users/${id}/restriction`, undefined, 401, 403, 403, 401, 204, 204],
-  ['DELETE', ({ userId: id }) => `/api/users/${id}/messages`, undefined, 401, 403, 403, 401, 200, 200],
-  ['PUT', ({ userId: id }) => `/api/users/${id}/role`, { role: 'moderator' }, 401, 403, 403, 401, 403, 200],
-  ['GET', '/api/restrictions', undefined, 401, 403, 403, 401, 200, 200],
-  ['GET', '/api/moderation-log', undefined, 401, 403, 403, 401, 200, 200],
-  ['GET', '/api/reports', undefined, 401, 403, 403, 401, 200, 200],
-  ['DELETE', ({ reportId: id }) => `/api/reports/${id}`, undefined, 401, 403, 403, 401, 204, 204]
+  //                                             nobody, member, muted, banned, moderator, admin, tokens
+  ['GET', '/api/messages', undefined, '             200     200    200    200    200    200    200    200'],
+  ['GET', others, undefined, '                      200     200    200    200    200    200    200    200'],
+  ['GET', '/api/room', undefined, '                 200     200    200    200    200    200    200    200'],
+  ['POST', '/api/messages', { text: 'hello' }, '    401     201    403    401    201    201    201    201'],
+  ['PATCH', own, { text: 'new' }, '                 401     200    403    401    200    200    200    200'],
+  ['PATCH', others, { text: 'new' }, '              401     404    403    401    404    404    404    404'],
+  ['DELETE', own, undefined, '                      401     200    200    401    200    200    200    200'],
+  ['DELETE', others, undefined, '                   401     404    404    401    200    200    404    404'],
+  ['POST', report, { reason: 'spam' }, '            401     204    204    401    204    204    403    403'],
+  ['GET', '/api/sessions', undefined, '             401     200    200    401    200    200    403    403'],
+  ['DELETE', '/api/sessions/x', undefined, '        401     404    404    401    404    404    403    403'],
+  ['DELETE', '/api/sessions', undefined, '          401     204    204    401    204    204    403    403'],
+  ['PUT', '/api/password', passwords, '             401     204    204    401    204    204    403    403'],
+  ['GET', '/api/tokens', undefined, '               401     200    200    401    200    200    403    403'],
+  ['POST', '/api/tokens', { name: 'bot' }, '        401     201    201    401    201    201    403    403'],
+  ['DELETE', '/api/tokens/1000', undefined, '       401     404    404    401    404    404    403    403'],
+  ['PATCH', '/api/room', { topic: 'news' }, '       401     403    403    401    200    200    403    403'],
+  ['PUT', restriction, mute, '                      401     403    403    401    200    200    403    403'],
+  ['PUT', restriction, ban, '                       401     403    403    401    200    200    403    403'],
+  ['DELETE', restriction, undefined, '              401     403    403    401    204    204    403    403'],
+  ['DELETE', messages, undefined, '                 401     403    403    401    200    200    403    403'],
+  ['PUT', role, { role: 'moderator' }, '            401     403    403    401    403    200    403    403'],
+  ['GET', '/api/restrictions', undefined, '         401     403    403    401    200    200    403    403'],
+  ['GET', '/api/moderation-log', undefined, '       401     403    403    401    200    200    403    403'],
+  ['GET', '/api/reports', undefined, '              401     403    403    401    200    200    403    403'],
+  ['DELETE', openReport, undefined, '               401     403    403    401    204    204    403    403'],
+  // The last one, because it ends the session.
+  ['POST', '/api/logout', undefined, '              401     204    204    204    204    204    403    403']
 ]
 
 t.test('who may do what', async (t) => {
@@ -66,33 +83,39 @@ t.test('who may do what', async (t) => {
     muted: 'member',
     banned: 'member',
     moderator: 'moderator',
-    admin: 'admin'
+    admin: 'admin',
+    'member token': 'member',
+    'moderator token': 'moderator'
   }
   const writeTo = async (userId: number): Promise<number[]> => {
     const insert = `insert into chat_message (user_id, text) select $1, 'hello' from generate_series(1, $2) returning id`
     return (await client.query(insert, [userId, ROWS.length])).rows.map(({ id }) => id)
   }
-  const report = async (messageIds: number[]): Promise<number[]> => {
+  const reportAll = async (messageIds: number[]): Promise<number[]> => {
     const insert = `insert into chat_report (message_id, user_id, reason) select unnest($1::bigint[]), $2, 'x' returning id`
     return (await client.query(insert, [messageIds, admin.userId])).rows.map(({ id }) => id)
   }
   for (const column of COLUMNS) {
     const [user, target] = [await registerAs(roles[column]), await registerAs('member')]
-    const [own, others] = [await writeTo(user.userId), await writeTo(target.userId)]
-    const reports = await report(others)
+    const [ownIds, othersIds] = [await writeTo(user.userId), await writeTo(target.userId)]
+    const reports = await reportAll(othersIds)
     if (column === 'muted') await restrict(user.userId, mute)
     if (column === 'banned') await restrict(user.userId, ban)
-    const token = column === 'nobody' ? {} : { token: user.token }
-    for (const [n, [method, path, body, ...statuses]] of ROWS.entries()) {
+    const token =
+      column.endsWith(' token') &&
+      (await call('POST', '/api/tokens', { token: user.token, body: { name: 'bot' } })).body.token
+    const sent = column === 'nobody' ? {} : { token: token || user.token }
+    for (const [n, [method, path, body, statuses]] of ROWS.entries()) {
       const targets = {
         userId: target.userId,
-        messageId: others[n]!,
-        ownMessageId: own[n]!,
+        messageId: othersIds[n]!,
+        ownMessageId: ownIds[n]!,
         reportId: reports[n]!
       }
       const url = typeof path === 'string' ? path : path(targets)
-      const answer = await call(method, url, { ...token, ...(body && { body }) })
-      t.equal(answer.status, statuses[COLUMNS.indexOf(column)], `${column}: ${method} ${url}`)
+      const answer = await call(method, url, { ...sent, ...(body && { body }) })
+      const expected = statuses.trim().split(/ +/)[COLUMNS.indexOf(column)]
+      t.equal(`${answer.status}`, expected, `${column}: ${method} ${url}`)
     }
   }
 })
