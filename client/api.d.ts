@@ -2392,7 +2392,9 @@ export interface operations {
                     "X-Request-Id"?: string;
                     /** @description `since` for the events that follow this list. */
                     "X-Event-Cursor"?: number;
-                    /** @description The database cannot be reached; this is what was known so many seconds ago. */
+                    /** @description The database cannot be reached; this is what was last known. Only then is the header there. */
+                    "X-Stale"?: "true";
+                    /** @description With `X-Stale`, so many seconds ago. Without it, a cache in between says how long it has kept the answer. */
                     Age?: number;
                     [name: string]: unknown;
                 };
@@ -2492,7 +2494,9 @@ export interface operations {
                 headers: {
                     /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
                     "X-Request-Id"?: string;
-                    /** @description The database cannot be reached; this is what was known so many seconds ago. */
+                    /** @description The database cannot be reached; this is what was last known. Only then is the header there. */
+                    "X-Stale"?: "true";
+                    /** @description With `X-Stale`, so many seconds ago. Without it, a cache in between says how long it has kept the answer. */
                     Age?: number;
                     [name: string]: unknown;
                 };

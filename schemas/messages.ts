@@ -48,6 +48,16 @@ export const Message = Type.Object(
 )
 export type Message = Static<typeof Message>
 
+const staleHeaders = {
+  'X-Stale': Type.Literal('true', {
+    description: 'The database cannot be reached; this is what was last known. Only then is the header there.'
+  }),
+  Age: Type.Integer({
+    description:
+      'With `X-Stale`, so many seconds ago. Without it, a cache in between says how long it has kept the answer.'
+  })
+}
+
 /** Serialised once, and sent as bytes to everyone who asks. */
 export const MessageList = Type.Unsafe<Buffer | string>(
   Type.Array(Message, {
@@ -56,9 +66,7 @@ export const MessageList = Type.Unsafe<Buffer | string>(
     examples: [[hello]],
     headers: {
       'X-Event-Cursor': Type.Integer({ description: '`since` for the events that follow this list.' }),
-      Age: Type.Integer({
-        description: 'The database cannot be reached; this is what was known so many seconds ago.'
-      })
+      ...staleHeaders
     }
   })
 )
@@ -66,7 +74,7 @@ export const MessageList = Type.Unsafe<Buffer | string>(
 /** One message, sent like a list of them. */
 export const MessageFound = Type.Unsafe<Buffer | string>({
   ...Message,
-  headers: { Age: MessageList.headers.Age }
+  headers: staleHeaders
 })
 
 const textMissing = { code: 'text_missing', message: 'message text must be provided' }

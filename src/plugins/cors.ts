@@ -21,7 +21,8 @@ export default fp<{ config: Config }>(
         'ratelimit-policy',
         'retry-after',
         'x-event-cursor',
-        'x-request-id'
+        'x-request-id',
+        'x-stale'
       ],
       maxAge: 600, // seconds
       strictPreflight: false // it would answer in a form of its own

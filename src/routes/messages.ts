@@ -51,6 +51,9 @@ const tags = ['messages']
  */
 const CACHEABLE = { 'cache-control': 'public, max-age=1' }
 
+/** A cache in between adds an `Age` of its own to what is fresh, so that alone would not tell. */
+const stale = (age: number) => ({ age, 'x-stale': 'true' })
+
 /** Reading the room, which anyone may. */
 const messages: FastifyPluginAsyncTypebox<{ config: Config }> = async (app, { config }) => {
   const {
@@ -78,7 +81,7 @@ const messages: FastifyPluginAsyncTypebox<{ config: Config }> = async (app, { co
     const getReader = () => ({ address: request.clientAddress, signal: answerOver(reply) })
     const read = () => readPage(sources, request.query, getReader)
     const send = ({ age, cursor, json }: Page) => {
-      if (age !== undefined) reply.header('age', age)
+      if (age !== undefined) reply.headers(stale(age))
       else if (config.CACHE_PAGES === 'on' && wait === 0) reply.headers(CACHEABLE)
       const headers = { 'content-type': 'application/json; charset=utf-8', 'x-event-cursor': cursor }
       void reply.code(200).headers(headers).send(json)
@@ -115,7 +118,7 @@ const messages: FastifyPluginAsyncTypebox<{ config: Config }> = async (app, { co
   app.get(ONE, { schema: one }, async (request, reply) => {
     const getReader = () => ({ address: request.clientAddress, signal: answerOver(reply) })
     const { json, age } = await readMessage(sources, request.params.id, getReader)
-    if (age !== undefined) reply.header('age', age)
+    if (age !== undefined) reply.headers(stale(age))
     if (json === undefined) throw new MessageNotFound()
     return reply.code(200).header('content-type', 'application/json; charset=utf-8').send(json)
   })

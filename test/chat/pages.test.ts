@@ -113,11 +113,13 @@ t.test(
       while (!newest.headers.has('age')) newest = await call('GET', '/api/messages?limit=1')
       t.match(newest, { status: 200, body: [last] }, failure)
       t.match(newest.headers.get('age'), /^\d+$/)
+      t.equal(newest.headers.get('x-stale'), 'true')
       const started = performance.now()
       t.match(await call('GET', `/api/messages?after_id=${last.id}`), { status: 200, body: [] })
       const one = await call('GET', `/api/messages/${last.id}`)
       t.match(one, { status: 200, body: last })
       t.ok(one.headers.has('age'))
+      t.equal(one.headers.get('x-stale'), 'true')
       for (const path of ['?before_id=100', '/100', `/${last.id + 1}`]) {
         t.match(await call('GET', `/api/messages${path}`), {
           status: 503,
@@ -126,7 +128,9 @@ t.test(
       }
       t.ok(performance.now() - started < 13_000, 'within 3 s each')
       await proxy.mend()
-      while ((await call('GET', '/api/messages?limit=1')).headers.has('age'));
+      do newest = await call('GET', '/api/messages?limit=1')
+      while (newest.headers.has('age'))
+      t.notOk(newest.headers.has('x-stale'))
       t.equal((await call('GET', '/api/messages?before_id=100')).status, 200, 'as before')
     }
   }

@@ -33,7 +33,7 @@ const resolve = (
 
 // The headers by which clients decide.
 const isRelied =
-  /^(age|idempotency-replayed|ratelimit|ratelimit-policy|retry-after|www-authenticate|x-event-cursor|x-request-id)$/
+  /^(age|idempotency-replayed|ratelimit|ratelimit-policy|retry-after|www-authenticate|x-event-cursor|x-request-id|x-stale)$/
 
 t.test('the document is OpenAPI 3.1, and tells of every route what a client has to know', async (t) => {
   const app = buildApp(
