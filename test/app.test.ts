@@ -55,7 +55,7 @@ t.test('a known address with another method is 405 and says what is allowed', as
     ['/api/login', 'POST'],
     ['/api/logout', 'POST'],
     ['/api/messages', 'GET, HEAD, POST'],
-    ['/api/messages/1', 'DELETE, PATCH'],
+    ['/api/messages/1', 'DELETE, GET, HEAD, PATCH'],
     ['/api/events', 'GET'],
     ['/api/password', 'PUT'],
     ['/api/sessions', 'DELETE, GET, HEAD'],

@@ -31,7 +31,7 @@ t.test('with engines of its own it embeds none, and either may be embedded alone
   })
   t.equal((await ask(await onlyStore.ready, '/api/login', undefined, alice)).status, 200)
   t.equal(onlyStore.enginePorts().length, 1)
-  t.match(onlyStore.log.join('\n'), 're-implementation of Redis')
+  t.match(onlyStore.log.join('\n'), 'reimplementation of Redis')
 
   const onlyPostgres = startServer(t, { ...external(), POSTGRES_HOST: '', DATA_DIR: folder(t) })
   await chat(t, await onlyPostgres.ready, undefined, [])

@@ -553,8 +553,9 @@ export const migrations: Migration[] = [
             on conflict (message_id) do nothing;
         end if;
         insert into chat_message_detail (message_id, edited_at)
-          select id, clock_timestamp() from old_rows before join new_rows after using (id)
-          where before.text <> after.text
+          -- A full join, because that is never a nested loop: the plan for one row would be kept for thousands of them.
+          select id, clock_timestamp() from old_rows before full join new_rows after using (id)
+          where coalesce(before.text <> after.text, false)
           on conflict (message_id) do update set edited_at = excluded.edited_at;
         delete from chat_message_key where message_id = any (array(
           select hidden.id from (select null::timestamptz as deleted_at) absent

@@ -63,7 +63,7 @@ async function startServer(
 }
 
 /**
- * A re-implementation of Redis, in this process. Each change is in a journal before its answer is sent, so a
+ * A reimplementation of Redis, in this process. Each change is in a journal before its answer is sent, so a
  * crash logs nobody out.
  */
 async function startStore(dataDir: string, { host, port, password }: Address, log: Log) {

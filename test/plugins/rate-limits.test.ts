@@ -591,7 +591,7 @@ t.test('limits and sessions work on js-redis-server, and after its restart', asy
   }
   const first = startServer(t, env)
   const url = await first.ready
-  t.match(first.log.join('\n'), 're-implementation of Redis')
+  t.match(first.log.join('\n'), 'a reimplementation of Redis')
   const {
     body: { token }
   } = await ask(url, '/api/register', undefined, alice)
