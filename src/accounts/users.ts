@@ -77,3 +77,7 @@ export async function replacePassword(
   )
   return rows.length > 0
 }
+
+/** Sets a password hash, whatever it was before. */
+export const setPassword = (query: Query, id: number, hash: string) =>
+  query('update chat_user set password_hash = $2 where id = $1', [id, hash])

@@ -1,11 +1,20 @@
 import { once } from 'node:events'
-import { appendFileSync, existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
+import {
+  appendFileSync,
+  existsSync,
+  mkdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync
+} from 'node:fs'
 import type { Server } from 'node:net'
 import { join } from 'node:path'
 import { deserialize, serialize } from 'node:v8'
 import { Redis } from 'ioredis'
 import { type Log, StartError } from '../lib/wait-for.ts'
 import { endedWithUs, type Engine, freePort, runs, startProgram } from './process.ts'
+import { redisPortFile } from './running.ts'
 
 /**
  * Starts a session store on a free loopback port, with its data below `dataDir`: a real server where one is
@@ -24,6 +33,8 @@ export async function startRedis(
   const stop = program
     ? await startServer(program, dataDir, address, log, signal)
     : await startStore(dataDir, address, log)
+  const portFile = redisPortFile(dataDir)
+  writeFileSync(portFile, `${address.port}`, { mode: 0o600 })
   return {
     settings: {
       REDIS_HOST: address.host,
@@ -31,7 +42,10 @@ export async function startRedis(
       REDIS_PASSWORD: address.password,
       REDIS_DB: 0
     },
-    stop
+    stop: async () => {
+      rmSync(portFile, { force: true })
+      await stop()
+    }
   }
 }
 

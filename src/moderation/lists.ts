@@ -161,3 +161,42 @@ export async function findUserRole(query: Query, userId: number): Promise<UserRo
   )
   return row && { userId, ...row }
 }
+
+/** Somebody who has a role, a restriction, or both. */
+export interface Notable {
+  nickname: string
+  role: Role
+  restriction: { kind: RestrictionKind; until: Date | undefined; reason: string | undefined } | undefined
+}
+
+interface NotableRow {
+  nickname: string
+  role: Role
+  kind: RestrictionKind | null
+  until_ms: number | null
+  reason: string | null
+}
+
+const NOTABLE = `
+  select chat_user.nickname, coalesce(member.role, 'member') as role, restriction.kind, restriction.reason,
+    case when restriction.until is not null then ${milliseconds('restriction.until')} end as until_ms
+  from (select user_id from chat_user_role union select user_id from chat_restriction) notable
+  join chat_user on chat_user.id = notable.user_id
+  left join chat_user_role member on member.user_id = chat_user.id
+  left join chat_restriction restriction on restriction.user_id = chat_user.id
+    and (restriction.until is null or restriction.until > now())
+  where member.role is not null or restriction.kind is not null
+  order by array_position(array['admin', 'moderator'], member.role), chat_user.nickname`
+
+/** Lists everybody who has a role or a restriction that is in force: admins, moderators, then the others. */
+export async function listNotable(query: Query): Promise<Notable[]> {
+  const rows = await query<NotableRow>(NOTABLE)
+  return rows.map(({ nickname, role, kind, until_ms: untilMs, reason }) => ({
+    nickname,
+    role,
+    restriction:
+      kind === null
+        ? undefined
+        : { kind, until: untilMs === null ? undefined : new Date(untilMs), reason: reason ?? undefined }
+  }))
+}

@@ -25,7 +25,7 @@ const patience = {
 }
 
 /** @returns a client that is not connected yet, and what it connects to, for people */
-function createClient(
+export function createClient(
   config: Config,
   reconnectOnError: (error: Error) => boolean
 ): { client: Redis | Cluster; where: string } {

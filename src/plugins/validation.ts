@@ -1,4 +1,4 @@
-import type { TSchema } from '@sinclair/typebox'
+import type { Static, TSchema } from '@sinclair/typebox'
 import { Ajv, type ErrorObject, type ValidateFunction, type Vocabulary } from 'ajv'
 import type { DataValidationCxt } from 'ajv/dist/types/index.js'
 import fp from 'fastify-plugin'
@@ -84,6 +84,18 @@ function messageOf({ keyword, params, parentSchema, data }: ErrorObject): Valida
   const message = (data === null || data === '' ? messages['required'] : undefined) ?? messages[keyword]
   if (message === undefined) throw new Error(`the schema has no message for "${keyword}"`)
   return message
+}
+
+/**
+ * Validates data that comes from elsewhere than a request, and normalises it in place.
+ * @throws {ValidationFailed}
+ */
+export function parseData<Schema extends TSchema>(schema: Schema, data: unknown): Static<Schema> {
+  const validate = ajv.compile<Static<Schema>>(schema)
+  if (validate(data)) return data
+  const [error] = validate.errors ?? []
+  if (error === undefined) throw new Error('the data was refused without a reason')
+  throw new ValidationFailed(messageOf(error))
 }
 
 /**

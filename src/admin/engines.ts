@@ -1,0 +1,66 @@
+import { Redis, type Cluster } from 'ioredis'
+import pg from 'pg'
+import { Sessions } from '../accounts/sessions.ts'
+import type { Config } from '../config.ts'
+import { createQuery, type Query } from '../database/query.ts'
+import { findEngines } from '../embedded/running.ts'
+import { formatAddress, postgresAddress } from '../lib/engine-addresses.ts'
+import { withTimeout } from '../lib/timeout.ts'
+import { StartError } from '../lib/wait-for.ts'
+import { connectionOptions } from '../plugins/postgres.ts'
+import { createClient } from '../plugins/redis.ts'
+
+const CONNECT_TIMEOUT_MS = 5000
+
+/** What went wrong, in one line; an error of several addresses has no message of its own. */
+export function reasonOf(error: unknown): string {
+  if (!(error instanceof Error)) return String(error)
+  return error.message || ('code' in error ? String(error.code) : error.name)
+}
+
+/** The engines of a service, running or not; each is connected to when it is needed. */
+export class Engines {
+  #config: Config
+  #postgres: pg.Client | undefined
+  #redis: Redis | Cluster | undefined
+
+  /** @throws {StartError} where the service has embedded engines, and does not run */
+  constructor(config: Config) {
+    this.#config = { ...config, ...findEngines(config) }
+  }
+
+  /** Connects to PostgreSQL. @throws {StartError} */
+  async database(): Promise<Query> {
+    const client = new pg.Client(connectionOptions(this.#config))
+    client.on('error', () => {}) // A query reports it as well.
+    this.#postgres = client
+    await client.connect().catch((cause: unknown) => {
+      const where = formatAddress(postgresAddress(this.#config))
+      throw new StartError(`PostgreSQL at ${where} cannot be used: ${reasonOf(cause)}`, { cause })
+    })
+    return createQuery(client)
+  }
+
+  /** Connects to Redis. @throws {StartError} */
+  async sessions(): Promise<Sessions> {
+    const { client, where } = createClient(this.#config, () => false)
+    this.#redis = client
+    let reason: Error | undefined
+    client.on('error', (error: Error) => {
+      reason = error
+    })
+    try {
+      await withTimeout(CONNECT_TIMEOUT_MS, client.connect())
+      // While it connects, the client takes a database number that is out of range for a warning.
+      if (client instanceof Redis) await client.select(client.options.db ?? 0)
+    } catch (error) {
+      throw new StartError(`Redis at ${where} cannot be used: ${reasonOf(reason ?? error)}`, { cause: error })
+    }
+    return new Sessions(client)
+  }
+
+  async close(): Promise<void> {
+    this.#redis?.disconnect()
+    await this.#postgres?.end()
+  }
+}

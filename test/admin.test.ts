@@ -1,0 +1,263 @@
+import { spawnSync } from 'node:child_process'
+import { createServer } from 'node:net'
+import { once } from 'node:events'
+import type { Test } from 'tap'
+import t from 'tap'
+import { runAdmin } from './helpers/admin.ts'
+import { connect, createDatabase, ownUserIds } from './helpers/database.ts'
+import { ask, checkout, externalEngines, folder, startServer } from './helpers/server.ts'
+
+const password = 'correct horse'
+
+/** Two replicas, and the CLI with their environment. */
+async function startRoom(t: Test) {
+  const env = { ...externalEngines(), POSTGRES_DB: await createDatabase(t), RATE_LIMIT: 'off' }
+  const url = await startServer(t, env).ready
+  const other = await startServer(t, env).ready
+  await ownUserIds(env.POSTGRES_DB)
+  const client = await connect(t, env.POSTGRES_DB)
+  const register = async (nickname: string): Promise<{ userId: number; token: string }> =>
+    (await ask(url, '/api/register', undefined, { nickname, password })).body
+  const login = (nickname: string, password: string) =>
+    ask(other, '/api/login', undefined, { nickname, password })
+  const admin = (...args: string[]) => runAdmin(env, args)
+  /** The sessions that a token can list, on both replicas: 200 while it is valid. */
+  const statuses = async (token: string) => [
+    (await ask(url, '/api/sessions', token)).status,
+    (await ask(other, '/api/sessions', token)).status
+  ]
+  const log = async () =>
+    (
+      await client.query(
+        'select action, moderator_id as by, user_id as user, reason, details from chat_moderation_log order by id'
+      )
+    ).rows
+  return { env, url, register, login, admin, statuses, log, client }
+}
+
+const done = (stdout: string) => ({ code: 0, stdout, stderr: '' })
+const refused = (stderr: string | RegExp) => ({ code: 1, stdout: '', stderr })
+
+t.test('role makes the first admin, who can use it at once', async (t) => {
+  const { url, register, admin, log } = await startRoom(t)
+  const [alice, bob] = [await register('alice'), await register('bob')]
+  t.match(await ask(url, '/api/restrictions', alice.token), { status: 403 }, 'a member')
+  t.strictSame(await admin('role', 'alice', 'admin'), done('alice now has the role admin'))
+  t.match(await ask(url, '/api/restrictions', alice.token), { status: 200 }, 'an admin')
+  t.strictSame(await admin('role', 'bob', 'moderator'), done('bob now has the role moderator'))
+  t.match(await ask(url, '/api/restrictions', bob.token), { status: 200 }, 'a moderator')
+  t.strictSame(await admin('list'), done('alice: admin\nbob: moderator'))
+  t.strictSame(await admin('role', 'bob', 'member'), done('bob now has the role member'))
+  t.match(await ask(url, '/api/restrictions', bob.token), { status: 403 }, 'a member again')
+  t.match(await log(), [
+    { action: 'set_role', by: null, user: alice.userId, details: { from: 'member', to: 'admin' } },
+    { action: 'set_role', by: null, user: bob.userId },
+    { action: 'set_role', by: null, user: bob.userId, details: { from: 'moderator', to: 'member' } }
+  ])
+})
+
+t.test('ban ends all sessions on all replicas, and unban lifts it', async (t) => {
+  const { env, url, register, login, admin, statuses, log } = await startRoom(t)
+  const mallory = await register('mallory')
+  const second = (await login('mallory', password)).body.token
+  const bystander = await register('bob')
+  const until = new Date(Date.now() + 3_600_000).toISOString()
+  t.strictSame(
+    await admin('ban', 'mallory', '--until', until, '--reason', ' spam\u001b[2J '),
+    done(`mallory is banned until ${until}, and all sessions have ended`)
+  )
+  t.strictSame(await statuses(mallory.token), [401, 401])
+  t.strictSame(await statuses(second), [401, 401])
+  t.match(await login('mallory', password), { status: 403, body: { code: 'banned' } })
+  t.strictSame(await statuses(bystander.token), [200, 200], 'nobody else is affected')
+  t.strictSame(
+    await admin('list'),
+    done(`mallory: member, banned until ${until} (spam\ufffd[2J)`),
+    'a terminal is not given what it would obey'
+  )
+  t.strictSame(await admin('unban', 'mallory'), done('mallory is no longer banned'))
+  t.match(await login('mallory', password), { status: 200 })
+  t.strictSame(await admin('unban', 'mallory'), done('mallory had no restriction'))
+  t.strictSame(await admin('ban', 'mallory'), done('mallory is banned, and all sessions have ended'))
+  t.strictSame(await admin('list'), done('mallory: member, banned'))
+  t.match(await log(), [
+    { action: 'ban', by: null, user: mallory.userId, reason: 'spam\u001b[2J', details: { until } },
+    { action: 'lift_restriction', by: null, user: mallory.userId },
+    { action: 'ban', by: null, user: mallory.userId, reason: null }
+  ])
+
+  const moderator = await register('carol')
+  await runAdmin(env, ['role', 'carol', 'moderator'])
+  t.match(
+    (await ask(url, '/api/moderation-log', moderator.token)).body.slice(1, 2),
+    [{ action: 'ban', moderator: undefined, user: { nickname: 'mallory' } }],
+    'moderators see what the operator did'
+  )
+})
+
+t.test('reset-password prints a password that works, and ends all sessions', async (t) => {
+  const { register, login, admin, statuses, log } = await startRoom(t)
+  const alice = await register('alice')
+  const { code, stdout, stderr } = await admin('reset-password', 'alice')
+  t.match({ code, stderr }, { code: 0, stderr: '' })
+  const fresh = /^the new password of alice is (\S{24})$/.exec(stdout)?.[1] ?? stdout
+  t.strictSame(await statuses(alice.token), [401, 401])
+  t.match(await login('alice', password), { status: 401 }, 'the old password')
+  t.match(await login('alice', fresh), { status: 200 }, 'the new one')
+  t.notSame((await admin('reset-password', 'alice')).stdout, stdout, 'it is drawn anew')
+  t.match((await log())[0], { action: 'reset_password', by: null, user: alice.userId, details: null })
+})
+
+t.test('sessions end ends the sessions of one user, who can log in again', async (t) => {
+  const { register, login, admin, statuses, log } = await startRoom(t)
+  const [alice, bob] = [await register('alice'), await register('bob')]
+  const second = (await login('alice', password)).body.token
+  t.strictSame(await admin('sessions', 'end', 'alice'), done('all sessions of alice have ended'))
+  t.strictSame(await statuses(alice.token), [401, 401])
+  t.strictSame(await statuses(second), [401, 401])
+  t.strictSame(await statuses(bob.token), [200, 200])
+  t.match(await login('alice', password), { status: 200 })
+  t.match(await log(), [{ action: 'end_sessions', by: null, user: alice.userId }])
+})
+
+t.test('the last admin keeps the role, and is not banned', async (t) => {
+  const { register, admin, statuses } = await startRoom(t)
+  const alice = await register('alice')
+  await admin('role', 'alice', 'admin')
+  for (const args of [
+    ['role', 'alice', 'member'],
+    ['role', 'alice', 'moderator'],
+    ['ban', 'alice']
+  ]) {
+    t.strictSame(await admin(...args), refused('the last admin cannot be removed'), args.join(' '))
+  }
+  t.strictSame(await statuses(alice.token), [200, 200], 'the sessions go on')
+  t.strictSame(await admin('list'), done('alice: admin'))
+})
+
+t.test('a nickname is found as it is stored, in any spelling that logs in', async (t) => {
+  const { client, register, admin } = await startRoom(t)
+  await register('zoë')
+  t.strictSame(await admin('role', 'zoe\u0308', 'moderator'), done('zoë now has the role moderator'))
+  await client.query(
+    `insert into chat_user (nickname, password_hash, created_at) values ('-rf', '', now()), ('two words', '', now())`
+  )
+  t.strictSame(await admin('role', '--', '-rf', 'admin'), done('-rf now has the role admin'))
+  t.strictSame(await admin('ban', 'two words'), done('two words is banned, and all sessions have ended'))
+})
+
+t.test('each mistake gets one sentence, and changes nothing', async (t) => {
+  const { env, register, admin, log } = await startRoom(t)
+  await register('alice')
+  const soon = new Date(Date.now() + 60_000).toISOString()
+  const mistakes: [string[], string | RegExp][] = [
+    [[], 'a command is missing: --help lists the commands'],
+    [['frobnicate', 'alice'], 'there is no command frobnicate: --help lists the commands'],
+    [['constructor'], 'there is no command constructor: --help lists the commands'],
+    [['sessions', 'alice'], 'there is no command sessions: --help lists the commands'],
+    [['role', 'alice'], 'role NICK ROLE is the form: --help lists the commands'],
+    [['unban', 'alice', 'bob'], 'unban NICK is the form: --help lists the commands'],
+    [['list', 'alice'], 'list is the form: --help lists the commands'],
+    [['ban', 'nobody'], 'there is no user with the nickname nobody'],
+    [['reset-password', 'x'.repeat(5000)], /^there is no user with the nickname x+$/],
+    [['role', 'nobody', 'admin'], 'there is no user with the nickname nobody'],
+    [['role', 'alice', 'owner'], 'role must be member, moderator or admin'],
+    [['role', 'alice', ''], /^role must be/],
+    [['ban', 'alice', '--until', '2020-01-31T12:00:00Z'], 'until must be in the future'],
+    [['ban', 'alice', '--until', 'tomorrow'], /^until must be a time as in RFC 3339, such as /],
+    [['ban', 'alice', '--until', '2099-02-30T12:00:00Z'], /^until must be a time as in RFC 3339, such as /],
+    [['ban', 'alice', '--until', ''], /^until must be a time as in RFC 3339, such as /],
+    [['ban', 'alice', '--until'], /^Option '--until <value>' argument missing$/],
+    [['ban', 'alice', '--reason', 'x'.repeat(501)], 'reason is too long'],
+    [['ban', 'alice', '--forever'], /^Unknown option '--forever'/],
+    [['unban', 'alice', '--until', soon], 'unban does not take --until: --help lists the commands']
+  ]
+  const environments: [Record<string, string>, RegExp][] = [
+    [{ POSTGRES_PORT: '1' }, /^PostgreSQL at 127\.0\.0\.1:1 cannot be used: .*ECONNREFUSED/],
+    [{ POSTGRES_PASSWORD: 'wrong' }, /^PostgreSQL at .* cannot be used: password authentication failed/],
+    [{ REDIS_PORT: '1' }, /^Redis at 127\.0\.0\.1:1 cannot be used: .*ECONNREFUSED/],
+    [{ REDIS_DB: '1000000' }, /^Redis at .* cannot be used: .*out of range/],
+    [{ BCRYPT_COST: 'cheap' }, /^BCRYPT_COST must be a whole number from 4 to 16, not "cheap"$/],
+    [
+      { POSTGRES_DB: await createDatabase(t) },
+      /^PostgreSQL cannot do this: relation "chat_user" does not exist$/
+    ]
+  ]
+  await Promise.all([
+    ...mistakes.map(async ([args, sentence]) => {
+      const result = await admin(...args)
+      t.match(result, refused(sentence), args.join(' ').slice(0, 80))
+      t.equal(result.stderr.split('\n').length, 1)
+    }),
+    ...environments.map(async ([variables, sentence]) => {
+      const result = await runAdmin({ ...env, ...variables }, ['ban', 'alice'])
+      t.match(result, refused(sentence), Object.keys(variables).join())
+      t.equal(result.stderr.split('\n').length, 1)
+    })
+  ])
+  t.strictSame(await log(), [])
+  t.strictSame(await admin('list'), done('nobody has a role or a restriction'))
+})
+
+t.test('an engine that accepts connections and is silent ends it with one sentence', async (t) => {
+  const { env, register, log } = await startRoom(t)
+  await register('alice')
+  const silent = createServer(() => {}).listen(0, '127.0.0.1')
+  await once(silent, 'listening')
+  t.teardown(() => silent.close())
+  const { port } = silent.address() as { port: number }
+  for (const [name, sentence] of [
+    ['POSTGRES_PORT', /^PostgreSQL at .* cannot be used: /],
+    ['REDIS_PORT', /^Redis at .* cannot be used: /]
+  ] as const) {
+    t.match(await runAdmin({ ...env, [name]: `${port}` }, ['ban', 'alice']), refused(sentence))
+  }
+  t.strictSame(await log(), [])
+})
+
+t.test('--help prints every command', async (t) => {
+  for (const args of [['--help'], ['-h'], ['ban', '--help']]) {
+    const { code, stdout, stderr } = await runAdmin({}, args)
+    t.match({ code, stderr }, { code: 0, stderr: '' })
+    for (const command of [
+      'role NICK ROLE',
+      'ban NICK',
+      'unban NICK',
+      'reset-password NICK',
+      'sessions end NICK',
+      'list'
+    ]) {
+      t.match(stdout, `  ${command}`)
+    }
+  }
+})
+
+t.test('npm run admin passes the arguments on', async (t) => {
+  const { status, stdout } = spawnSync('npm', ['run', '--silent', 'admin', '--', '--help'], {
+    cwd: checkout,
+    env: { PATH: process.env['PATH'], HOME: process.env['HOME'] },
+    encoding: 'utf8'
+  })
+  t.equal(status, 0)
+  t.match(stdout, /^Usage: npm run admin/)
+})
+
+t.test('it works beside a service with embedded engines, while that runs', async (t) => {
+  const DATA_DIR = folder(t)
+  const stopped =
+    /^no service with embedded engines runs in .*: start it, or set POSTGRES_HOST and REDIS_HOST$/
+  t.match(await runAdmin({ DATA_DIR }, ['list']), refused(stopped), 'before the first start')
+  const server = startServer(t, { DATA_DIR })
+  const url = await server.ready
+  const { body } = await ask(url, '/api/register', undefined, { nickname: 'alice', password })
+  t.strictSame(await runAdmin({ DATA_DIR }, ['role', 'alice', 'admin']), done('alice now has the role admin'))
+  t.match(await ask(url, '/api/restrictions', body.token), { status: 200 })
+  t.strictSame(
+    await runAdmin({ DATA_DIR }, ['sessions', 'end', 'alice']),
+    done('all sessions of alice have ended')
+  )
+  t.match(await ask(url, '/api/sessions', body.token), { status: 401 })
+  server.child.kill('SIGTERM')
+  await server.exited
+  t.match(await runAdmin({ DATA_DIR }, ['list']), refused(stopped), 'after the end')
+})
