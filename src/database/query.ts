@@ -1,10 +1,15 @@
+import { connect } from 'node:net'
 import { type ClientBase, DatabaseError, type Pool, type PoolClient, type QueryResultRow } from 'pg'
-import { withTimeout } from '../lib/timeout.ts'
+import { TimeoutError, withTimeout } from '../lib/timeout.ts'
 import { DatabaseUnavailable } from '../errors/catalogue.ts'
 import { channels, traced } from '../telemetry/tracing.ts'
 
 // From the wait for a free connection to the last row.
 const PATIENCE_MS = 2500
+/** From sending a statement to its last row: a moment longer than the server's own `statement_timeout`. */
+const STATEMENT_MS = 2250
+/** How long a server may take to end a statement that it was told to cancel. */
+const CANCEL_MS = 1000
 
 /** In SQL, whether the server takes no writes: a standby, or a primary that was fenced off. */
 export const IS_READ_ONLY = "(current_setting('transaction_read_only') = 'on')"
@@ -58,6 +63,25 @@ export const createQuery =
   }
 
 /**
+ * Asks the server to cancel what it does for this connection:
+ * https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-CANCELING-REQUESTS
+ */
+function cancel(client: PoolClient): void {
+  // pg has them, and its own `cancel` needs them, but its types do not tell.
+  const { host, port, processID, secretKey } = client as PoolClient &
+    Record<'port' | 'processID' | 'secretKey', number> & { host: string }
+  const request = Buffer.alloc(16)
+  for (const [index, value] of [request.length, 80877102, processID, secretKey].entries()) {
+    request.writeInt32BE(value, index * 4)
+  }
+  const socket = host.startsWith('/') ? connect(`${host}/.s.PGSQL.${port}`) : connect(port, host)
+  socket
+    .on('error', () => {}) // Then it is not cancelled.
+    .setTimeout(CANCEL_MS, () => socket.destroy())
+    .end(request)
+}
+
+/**
  * The connections of a pool, which can be replaced all at once: after a failover they may lead to a server
  * that is none any more.
  */
@@ -83,9 +107,35 @@ export class Connections {
     }
   }
 
-  /** Replaces all connections when one of them gave no answer, because the others lead to the same server. */
-  judge(error: unknown): void {
-    if (!(error instanceof DatabaseError)) this.retire()
+  /**
+   * Waits for statements that were sent on a connection, and gives it back to the pool. When one of them gave
+   * no answer, the other connections are replaced as well, because they lead to the same server.
+   */
+  async settle<First, Second>(
+    client: PoolClient,
+    statements: [Promise<First>, Promise<Second>]
+  ): Promise<[PromiseSettledResult<First>, PromiseSettledResult<Second>]>
+  async settle<Only>(client: PoolClient, statements: [Promise<Only>]): Promise<[PromiseSettledResult<Only>]>
+  async settle(client: PoolClient, statements: Promise<unknown>[]): Promise<PromiseSettledResult<unknown>[]> {
+    const outcomes = await Promise.allSettled(statements.map((it) => withTimeout(STATEMENT_MS, it)))
+    const failures: unknown[] = outcomes.flatMap((it) => (it.status === 'rejected' ? [it.reason] : []))
+    if (failures.some((error) => !(error instanceof DatabaseError))) this.retire()
+    if (failures.some((error) => error instanceof TimeoutError)) void this.#abandon(client, statements)
+    else client.release(failures.length > 0)
+    return outcomes
+  }
+
+  /**
+   * Gives up a connection without an answer. It counts as one of the pool's until its server is done with it.
+   * Otherwise each retry would leave one more server process behind that waits, such as for synchronous
+   * replication, which no timeout of the server ends.
+   */
+  async #abandon(client: PoolClient, statements: Promise<unknown>[]): Promise<void> {
+    cancel(client)
+    // A server that cannot be reached, or that has been replaced by another, does not settle it.
+    await withTimeout(CANCEL_MS, Promise.allSettled(statements)).catch(() => {})
+    client.connection.stream.destroy() // `end()` would wait for the answers.
+    client.release(true)
   }
 
   /** Has every connection of now closed before it is used again. */
@@ -98,15 +148,11 @@ export class Connections {
 export const createPoolQuery = (connections: Connections): Query => {
   const run = async <Row extends QueryResultRow>(sql: string, values?: unknown[]) => {
     const client = await connections.acquire()
-    try {
-      const { rows } = values ? await client.query<Row>(statement(sql, values)) : await client.query<Row>(sql)
-      client.release()
-      return rows
-    } catch (error) {
-      client.release(true)
-      connections.judge(error)
-      throw error
-    }
+    const [outcome] = await connections.settle(client, [
+      values ? client.query<Row>(statement(sql, values)) : client.query<Row>(sql)
+    ])
+    if (outcome.status === 'rejected') throw outcome.reason
+    return outcome.value.rows
   }
   return async (sql, values) => {
     try {
@@ -135,16 +181,12 @@ export const createPipeline =
     const client = await connections.acquire()
     const { stream } = client.connection
     stream.cork() // In one packet: to send costs more than to write.
-    const both = Promise.allSettled([
+    const both = connections.settle(client, [
       traced(channels.sql, { text: first[0] }, () => client.query<First>(statement(...first))),
       traced(channels.sql, { text: second[0] }, () => client.query<Second>(statement(...second)))
     ])
     stream.uncork()
     const [done, read] = await both
-    client.release(done.status === 'rejected' || read.status === 'rejected')
-    for (const outcome of [done, read]) {
-      if (outcome.status === 'rejected') connections.judge(outcome.reason)
-    }
     if (done.status === 'rejected') throw named(done.reason)
     return [done.value.rows, read.status === 'fulfilled' ? read.value.rows : undefined]
   }

@@ -162,6 +162,7 @@ export default fp<{ config: Config; signal?: AbortSignal | undefined }>(
     await migrateWhenReady(config, app.log, signal)
     await app.register(fastifyPostgres, {
       ...connectionOptions(config),
+      query_timeout: 0, // `Connections` has its own, after which it cancels the statement.
       max: config.POSTGRES_POOL,
       pipeline: true
     })
