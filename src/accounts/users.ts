@@ -1,12 +1,13 @@
 import { MAX_NICKNAME } from '../../schemas/accounts.ts'
 import type { Query } from '../database/query.ts'
-import { Busy } from '../errors/catalogue.ts'
+import { Busy, DatabaseUnavailable } from '../errors/catalogue.ts'
 import { lookupNickname } from './nicknames.ts'
 import type { SkeletonIndex } from './skeleton-index.ts'
 import { skeletonDigests } from './skeletons.ts'
 
 // A registration may take a second longer because of others.
 const CATCH_UP_MS = 1000
+const MAX_TRIES = 3
 
 interface Row {
   id: number
@@ -20,24 +21,38 @@ const toUser = (row: Row | undefined) =>
 /**
  * Adds a user, unless the nickname is that of another, or looks like it. The database decides, so of several
  * at once one succeeds.
+ * @param repairSequences sets right a sequence that was set back, so that ids are given again
  * @returns the new id, or what is wrong with the nickname
  * @throws {Busy} while nicknames that were written by others are still to be compared, and are many
+ * @throws {DatabaseUnavailable} while no new id can be had
  */
 export async function insertUser(
   query: Query,
   index: SkeletonIndex,
   nickname: string,
-  passwordHash: string
+  passwordHash: string,
+  repairSequences: () => Promise<unknown>
 ): Promise<number | 'taken' | 'similar'> {
   const digests = skeletonDigests(nickname)
   const started = performance.now()
+  let tries = 0
   for (;;) {
     const [row] = await query<{ new_id: number; refusal: 'taken' | 'similar' | 'behind' | null }>(
       'select * from chat_user_register($1, $2, $3)',
       [nickname, passwordHash, digests]
     )
     if (row === undefined) throw new Error('a function of PostgreSQL returned no row')
-    if (row.refusal !== 'behind') return row.refusal ?? row.new_id
+    if (row.refusal === null) return row.new_id
+    if (row.refusal === 'similar') return row.refusal
+    if (row.refusal === 'taken') {
+      // Another unique column has the same effect as the nickname, in most cases the id.
+      const isTaken = await query('select from chat_user where nickname = $1', [nickname])
+      if (isTaken.length > 0) return row.refusal
+      tries++
+      if (tries === MAX_TRIES) throw new DatabaseUnavailable()
+      await repairSequences()
+      continue
+    }
     if (performance.now() - started > CATCH_UP_MS) throw new Busy()
     await index.workOffSome()
   }

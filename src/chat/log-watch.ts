@@ -1,4 +1,10 @@
-import { CHECK_SEQUENCES, CHECK_TRIGGERS, type Problem, REPAIR } from '../database/event-log-check.ts'
+import {
+  CHECK_SEQUENCES,
+  CHECK_TRIGGERS,
+  INEXACT_IDS,
+  type Problem,
+  REPAIR
+} from '../database/event-log-check.ts'
 import type { Query } from '../database/query.ts'
 import type { Log } from '../lib/wait-for.ts'
 import type { Timeline } from './timeline.ts'
@@ -24,6 +30,7 @@ export class LogWatch {
   #lastSeq = 0 // of the Timeline, when the problem was last seen
   #resetAt = -Infinity
   #checkedAt = -Infinity
+  #hasWarnedOfIds = false
   #check: Promise<void> | undefined
   #timer: NodeJS.Timeout | undefined
   /** Told of messages that were stored and did not reach the log. */
@@ -115,7 +122,17 @@ export class LogWatch {
       if (wasBroken) this.#log.info('the event log is in force again')
       if (wasBroken || isRepaired) this.#missedAt = -Infinity // What was missed is explained.
       this.#problem = undefined
+      await this.#warnOfInexactIds()
     }
     this.#checkedAt = performance.now()
+  }
+
+  async #warnOfInexactIds(): Promise<void> {
+    if (this.#hasWarnedOfIds) return
+    const tables = await this.#query<{ table: string }>(INEXACT_IDS)
+    if (tables.length === 0) return
+    this.#hasWarnedOfIds = true
+    const names = tables.map(({ table }) => table).join(' and ')
+    this.#log.warn(`${names}: ids of 2^53 or more are not exact in JSON; such messages are not shown`)
   }
 }

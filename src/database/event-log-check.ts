@@ -76,6 +76,15 @@ export const CHECK_TRIGGERS = `
  */
 export const CHECK_SEQUENCES = SEQUENCES.map(behind).join(' union all ')
 
+const isInexact = (table: string) => `
+  exists (select from ${table} where id > ${Number.MAX_SAFE_INTEGER})
+  or exists (select from ${table} where id < -${Number.MAX_SAFE_INTEGER})`
+
+/** Asks which tables have ids of 2^53 or more, which JSON readers do not keep exact. */
+export const INEXACT_IDS = ['chat_message', 'chat_user']
+  .map((table) => `select '${table}' as "table" where ${isInexact(table)}`)
+  .join(' union all ')
+
 /**
  * Sets sequences that are behind to where their tables are, and makes all clients load the room again, unless
  * the log has told them to after the entry `$1`.

@@ -59,7 +59,8 @@ const accounts: FastifyPluginAsyncTypebox<{ config: Config }> = async (app, { co
     const client = clientOf(reply)
     const userId = await app.limitRegistrations(reply, async () => {
       if (skeletonIndex.isFarBehind) throw new Busy() // before the password is hashed for nothing
-      return insertUser(sql, skeletonIndex, nickname, await passwords.hash(password, client))
+      const hash = await passwords.hash(password, client)
+      return insertUser(sql, skeletonIndex, nickname, hash, () => app.room.watch.repairSequences())
     })
     if (userId === 'taken') throw new NicknameTaken()
     if (userId === 'similar') throw new NicknameTooSimilar()

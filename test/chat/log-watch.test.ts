@@ -191,3 +191,24 @@ for (const [what, sql] of [
     }
   )
 }
+
+t.test('ids that JSON readers do not keep exact are warned of once', async (t) => {
+  const service = await startService(t)
+  const { userId } = await service.register()
+  const client = await connect(t, service.database)
+  const insert = (id: string) =>
+    client.query("insert into chat_message (id, user_id, text, created_at) values ($1, $2, 'odd', now())", [
+      id,
+      userId
+    ])
+  const warnings = () => service.logs.filter(({ msg }) => `${msg}`.includes('ids of 2^53 or more'))
+  await insert('9007199254740993')
+  await waitUntil('there is a warning', async () => {
+    await readyz(service)
+    return warnings().length > 0
+  })
+  await insert('-9007199254740993')
+  await service.app.room.watch.check()
+  t.match(warnings(), [{ level: WARNING, msg: /^chat_message: / }])
+  t.equal(warnings().length, 1)
+})

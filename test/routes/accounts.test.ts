@@ -33,6 +33,31 @@ t.test('registration answers with the account and a session as the Go service kn
   t.ok(ttl > 86_300 && ttl <= 86_400, `24 hours to live, not ${ttl} s`)
 })
 
+t.test('a registration succeeds after the sequence of ids was set back', async (t) => {
+  const { call, register, database } = await startService(t)
+  const { userId } = await register()
+  const client = await connect(t, database)
+  await client.query(
+    "insert into chat_user (nickname, password_hash, created_at) select 'old ' || n, '', now() from generate_series(1, 20) n"
+  )
+  await client.query("select setval(pg_get_serial_sequence('chat_user', 'id'), $1, false)", [userId])
+  const answers = await Promise.all(
+    ['alice', 'bob', 'old 7'].map((nickname) =>
+      call('POST', '/api/register', { body: { nickname, password } })
+    )
+  )
+  t.match(answers, [{ status: 201 }, { status: 201 }, { status: 409, body: { code: 'nickname_taken' } }])
+})
+
+t.test('without a new id a registration is 503', async (t) => {
+  const { call, database } = await startService(t)
+  const client = await connect(t, database)
+  await client.query("alter table chat_user add column email text unique default ''")
+  const register = (nickname: string) => call('POST', '/api/register', { body: { nickname, password } })
+  t.equal((await register('alice')).status, 201)
+  t.match(await register('bob'), { status: 503, body: { code: 'database_unavailable' } })
+})
+
 t.test('what is stored of a password is a bcrypt hash at cost 10', async (t) => {
   const { call, database } = await startService(t, { BCRYPT_COST: 10 })
   await call('POST', '/api/register', { body: { nickname: 'alice', password } })
