@@ -145,7 +145,7 @@ t.test('in Russian, and in whatever language is chosen then', async (t) => {
   const id = await insert(TALL)
   const page = await openChat(t, browser, url, { locale: 'ru-RU' })
   await item(page, id).waitFor()
-  t.equal(await toggle(page, id).textContent(), 'Показать больше')
+  t.equal(await toggle(page, id).textContent(), 'Показать полностью')
   await toggle(page, id).click()
   t.equal(await toggle(page, id).textContent(), 'Свернуть')
   await page.selectOption('#language', 'en')
