@@ -1,7 +1,6 @@
 import { spawnSync } from 'node:child_process'
 import { createServer } from 'node:net'
 import { once } from 'node:events'
-import type { Test } from 'tap'
 import t from 'tap'
 import { runAdmin } from './helpers/admin.ts'
 import { connect, createDatabase, ownUserIds } from './helpers/database.ts'
@@ -9,37 +8,37 @@ import { ask, checkout, externalEngines, folder, startServer } from './helpers/s
 
 const password = 'correct horse'
 
-/** Two replicas, and the CLI with their environment. */
-async function startRoom(t: Test) {
-  const env = { ...externalEngines(), POSTGRES_DB: await createDatabase(t), RATE_LIMIT: 'off' }
-  const url = await startServer(t, env).ready
-  const other = await startServer(t, env).ready
-  await ownUserIds(env.POSTGRES_DB)
-  const client = await connect(t, env.POSTGRES_DB)
-  const register = async (nickname: string): Promise<{ userId: number; token: string }> =>
-    (await ask(url, '/api/register', undefined, { nickname, password })).body
-  const login = (nickname: string, password: string) =>
-    ask(other, '/api/login', undefined, { nickname, password })
-  const admin = (...args: string[]) => runAdmin(env, args)
-  /** The sessions that a token can list, on both replicas: 200 while it is valid. */
-  const statuses = async (token: string) => [
-    (await ask(url, '/api/sessions', token)).status,
-    (await ask(other, '/api/sessions', token)).status
-  ]
-  const log = async () =>
-    (
-      await client.query(
-        'select action, moderator_id as by, user_id as user, reason, details from chat_moderation_log order by id'
-      )
-    ).rows
-  return { env, url, register, login, admin, statuses, log, client }
+const env = { ...externalEngines(), POSTGRES_DB: await createDatabase(t), RATE_LIMIT: 'off' }
+// Two replicas: what is done here reaches both.
+const servers = [startServer(t, env), startServer(t, env)]
+const [url = '', other = ''] = await Promise.all(servers.map(({ ready }) => ready))
+await ownUserIds(env.POSTGRES_DB)
+const client = await connect(t, env.POSTGRES_DB)
+t.beforeEach(() => client.query('delete from chat_user; delete from chat_moderation_log'))
+
+const admin = (...args: string[]) => runAdmin(env, args)
+const register = async (nickname: string): Promise<{ userId: number; token: string }> =>
+  (await ask(url, '/api/register', undefined, { nickname, password })).body
+const login = (nickname: string, password: string) =>
+  ask(other, '/api/login', undefined, { nickname, password })
+
+/** What both replicas answer to a request for the sessions of a token's user. */
+const statuses = async (token: string) => [
+  (await ask(url, '/api/sessions', token)).status,
+  (await ask(other, '/api/sessions', token)).status
+]
+
+async function readLog(): Promise<object[]> {
+  const { rows } = await client.query(
+    'select action, moderator_id as by, user_id as user, reason, details from chat_moderation_log order by id'
+  )
+  return rows
 }
 
 const done = (stdout: string) => ({ code: 0, stdout, stderr: '' })
 const refused = (stderr: string | RegExp) => ({ code: 1, stdout: '', stderr })
 
 t.test('role makes the first admin, who can use it at once', async (t) => {
-  const { url, register, admin, log } = await startRoom(t)
   const [alice, bob] = [await register('alice'), await register('bob')]
   t.match(await ask(url, '/api/restrictions', alice.token), { status: 403 }, 'a member')
   t.strictSame(await admin('role', 'alice', 'admin'), done('alice now has the role admin'))
@@ -49,7 +48,7 @@ t.test('role makes the first admin, who can use it at once', async (t) => {
   t.strictSame(await admin('list'), done('alice: admin\nbob: moderator'))
   t.strictSame(await admin('role', 'bob', 'member'), done('bob now has the role member'))
   t.match(await ask(url, '/api/restrictions', bob.token), { status: 403 }, 'a member again')
-  t.match(await log(), [
+  t.match(await readLog(), [
     { action: 'set_role', by: null, user: alice.userId, details: { from: 'member', to: 'admin' } },
     { action: 'set_role', by: null, user: bob.userId },
     { action: 'set_role', by: null, user: bob.userId, details: { from: 'moderator', to: 'member' } }
@@ -57,7 +56,6 @@ t.test('role makes the first admin, who can use it at once', async (t) => {
 })
 
 t.test('ban ends all sessions on all replicas, and unban lifts it', async (t) => {
-  const { env, url, register, login, admin, statuses, log } = await startRoom(t)
   const mallory = await register('mallory')
   const second = (await login('mallory', password)).body.token
   const bystander = await register('bob')
@@ -80,7 +78,7 @@ t.test('ban ends all sessions on all replicas, and unban lifts it', async (t) =>
   t.strictSame(await admin('unban', 'mallory'), done('mallory had no restriction'))
   t.strictSame(await admin('ban', 'mallory'), done('mallory is banned, and all sessions have ended'))
   t.strictSame(await admin('list'), done('mallory: member, banned'))
-  t.match(await log(), [
+  t.match(await readLog(), [
     { action: 'ban', by: null, user: mallory.userId, reason: 'spam\u001b[2J', details: { until } },
     { action: 'lift_restriction', by: null, user: mallory.userId },
     { action: 'ban', by: null, user: mallory.userId, reason: null }
@@ -96,7 +94,6 @@ t.test('ban ends all sessions on all replicas, and unban lifts it', async (t) =>
 })
 
 t.test('reset-password prints a password that works, and ends all sessions', async (t) => {
-  const { register, login, admin, statuses, log } = await startRoom(t)
   const alice = await register('alice')
   const { code, stdout, stderr } = await admin('reset-password', 'alice')
   t.match({ code, stderr }, { code: 0, stderr: '' })
@@ -105,11 +102,10 @@ t.test('reset-password prints a password that works, and ends all sessions', asy
   t.match(await login('alice', password), { status: 401 }, 'the old password')
   t.match(await login('alice', fresh), { status: 200 }, 'the new one')
   t.notSame((await admin('reset-password', 'alice')).stdout, stdout, 'it is drawn anew')
-  t.match((await log())[0], { action: 'reset_password', by: null, user: alice.userId, details: null })
+  t.match((await readLog())[0], { action: 'reset_password', by: null, user: alice.userId, details: null })
 })
 
 t.test('sessions end ends the sessions of one user, who can log in again', async (t) => {
-  const { register, login, admin, statuses, log } = await startRoom(t)
   const [alice, bob] = [await register('alice'), await register('bob')]
   const second = (await login('alice', password)).body.token
   t.strictSame(await admin('sessions', 'end', 'alice'), done('all sessions of alice have ended'))
@@ -117,11 +113,10 @@ t.test('sessions end ends the sessions of one user, who can log in again', async
   t.strictSame(await statuses(second), [401, 401])
   t.strictSame(await statuses(bob.token), [200, 200])
   t.match(await login('alice', password), { status: 200 })
-  t.match(await log(), [{ action: 'end_sessions', by: null, user: alice.userId }])
+  t.match(await readLog(), [{ action: 'end_sessions', by: null, user: alice.userId }])
 })
 
 t.test('the last admin keeps the role, and is not banned', async (t) => {
-  const { register, admin, statuses } = await startRoom(t)
   const alice = await register('alice')
   await admin('role', 'alice', 'admin')
   for (const args of [
@@ -136,7 +131,6 @@ t.test('the last admin keeps the role, and is not banned', async (t) => {
 })
 
 t.test('a nickname is found as it is stored, in any spelling that logs in', async (t) => {
-  const { client, register, admin } = await startRoom(t)
   await register('zoë')
   t.strictSame(await admin('role', 'zoe\u0308', 'moderator'), done('zoë now has the role moderator'))
   await client.query(
@@ -147,7 +141,6 @@ t.test('a nickname is found as it is stored, in any spelling that logs in', asyn
 })
 
 t.test('each mistake gets one sentence, and changes nothing', async (t) => {
-  const { env, register, admin, log } = await startRoom(t)
   await register('alice')
   const soon = new Date(Date.now() + 60_000).toISOString()
   const mistakes: [string[], string | RegExp][] = [
@@ -195,12 +188,11 @@ t.test('each mistake gets one sentence, and changes nothing', async (t) => {
       t.equal(result.stderr.split('\n').length, 1)
     })
   ])
-  t.strictSame(await log(), [])
+  t.strictSame(await readLog(), [])
   t.strictSame(await admin('list'), done('nobody has a role or a restriction'))
 })
 
 t.test('an engine that accepts connections and is silent ends it with one sentence', async (t) => {
-  const { env, register, log } = await startRoom(t)
   await register('alice')
   const silent = createServer(() => {}).listen(0, '127.0.0.1')
   await once(silent, 'listening')
@@ -212,7 +204,7 @@ t.test('an engine that accepts connections and is silent ends it with one senten
   ] as const) {
     t.match(await runAdmin({ ...env, [name]: `${port}` }, ['ban', 'alice']), refused(sentence))
   }
-  t.strictSame(await log(), [])
+  t.strictSame(await readLog(), [])
 })
 
 t.test('--help prints every command', async (t) => {

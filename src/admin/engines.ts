@@ -10,6 +10,7 @@ import { StartError } from '../lib/wait-for.ts'
 import { connectionOptions } from '../plugins/postgres.ts'
 import { createClient } from '../plugins/redis.ts'
 
+// A person at a terminal can wait longer than a request.
 const CONNECT_TIMEOUT_MS = 5000
 
 /** What went wrong, in one line; an error of several addresses has no message of its own. */
@@ -31,7 +32,10 @@ export class Engines {
 
   /** Connects to PostgreSQL. @throws {StartError} */
   async database(): Promise<Query> {
-    const client = new pg.Client(connectionOptions(this.#config))
+    const client = new pg.Client({
+      ...connectionOptions(this.#config),
+      connectionTimeoutMillis: CONNECT_TIMEOUT_MS
+    })
     client.on('error', () => {}) // A query reports it as well.
     this.#postgres = client
     await client.connect().catch((cause: unknown) => {

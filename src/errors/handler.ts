@@ -5,6 +5,13 @@ import { ErrorAnswer } from '../../schemas/errors.ts'
 import * as errors from './catalogue.ts'
 import { requestId } from '../telemetry/request-log.ts'
 
+declare module 'fastify' {
+  interface FastifyReply {
+    /** The code of the error that is answered. */
+    errorCode?: string
+  }
+}
+
 const errorJson = fastJson(ErrorAnswer)
 
 // What Fastify and Node refuse before a handler sees it, by their codes.
@@ -41,6 +48,7 @@ const loggable = ({ name, code, message, stack, cause }: FastifyError): object =
  */
 export function answerError(error: FastifyError, request: FastifyRequest, reply: FastifyReply): void {
   const { statusCode, code, message, retryAfter = 1 } = visible(error)
+  reply.errorCode = code
   if (statusCode >= 500) request.log.error({ error: loggable(error) }, message)
   if (statusCode === 401) reply.header('www-authenticate', 'Bearer')
   if (code === 'encoded_body') reply.header('accept-encoding', 'identity')

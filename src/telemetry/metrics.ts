@@ -17,6 +17,8 @@ declare module 'fastify' {
 }
 
 const BUCKETS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10]
+// The codes of the errors by which a restriction or a setting of the room refuses a request.
+const REFUSALS = ['banned', 'muted', 'read_only', 'slow_mode']
 const METHODS = new Set(['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS'])
 
 /**
@@ -41,6 +43,14 @@ export default fp(
     }
     app.decorate('metrics', { registry, rejections })
 
+    const refusals = new Counter({
+      registers,
+      name: 'chat_restriction_refusals_total',
+      help: 'Requests that a restriction of their user or a setting of the room refused.',
+      labelNames: ['reason']
+    })
+    for (const reason of REFUSALS) refusals.inc({ reason }, 0)
+
     const requests = new Histogram({
       registers,
       name: 'http_request_duration_seconds',
@@ -61,6 +71,8 @@ export default fp(
         const seconds = Math.max(0, reply.elapsedTime - request.waitedMs) / 1000
         requests.observe({ method, route, status: reply.statusCode }, seconds)
       }
+      const { errorCode } = reply
+      if (errorCode !== undefined && REFUSALS.includes(errorCode)) refusals.inc({ reason: errorCode })
       done()
     })
 

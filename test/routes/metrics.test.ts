@@ -3,6 +3,7 @@ import t, { type Test } from 'tap'
 import { type Service, startService } from '../helpers/app.ts'
 import { config, connect, ownUserIds } from '../helpers/database.ts'
 import { startProxy } from '../helpers/proxy.ts'
+import { startModerated } from '../helpers/people.ts'
 import { openStream } from '../helpers/stream.ts'
 
 /**
@@ -41,6 +42,7 @@ t.test('the answer is what Prometheus reads, with a sentence for each metric', a
     'chat_event_streams',
     'chat_long_polls',
     'chat_rate_limit_rejections_total',
+    'chat_restriction_refusals_total',
     'chat_build_info',
     'nodejs_eventloop_lag_p99_seconds',
     'process_cpu_seconds_total',
@@ -184,4 +186,36 @@ t.test('a process that is too late for everything still tells how it is', async 
     while (performance.now() < until);
   }
   t.equal((await service.call('GET', '/metrics')).status, 200)
+})
+
+t.test('what a restriction or a setting of the room refuses is counted by its reason', async (t) => {
+  const service = await startModerated(t)
+  const { call, registerAs, post } = service
+  const moderator = await registerAs('moderator')
+  const [banned, muted, member] = [
+    await registerAs('member'),
+    await registerAs('member'),
+    await registerAs('member')
+  ]
+  const refusals = (reason: string) => `chat_restriction_refusals_total{reason="${reason}"}`
+  const reasons = ['banned', 'muted', 'read_only', 'slow_mode']
+  for (const reason of reasons) t.equal(await read(service, refusals(reason)), 0, reason)
+
+  const restrict = (userId: number, kind: string) =>
+    call('PUT', `/api/users/${userId}/restriction`, { token: moderator.token, body: { kind } })
+  const setRoom = (body: object) => call('PATCH', '/api/room', { token: moderator.token, body })
+  await restrict(banned.userId, 'ban')
+  await restrict(muted.userId, 'mute')
+  await call('POST', '/api/login', { body: { nickname: banned.nickname, password: 'correct horse' } })
+  await post(muted.token, 'hello')
+  await post(muted.token, 'hello?')
+  await setRoom({ readOnly: true })
+  await post(member.token, 'hello')
+  await setRoom({ readOnly: false, slowModeSeconds: 600 })
+  await post(member.token, 'hello')
+  await post(member.token, 'too early')
+  await becomes(t, service, refusals('banned'), 1)
+  await becomes(t, service, refusals('muted'), 2)
+  await becomes(t, service, refusals('read_only'), 1)
+  await becomes(t, service, refusals('slow_mode'), 1)
 })
