@@ -35,6 +35,23 @@ const TRIM_EVENTS = `
     select seq from chat_event where seq <= $1 and seq < (select max(seq) from chat_event) and ${turn} order by seq limit ${BATCH}
   )) returning seq`
 
+// What moderators did, and its traces. Entries of the log are dated by the service, so the oldest have the
+// lowest ids. A report that nobody has dealt with stays as long as its message.
+const TRIM_MODERATION = [
+  `delete from chat_moderation_log where id = any (array(
+    select id from (select id, created_at from chat_moderation_log where ${turn} order by id limit ${BATCH}) batch
+    where created_at < now() - $1::interval
+  )) returning id`,
+  `delete from chat_report where id = any (array(
+    select report.id from chat_report report where ${turn} and created_at < now() - $1::interval
+    and (closed_at is not null or not exists (select from chat_message message where message.id = report.message_id))
+    limit ${BATCH}
+  )) returning id`,
+  `delete from chat_restriction where id = any (array(
+    select id from chat_restriction where ${turn} and until < now() - $1::interval limit ${BATCH}
+  )) returning id`
+]
+
 interface MessageBatch {
   seen: number
   last: string
@@ -47,7 +64,9 @@ type Settings = Pick<Config, 'RETENTION_DAYS' | 'EVENT_RETENTION_HOURS'>
 // Ids as text, because a JavaScript number does not hold all of them.
 const LOWEST = '-9223372036854775808'
 
-/** Deletes in small batches what is older than the configuration keeps. The log tells of the messages. */
+/**
+ * Deletes in small batches what is older than the configuration keeps. The event log tells of the messages.
+ */
 export class Retention {
   #query: Query
   #settings: Settings
@@ -62,10 +81,13 @@ export class Retention {
     this.#log = log
   }
 
-  /** One run, which deletes at most 200,000 messages and as many log entries. */
+  /** One run, which deletes at most 200,000 rows of each kind. */
   async trim(): Promise<void> {
     const { RETENTION_DAYS: days, EVENT_RETENTION_HOURS: hours } = this.#settings
-    if (days !== undefined) await this.#trimMessages(`${days} days`)
+    if (days !== undefined) {
+      await this.#trimMessages(`${days} days`)
+      for (const sql of TRIM_MODERATION) await this.#trimBatches(sql, `${days} days`)
+    }
     await this.#trimEvents(`${hours} hours`)
   }
 
@@ -102,9 +124,13 @@ export class Retention {
 
   async #trimEvents(age: string): Promise<void> {
     const old = await this.#findOldEvents(age)
-    if (old === undefined) return
+    if (old !== undefined) await this.#trimBatches(TRIM_EVENTS, old)
+  }
+
+  /** Runs a statement that deletes a batch until there is less than one left. */
+  async #trimBatches(sql: string, limit: string | number): Promise<void> {
     for (let batches = 0; batches < MAX_BATCHES; batches++) {
-      if ((await this.#query(TRIM_EVENTS, [old])).length < BATCH) return
+      if ((await this.#query(sql, [limit])).length < BATCH) return
     }
   }
 

@@ -157,3 +157,48 @@ t.test(
     t.equal((await client.query('select from chat_event')).rowCount, 5)
   }
 )
+
+t.test('what moderators did is kept as long as the messages', async (t) => {
+  const { register, post, database } = await startService(t)
+  const client = await connect(t, database)
+  const [alice, bob, carol] = [await register(), await register(), await register()]
+  const { id } = await post(alice.token, 'hello')
+  await client.query(
+    `insert into chat_moderation_log (action, reason, created_at)
+    select 'ban', case when n <= 1500 then 'old' else 'kept' end,
+      now() - case when n <= 1500 then interval '31 days' else interval '29 days' end
+    from generate_series(1, 1502) n`
+  )
+  await client.query(
+    `insert into chat_report (message_id, user_id, reason, created_at, closed_at) values
+    ($1, $2, 'old and dealt with', now() - interval '31 days', now() - interval '30 days'),
+    ($1, $3, 'old and open', now() - interval '31 days', null),
+    ($1, $4, 'dealt with', now() - interval '29 days', now()),
+    (-1, $2, 'old, of a message that is gone', now() - interval '31 days', null)`,
+    [id, alice.userId, bob.userId, carol.userId]
+  )
+  await client.query(
+    `insert into chat_restriction (user_id, kind, until, created_at) values
+    ($1, 'ban', now() - interval '31 days', now() - interval '40 days'),
+    ($2, 'mute', now() - interval '29 days', now() - interval '40 days'),
+    ($3, 'ban', null, now() - interval '400 days')`,
+    [alice.userId, bob.userId, carol.userId]
+  )
+  const left = async (sql: string) => (await client.query(sql)).rows.map((row) => Object.values(row)[0])
+  const read = async () => ({
+    log: await left('select distinct reason from chat_moderation_log order by 1'),
+    reports: await left('select reason from chat_report order by reason'),
+    restricted: await left('select user_id from chat_restriction order by id')
+  })
+
+  const query = createQuery(client)
+  const before = await read()
+  await new Retention(query, { EVENT_RETENTION_HOURS: 72 }, quiet).trim()
+  t.strictSame(await read(), before, 'for ever, unless told otherwise')
+  await new Retention(query, { RETENTION_DAYS: 30, EVENT_RETENTION_HOURS: 72 }, quiet).trim()
+  t.strictSame(await read(), {
+    log: ['kept'],
+    reports: ['dealt with', 'old and open'],
+    restricted: [bob.userId, carol.userId]
+  })
+})
