@@ -338,7 +338,7 @@ export interface paths {
         get?: never;
         /**
          * Mute or ban a user
-         * @description For moderators. Replaces any restriction that the user has. A ban ends all sessions of the user at once.
+         * @description For moderators. Replaces any restriction that the user has. A ban ends all sessions and API tokens of the user at once.
          */
         put: operations["restrictUser"];
         post?: never;

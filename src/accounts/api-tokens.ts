@@ -1,6 +1,7 @@
 import { createHash, randomBytes } from 'node:crypto'
 import type { ApiToken } from '../../schemas/accounts.ts'
 import { milliseconds, type Query } from '../database/query.ts'
+import { SessionNotFound, TooManyApiTokens } from '../errors/catalogue.ts'
 
 /** The most API tokens that a user can have. */
 export const MAX_API_TOKENS = 10
@@ -12,31 +13,28 @@ export const isApiToken = (token: string) => token.startsWith(PREFIX)
 
 const digest = (token: string) => createHash('sha256').update(token).digest()
 
-// Of several that are made at once, one gets the slot, and the others try again.
-const CREATE = `
-  insert into chat_token (user_id, slot, name, digest)
-  select author.id, slot, $2, $3 from chat_user author, generate_series(1, ${MAX_API_TOKENS}) slot
-  where author.id = $1 and not exists (select from chat_token taken where taken.user_id = $1 and taken.slot = slot.slot)
-  order by slot limit 1
-  on conflict (user_id, slot) do nothing returning id`
-const COUNT = 'select count(*)::int as count from chat_token where user_id = $1'
+// What the function of src/database/migrations.ts refuses a token with.
+const refusals = { gone: SessionNotFound, too_many: TooManyApiTokens }
 
 /**
- * Makes an API token for a user who exists.
- * @returns its id and the token, which cannot be read again; or undefined when the user has too many
+ * Makes an API token for a user.
+ * @returns its id and the token, which cannot be read again
+ * @throws {SessionNotFound} when the user is deleted or banned
+ * @throws {TooManyApiTokens}
  */
 export async function createApiToken(
   query: Query,
   userId: number,
   name: string
-): Promise<{ id: number; token: string } | undefined> {
+): Promise<{ id: number; token: string }> {
   const token = PREFIX + randomBytes(32).toString('hex')
-  for (;;) {
-    const [created] = await query<{ id: number }>(CREATE, [userId, name, digest(token)])
-    if (created) return { id: created.id, token }
-    const [tokens] = await query<{ count: number }>(COUNT, [userId])
-    if (tokens === undefined || tokens.count >= MAX_API_TOKENS) return undefined
-  }
+  const [created] = await query<{ refusal: keyof typeof refusals | null; new_id: number }>(
+    'select * from chat_create_token($1, $2, $3, $4)',
+    [userId, name, digest(token), MAX_API_TOKENS]
+  )
+  if (created === undefined) throw new Error('a function of PostgreSQL returned no row')
+  if (created.refusal !== null) throw new refusals[created.refusal]()
+  return { id: created.new_id, token }
 }
 
 interface Row {

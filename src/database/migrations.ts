@@ -766,5 +766,50 @@ export const migrations: Migration[] = [
           returning id into entry_id;
       end $$;
     `
+  },
+  {
+    // A ban ends API tokens for good: they are not valid again when it is lifted. They are made under the lock
+    // of the room as well, so that none is made while a ban is under way.
+    name: '014_api_tokens_end_with_a_ban',
+    restores: true,
+    sql: `
+      select set_config('search_path', format('%I, pg_temp', current_schema()), true);
+
+      create or replace function chat_restrict (
+        moderator bigint, target bigint, new_kind text, ends_at timestamptz, why text
+      ) returns text language plpgsql volatile as $$
+      declare
+        refusal text;
+      begin
+        perform pg_advisory_xact_lock(7243002);
+        refusal := chat_moderation_refusal(moderator, target);
+        if refusal is null and new_kind = 'ban' and chat_is_last_admin(target) then refusal := 'last_admin'; end if;
+        if refusal is not null then return refusal; end if;
+        delete from chat_restriction where user_id = target;
+        if new_kind = 'ban' then delete from chat_token where user_id = target; end if;
+        insert into chat_restriction (user_id, kind, until, reason, moderator_id, created_at)
+          values (target, new_kind, ends_at, why, moderator, clock_timestamp());
+        insert into chat_moderation_log (moderator_id, action, user_id, reason, details)
+          values (moderator, new_kind, target, why, case when ends_at is not null then jsonb_build_object('until', to_char(ends_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')) end);
+        return null;
+      end $$;
+
+      -- The id of the new token, or why there is none.
+      create or replace function chat_create_token (
+        owner bigint, new_name text, new_digest bytea, max_tokens integer, out refusal text, out new_id bigint
+      ) language plpgsql volatile as $$
+      begin
+        perform pg_advisory_xact_lock(7243002);
+        if not exists (select from chat_member(owner) member where member.kind is distinct from 'ban') then
+          refusal := 'gone';
+          return;
+        end if;
+        insert into chat_token (user_id, slot, name, digest)
+          select owner, slot, new_name, new_digest from generate_series(1, max_tokens) slot
+          where not exists (select from chat_token taken where taken.user_id = owner and taken.slot = slot.slot)
+          order by slot limit 1 returning id into new_id;
+        if new_id is null then refusal := 'too_many'; end if;
+      end $$;
+    `
   }
 ]

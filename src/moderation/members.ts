@@ -1,5 +1,6 @@
 import type { Role } from '../../schemas/moderation.ts'
 import { milliseconds, type Query } from '../database/query.ts'
+import { SessionNotFound, UserNotFound } from '../errors/catalogue.ts'
 
 /** A restriction that is in force; one without `until` has no end. */
 export interface ActiveRestriction {
@@ -38,4 +39,17 @@ export async function findMember(query: Query, userId: number): Promise<Member |
     reason: row.reason ?? undefined
   }
   return { role: row.role, restriction: restriction || undefined, isLastAdmin: row.is_last_admin }
+}
+
+/**
+ * Finds the same of a user who has a session.
+ * @throws {UserNotFound} when the user is deleted
+ * @throws {SessionNotFound} when the user is banned: the session is about to end, or the Go service started
+ * it in spite of the ban
+ */
+export async function requireMember(query: Query, userId: number): Promise<Member> {
+  const member = await findMember(query, userId)
+  if (member === undefined) throw new UserNotFound()
+  if (member.restriction?.kind === 'ban') throw new SessionNotFound()
+  return member
 }

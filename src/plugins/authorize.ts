@@ -1,10 +1,16 @@
 import type { onRequestAsyncHookHandler } from 'fastify'
 import fp from 'fastify-plugin'
-import { Forbidden, SessionNotFound, UserNotFound } from '../errors/catalogue.ts'
-import { findMember } from '../moderation/members.ts'
+import type { Role } from '../../schemas/moderation.ts'
+import { Forbidden } from '../errors/catalogue.ts'
+import { requireMember } from '../moderation/members.ts'
 
 declare module 'fastify' {
   interface FastifyInstance {
+    /**
+     * A hook after `authenticate`. It refuses with 401 a user who is deleted or banned: the Go service may
+     * have started the session in spite of the ban.
+     */
+    requireUser: onRequestAsyncHookHandler
     /** A hook after `authenticate`, for moderators and admins. */
     requireModerator: onRequestAsyncHookHandler
     /** A hook after `authenticate`, for admins. */
@@ -13,19 +19,19 @@ declare module 'fastify' {
 }
 
 /**
- * Decorates the instance with hooks that refuse with 403 whoever has no such role. An action is judged once
- * more when it is done, because roles may change meanwhile.
+ * Decorates the instance with hooks that refuse a user who is deleted or banned, and with 403 whoever does
+ * not have the required role. An action is judged once more when it is done, because roles may change
+ * meanwhile.
  */
 export default fp(
   async (app) => {
     const requireRole =
-      (...roles: string[]): onRequestAsyncHookHandler =>
+      (...roles: Role[]): onRequestAsyncHookHandler =>
       async ({ userId }) => {
-        const member = await findMember(app.sql, userId)
-        if (member === undefined) throw new UserNotFound()
-        if (member.restriction?.kind === 'ban') throw new SessionNotFound() // Its sessions are about to end.
-        if (!roles.includes(member.role)) throw new Forbidden()
+        const { role } = await requireMember(app.sql, userId)
+        if (!roles.includes(role)) throw new Forbidden()
       }
+    app.decorate('requireUser', requireRole('member', 'moderator', 'admin'))
     app.decorate('requireModerator', requireRole('moderator', 'admin'))
     app.decorate('requireAdmin', requireRole('admin'))
   },

@@ -7,7 +7,7 @@ import { isApiToken } from '../accounts/api-tokens.ts'
 import { lookupNickname } from '../accounts/nicknames.ts'
 import { deleteUser, findUser, findUserById, insertUser, replacePassword } from '../accounts/users.ts'
 import type { Config } from '../config.ts'
-import { findMember } from '../moderation/members.ts'
+import { findMember, requireMember } from '../moderation/members.ts'
 import {
   Banned,
   bodyFailures,
@@ -167,7 +167,10 @@ const accounts: FastifyPluginAsyncTypebox<{ config: Config }> = async (app, { co
     async (request, reply) => {
       const { currentPassword, newPassword } = request.body
       const client = clientOf(reply)
-      const user = await findUserById(sql, request.userId)
+      const [user] = await Promise.all([
+        findUserById(sql, request.userId),
+        requireMember(sql, request.userId)
+      ])
       if (user === undefined) throw new UserNotFound()
       const known = await app.limitGuesses(
         reply,

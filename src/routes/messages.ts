@@ -18,7 +18,7 @@ import { readMessage, readPage } from '../chat/pages.ts'
 import { publishDeletion } from '../chat/redis-events.ts'
 import type { Page } from '../chat/timeline.ts'
 import { findUserById } from '../accounts/users.ts'
-import { findMember } from '../moderation/members.ts'
+import { requireMember } from '../moderation/members.ts'
 import {
   addressFailures,
   authorFailures,
@@ -175,9 +175,8 @@ const ownMessages: FastifyPluginAsyncTypebox = async (app) => {
     (await findUserById(sql, userId)) ? new MessageNotFound() : new UserNotFound()
 
   async function notDeleted(id: number, userId: number, canModerate: boolean) {
-    const member = await findMember(sql, userId)
-    if (member === undefined) return new UserNotFound()
-    const isProtected = canModerate && member.role === 'moderator' && (await hasMessage(sql, id))
+    const { role } = await requireMember(sql, userId)
+    const isProtected = canModerate && role === 'moderator' && (await hasMessage(sql, id))
     return isProtected ? new UserProtected() : new MessageNotFound()
   }
 

@@ -74,7 +74,8 @@ const moderation: FastifyPluginAsyncTypebox = async (app) => {
     tags,
     security: bearerSecurity,
     description:
-      'For moderators. Replaces any restriction that the user has. A ban ends all sessions of the user at once.',
+      'For moderators. Replaces any restriction that the user has. A ban ends all sessions ' +
+      'and API tokens of the user at once.',
     params: UserId,
     body: CreateRestriction,
     response: {

@@ -2,7 +2,6 @@ import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { SessionId, SessionList } from '../../schemas/accounts.ts'
 import { NoContent } from '../../schemas/errors.ts'
 import { bearerSecurity } from '../../schemas/openapi.ts'
-import { findUserById } from '../accounts/users.ts'
 import {
   addressFailures,
   bodyFailures,
@@ -10,19 +9,15 @@ import {
   outages,
   RateLimited,
   sessionFailures,
-  SessionUnknown,
-  UserNotFound
+  SessionUnknown
 } from '../errors/catalogue.ts'
 import { bearerToken } from '../plugins/authenticate.ts'
 
 /** Where a user is logged in. */
 const sessions: FastifyPluginAsyncTypebox = async (app) => {
-  const { sql } = app
   app.addHook('onRequest', app.authenticate)
   app.addHook('onRequest', app.limitSessionManagement)
-  app.addHook('onRequest', async ({ userId }) => {
-    if ((await findUserById(sql, userId)) === undefined) throw new UserNotFound()
-  })
+  app.addHook('onRequest', app.requireUser)
   const tags = ['sessions']
 
   const list = {

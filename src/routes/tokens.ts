@@ -3,7 +3,6 @@ import { ApiTokenId, ApiTokenList, CreateApiToken, NewApiToken } from '../../sch
 import { NoContent } from '../../schemas/errors.ts'
 import { bearerSecurity } from '../../schemas/openapi.ts'
 import { createApiToken, listApiTokens, revokeApiToken } from '../accounts/api-tokens.ts'
-import { findUserById } from '../accounts/users.ts'
 import {
   addressFailures,
   ApiTokenUnknown,
@@ -13,7 +12,6 @@ import {
   RateLimited,
   sessionFailures,
   TooManyApiTokens,
-  UserNotFound,
   validationFailures
 } from '../errors/catalogue.ts'
 
@@ -22,9 +20,7 @@ const tokens: FastifyPluginAsyncTypebox = async (app) => {
   const { sql } = app
   app.addHook('onRequest', app.authenticate)
   app.addHook('onRequest', app.limitSessionManagement)
-  app.addHook('onRequest', async ({ userId }) => {
-    if ((await findUserById(sql, userId)) === undefined) throw new UserNotFound()
-  })
+  app.addHook('onRequest', app.requireUser)
   const tags = ['tokens']
 
   const list = {
@@ -61,9 +57,8 @@ const tokens: FastifyPluginAsyncTypebox = async (app) => {
   }
   app.post('/api/tokens', { schema: create }, async (request, reply) => {
     const { name } = request.body
-    const created = await createApiToken(sql, request.userId, name)
-    if (created === undefined) throw new TooManyApiTokens()
-    return reply.code(201).send({ id: created.id, name, token: created.token })
+    const { id, token } = await createApiToken(sql, request.userId, name)
+    return reply.code(201).send({ id, name, token })
   })
 
   const revoke = {
