@@ -164,6 +164,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/me": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get your account
+         * @description Shows who the token belongs to, an API token too, and what that user may do.
+         */
+        get: operations["getMe"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/sessions": {
         parameters: {
             query?: never;
@@ -671,6 +691,30 @@ export interface components {
             /** @description At most 72 bytes, and not a common password. */
             newPassword: string;
         };
+        /** @description Your account. */
+        Me: {
+            userId: number;
+            nickname: string;
+            /**
+             * @description Moderators act on members, admins act on everybody and give roles.
+             * @enum {string}
+             */
+            role: "member" | "moderator" | "admin";
+            /** Format: date-time */
+            createdAt: string;
+            /** @description The restriction that is in force, or null. */
+            restriction: {
+                /**
+                 * @description A muted user cannot post or edit. A banned one cannot log in either.
+                 * @enum {string}
+                 */
+                kind: "mute" | "ban";
+                /** @description Null if it does not end by itself. */
+                until: string | null;
+                /** @description Null if none was given. */
+                reason: string | null;
+            } | null;
+        };
         Session: {
             /** @description Identifies the session. It reveals nothing about the token. */
             id: string;
@@ -1048,6 +1092,17 @@ export interface components {
                 "application/json": components["schemas"]["ErrorResponse"];
             };
         };
+        /** @description Bad Request: invalid_http. */
+        InvalidHttp: {
+            headers: {
+                /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
+                "X-Request-Id"?: string;
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["ErrorResponse"];
+            };
+        };
         /** @description Bad Request: invalid_http, invalid_json, invalid_url. */
         BadRequest: {
             headers: {
@@ -1063,11 +1118,25 @@ export interface components {
                 "application/json": components["schemas"]["ErrorResponse"];
             };
         };
-        /** @description Bad Request: invalid_http. */
-        InvalidHttp: {
+        /** @description Unauthorized: authorization_missing, authorization_malformed, session_not_found, user_not_found. */
+        GetMeUnauthorized: {
             headers: {
                 /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
                 "X-Request-Id"?: string;
+                "WWW-Authenticate"?: "Bearer";
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["ErrorResponse"];
+            };
+        };
+        /** @description Service Unavailable: database_unavailable, redis_unavailable, busy. */
+        GetMeServiceUnavailable: {
+            headers: {
+                /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
+                "X-Request-Id"?: string;
+                /** @description Seconds. */
+                "Retry-After"?: number;
                 [name: string]: unknown;
             };
             content: {
@@ -1143,36 +1212,11 @@ export interface components {
                 "application/json": components["schemas"]["ErrorResponse"];
             };
         };
-        /** @description Unauthorized: authorization_missing, authorization_malformed, session_not_found, user_not_found. */
-        ListRestrictionsUnauthorized: {
-            headers: {
-                /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
-                "X-Request-Id"?: string;
-                "WWW-Authenticate"?: "Bearer";
-                [name: string]: unknown;
-            };
-            content: {
-                "application/json": components["schemas"]["ErrorResponse"];
-            };
-        };
         /** @description Forbidden: session_required, forbidden. */
         ListRestrictionsForbidden: {
             headers: {
                 /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
                 "X-Request-Id"?: string;
-                [name: string]: unknown;
-            };
-            content: {
-                "application/json": components["schemas"]["ErrorResponse"];
-            };
-        };
-        /** @description Service Unavailable: database_unavailable, redis_unavailable, busy. */
-        ListRestrictionsServiceUnavailable: {
-            headers: {
-                /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
-                "X-Request-Id"?: string;
-                /** @description Seconds. */
-                "Retry-After"?: number;
                 [name: string]: unknown;
             };
             content: {
@@ -2111,6 +2155,48 @@ export interface operations {
             503: components["responses"]["ServiceUnavailable"];
         };
     };
+    getMe: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Your account. */
+            200: {
+                headers: {
+                    /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "userId": 1,
+                     *       "nickname": "alice",
+                     *       "role": "member",
+                     *       "createdAt": "2026-01-31T12:00:00.000Z",
+                     *       "restriction": {
+                     *         "kind": "mute",
+                     *         "until": "2026-02-01T12:00:00.000Z",
+                     *         "reason": "spam"
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Me"];
+                };
+            };
+            400: components["responses"]["InvalidHttp"];
+            401: components["responses"]["GetMeUnauthorized"];
+            408: components["responses"]["RequestTimeout"];
+            417: components["responses"]["ExpectationFailed"];
+            431: components["responses"]["HeadersTooLarge"];
+            500: components["responses"]["GetLivenessInternalError"];
+            503: components["responses"]["GetMeServiceUnavailable"];
+        };
+    };
     listSessions: {
         parameters: {
             query?: never;
@@ -2969,13 +3055,13 @@ export interface operations {
                 };
             };
             400: components["responses"]["ListRestrictionsBadRequest"];
-            401: components["responses"]["ListRestrictionsUnauthorized"];
+            401: components["responses"]["GetMeUnauthorized"];
             403: components["responses"]["ListRestrictionsForbidden"];
             408: components["responses"]["RequestTimeout"];
             417: components["responses"]["ExpectationFailed"];
             431: components["responses"]["HeadersTooLarge"];
             500: components["responses"]["GetLivenessInternalError"];
-            503: components["responses"]["ListRestrictionsServiceUnavailable"];
+            503: components["responses"]["GetMeServiceUnavailable"];
         };
     };
     listModerationLog: {
@@ -3025,13 +3111,13 @@ export interface operations {
                 };
             };
             400: components["responses"]["ListRestrictionsBadRequest"];
-            401: components["responses"]["ListRestrictionsUnauthorized"];
+            401: components["responses"]["GetMeUnauthorized"];
             403: components["responses"]["ListRestrictionsForbidden"];
             408: components["responses"]["RequestTimeout"];
             417: components["responses"]["ExpectationFailed"];
             431: components["responses"]["HeadersTooLarge"];
             500: components["responses"]["GetLivenessInternalError"];
-            503: components["responses"]["ListRestrictionsServiceUnavailable"];
+            503: components["responses"]["GetMeServiceUnavailable"];
         };
     };
     listReports: {
@@ -3080,13 +3166,13 @@ export interface operations {
                 };
             };
             400: components["responses"]["ListRestrictionsBadRequest"];
-            401: components["responses"]["ListRestrictionsUnauthorized"];
+            401: components["responses"]["GetMeUnauthorized"];
             403: components["responses"]["ListRestrictionsForbidden"];
             408: components["responses"]["RequestTimeout"];
             417: components["responses"]["ExpectationFailed"];
             431: components["responses"]["HeadersTooLarge"];
             500: components["responses"]["GetLivenessInternalError"];
-            503: components["responses"]["ListRestrictionsServiceUnavailable"];
+            503: components["responses"]["GetMeServiceUnavailable"];
         };
     };
     closeReport: {

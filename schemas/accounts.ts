@@ -1,5 +1,6 @@
 import { type Static, Type } from '@sinclair/typebox'
 import { bodyInvalid, type ValidationMessage } from './errors.ts'
+import { Kind, Role } from './moderation.ts'
 
 // `normalize`, `legible`, `maxBytes`, `uncommon` and `errorMessages` are custom keywords: see
 // src/plugins/validation.ts.
@@ -123,6 +124,41 @@ export const Login = Type.Object(
 export const Session = Type.Object(
   { token: Token, userId: Type.Integer(), nickname: Type.String() },
   { title: 'LoginResponse', description: 'A new session.', examples: [aliceHere] }
+)
+
+export const Me = Type.Object(
+  {
+    userId: Type.Integer(),
+    nickname: Type.String(),
+    role: Role(),
+    createdAt: Type.String({ format: 'date-time' }),
+    restriction: Type.Union(
+      [
+        Type.Object({
+          kind: Kind(),
+          until: Type.Union([Type.String({ format: 'date-time' }), Type.Null()], {
+            description: 'Null if it does not end by itself.'
+          }),
+          reason: Type.Union([Type.String(), Type.Null()], { description: 'Null if none was given.' })
+        }),
+        Type.Null()
+      ],
+      { description: 'The restriction that is in force, or null.' }
+    )
+  },
+  {
+    title: 'Me',
+    description: 'Your account.',
+    examples: [
+      {
+        userId: 1,
+        nickname: alice.nickname,
+        role: 'member',
+        createdAt: '2026-01-31T12:00:00.000Z',
+        restriction: { kind: 'mute', until: '2026-02-01T12:00:00.000Z', reason: 'spam' }
+      }
+    ]
+  }
 )
 
 export const ActiveSession = Type.Object(

@@ -8,9 +8,9 @@ import { beforeIdInvalid, limitInvalid, MAX_PAGE, Message } from './messages.ts'
 export const MAX_REASON = 500
 
 const roles = ['member', 'moderator', 'admin'] as const
-/** Moderators act on members, admins on everybody. */
 export type Role = (typeof roles)[number]
-const Role = (errorMessages = {}) =>
+/** Moderators act on members, admins on everybody. */
+export const Role = (errorMessages = {}) =>
   Type.Unsafe<Role>(
     Type.String({
       enum: roles,
@@ -21,7 +21,7 @@ const Role = (errorMessages = {}) =>
 
 const kinds = ['mute', 'ban'] as const
 export type RestrictionKind = (typeof kinds)[number]
-const Kind = (errorMessages = {}) =>
+export const Kind = (errorMessages = {}) =>
   Type.Unsafe<RestrictionKind>(
     Type.String({
       enum: kinds,

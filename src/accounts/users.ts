@@ -1,5 +1,5 @@
 import { MAX_NICKNAME } from '../../schemas/accounts.ts'
-import type { Query } from '../database/query.ts'
+import { milliseconds, type Query } from '../database/query.ts'
 import { Busy, DatabaseUnavailable } from '../errors/catalogue.ts'
 import { lookupNickname } from './nicknames.ts'
 import type { SkeletonIndex } from './skeleton-index.ts'
@@ -13,10 +13,18 @@ interface Row {
   id: number
   nickname: string
   password_hash: string
+  created_ms: number
 }
 
+const COLUMNS = `id, nickname, password_hash, ${milliseconds('created_at')} as created_ms`
+
 const toUser = (row: Row | undefined) =>
-  row && { id: row.id, nickname: row.nickname, passwordHash: row.password_hash }
+  row && {
+    id: row.id,
+    nickname: row.nickname,
+    passwordHash: row.password_hash,
+    createdAt: new Date(row.created_ms)
+  }
 
 /**
  * Adds a user, unless the nickname is that of another, or looks like it. The database decides, so of several
@@ -67,7 +75,7 @@ export async function findUser(query: Query, nickname: string) {
   // What is longer than the column cannot be found, so it is not sent.
   const spellings = [typed, normal].filter((spelling) => spelling.length <= MAX_NICKNAME * 2)
   const [row] = await query<Row>(
-    `select id, nickname, password_hash from chat_user
+    `select ${COLUMNS} from chat_user
     where nickname = any($1) order by array_position($1::text[], nickname::text) limit 1`,
     [spellings]
   )
@@ -75,7 +83,7 @@ export async function findUser(query: Query, nickname: string) {
 }
 
 export async function findUserById(query: Query, id: number) {
-  const [row] = await query<Row>('select id, nickname, password_hash from chat_user where id = $1', [id])
+  const [row] = await query<Row>(`select ${COLUMNS} from chat_user where id = $1`, [id])
   return toUser(row)
 }
 

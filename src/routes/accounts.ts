@@ -1,6 +1,6 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import type { FastifyReply } from 'fastify'
-import { Account, ChangePassword, CreateAccount, Login, Session } from '../../schemas/accounts.ts'
+import { Account, ChangePassword, CreateAccount, Login, Me, Session } from '../../schemas/accounts.ts'
 import { NoContent } from '../../schemas/errors.ts'
 import { bearerSecurity, noSecurity } from '../../schemas/openapi.ts'
 import { isApiToken } from '../accounts/api-tokens.ts'
@@ -9,6 +9,7 @@ import { deleteUser, findUser, findUserById, insertUser, replacePassword } from 
 import type { Config } from '../config.ts'
 import { findMember, requireMember } from '../moderation/members.ts'
 import {
+  authorFailures,
   Banned,
   bodyFailures,
   Busy,
@@ -33,11 +34,18 @@ const clientOf = (reply: FastifyReply) => ({
   signal: answerOver(reply)
 })
 
-/** Registration, login and logout, and the password between them. */
+/** Registration, login and logout, the password between them, and the account itself. */
 const accounts: FastifyPluginAsyncTypebox<{ config: Config }> = async (app, { config }) => {
   const { passwords, sessions, skeletonIndex, sql } = app
   const tags = ['accounts']
   const secretFailures = [...bodyFailures, RateLimited, ...outages]
+
+  /** Finds the user of a session. @throws {UserNotFound | SessionNotFound} */
+  async function findActiveUser(userId: number) {
+    const [user, member] = await Promise.all([findUserById(sql, userId), requireMember(sql, userId)])
+    if (user === undefined) throw new UserNotFound()
+    return { ...user, ...member }
+  }
 
   const createAccount = CreateAccount(config.PASSWORD_MIN_LENGTH)
   const register = {
@@ -167,11 +175,7 @@ const accounts: FastifyPluginAsyncTypebox<{ config: Config }> = async (app, { co
     async (request, reply) => {
       const { currentPassword, newPassword } = request.body
       const client = clientOf(reply)
-      const [user] = await Promise.all([
-        findUserById(sql, request.userId),
-        requireMember(sql, request.userId)
-      ])
-      if (user === undefined) throw new UserNotFound()
+      const user = await findActiveUser(request.userId)
       const known = await app.limitGuesses(
         reply,
         user.id,
@@ -196,5 +200,30 @@ const accounts: FastifyPluginAsyncTypebox<{ config: Config }> = async (app, { co
       return reply.code(204).send(null)
     }
   )
+
+  const getMe = {
+    operationId: 'getMe',
+    summary: 'Get your account',
+    tags,
+    description: 'Shows who the token belongs to, an API token too, and what that user may do.',
+    security: bearerSecurity,
+    response: { 200: Me, ...failures(...authorFailures, ...outages) }
+  }
+  app.get('/api/me', { onRequest: app.authenticateAuthor, schema: getMe }, async (request, reply) => {
+    const { id, nickname, role, createdAt, restriction } = await findActiveUser(request.userId)
+    return reply.code(200).send({
+      userId: id,
+      nickname,
+      role,
+      createdAt: createdAt.toISOString(),
+      restriction: restriction
+        ? {
+            kind: restriction.kind,
+            until: restriction.until?.toISOString() ?? null,
+            reason: restriction.reason ?? null
+          }
+        : null
+    })
+  })
 }
 export default accounts

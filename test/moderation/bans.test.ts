@@ -55,6 +55,7 @@ t.test('a session that the Go service starts for a banned user is refused', asyn
   await redis.set(`session:${token}`, userId, 'EX', 60)
   const passwords = { currentPassword: 'correct horse', newPassword: 'another horse' }
   for (const [method, path, body] of [
+    ['GET', '/api/me'],
     ['GET', '/api/sessions'],
     ['DELETE', '/api/sessions'],
     ['DELETE', '/api/sessions/x'],

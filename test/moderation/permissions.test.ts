@@ -50,6 +50,7 @@ const ROWS: Row[] = [
   ['DELETE', own, undefined, '                      401     200    200    401    200    200    200    200'],
   ['DELETE', others, undefined, '                   401     404    404    401    200    200    404    404'],
   ['POST', report, { reason: 'spam' }, '            401     204    204    401    204    204    403    403'],
+  ['GET', '/api/me', undefined, '                   401     200    200    401    200    200    200    200'],
   ['GET', '/api/sessions', undefined, '             401     200    200    401    200    200    403    403'],
   ['DELETE', '/api/sessions/x', undefined, '        401     404    404    401    404    404    403    403'],
   ['DELETE', '/api/sessions', undefined, '          401     204    204    401    204    204    403    403'],
