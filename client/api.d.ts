@@ -178,7 +178,11 @@ export interface paths {
         get: operations["getMe"];
         put?: never;
         post?: never;
-        delete?: never;
+        /**
+         * Delete your account
+         * @description Requires the password. The account, its messages, sessions, API tokens and reports are gone for good. The last admin cannot be deleted.
+         */
+        delete: operations["deleteMe"];
         options?: never;
         head?: never;
         patch?: never;
@@ -715,6 +719,9 @@ export interface components {
                 reason: string | null;
             } | null;
         };
+        DeleteAccountRequest: {
+            password: string;
+        };
         Session: {
             /** @description Identifies the session. It reveals nothing about the token. */
             id: string;
@@ -1223,6 +1230,37 @@ export interface components {
                 "application/json": components["schemas"]["ErrorResponse"];
             };
         };
+        /** @description Unauthorized: authorization_missing, authorization_malformed, session_not_found, user_not_found, invalid_credentials. */
+        UnauthorizedWithRateLimit: {
+            headers: {
+                /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
+                "X-Request-Id"?: string;
+                "WWW-Authenticate"?: "Bearer";
+                /** @description The state of each limit: `r` is what remains, `t` the seconds until there is more. */
+                RateLimit?: string;
+                /** @description Each limit: `q` requests in `w` seconds. */
+                "RateLimit-Policy"?: string;
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["ErrorResponse"];
+            };
+        };
+        /** @description Conflict: last_admin. */
+        LastAdmin: {
+            headers: {
+                /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
+                "X-Request-Id"?: string;
+                /** @description The state of each limit: `r` is what remains, `t` the seconds until there is more. */
+                RateLimit?: string;
+                /** @description Each limit: `q` requests in `w` seconds. */
+                "RateLimit-Policy"?: string;
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["ErrorResponse"];
+            };
+        };
         /** @description Bad Request: invalid_http. */
         InvalidHttpWithRateLimit: {
             headers: {
@@ -1491,12 +1529,11 @@ export interface components {
                 "application/json": components["schemas"]["ErrorResponse"];
             };
         };
-        /** @description Unauthorized: authorization_missing, authorization_malformed, session_not_found, user_not_found, invalid_credentials. */
-        UnauthorizedWithRateLimit: {
+        /** @description Bad Request: invalid_http, body_invalid, current_password_missing, current_password_invalid, invalid_json. */
+        DeleteMeBadRequest: {
             headers: {
                 /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
                 "X-Request-Id"?: string;
-                "WWW-Authenticate"?: "Bearer";
                 /** @description The state of each limit: `r` is what remains, `t` the seconds until there is more. */
                 RateLimit?: string;
                 /** @description Each limit: `q` requests in `w` seconds. */
@@ -1752,21 +1789,6 @@ export interface components {
         };
         /** @description Bad Request: invalid_http, body_invalid, role_missing, role_invalid, invalid_json, invalid_url. */
         SetRoleBadRequest: {
-            headers: {
-                /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
-                "X-Request-Id"?: string;
-                /** @description The state of each limit: `r` is what remains, `t` the seconds until there is more. */
-                RateLimit?: string;
-                /** @description Each limit: `q` requests in `w` seconds. */
-                "RateLimit-Policy"?: string;
-                [name: string]: unknown;
-            };
-            content: {
-                "application/json": components["schemas"]["ErrorResponse"];
-            };
-        };
-        /** @description Conflict: last_admin. */
-        LastAdmin: {
             headers: {
                 /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
                 "X-Request-Id"?: string;
@@ -2195,6 +2217,51 @@ export interface operations {
             431: components["responses"]["HeadersTooLarge"];
             500: components["responses"]["GetLivenessInternalError"];
             503: components["responses"]["GetMeServiceUnavailable"];
+        };
+    };
+    deleteMe: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "password": "correct horse"
+                 *     }
+                 */
+                "application/json": components["schemas"]["DeleteAccountRequest"];
+            };
+        };
+        responses: {
+            /** @description Done. */
+            204: {
+                headers: {
+                    /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
+                    "X-Request-Id"?: string;
+                    /** @description The state of each limit: `r` is what remains, `t` the seconds until there is more. */
+                    RateLimit?: string;
+                    /** @description Each limit: `q` requests in `w` seconds. */
+                    "RateLimit-Policy"?: string;
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            400: components["responses"]["DeleteMeBadRequest"];
+            401: components["responses"]["UnauthorizedWithRateLimit"];
+            403: components["responses"]["SessionRequired"];
+            408: components["responses"]["RequestTimeout"];
+            409: components["responses"]["LastAdmin"];
+            413: components["responses"]["BodyTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            417: components["responses"]["ExpectationFailed"];
+            429: components["responses"]["RateLimited"];
+            431: components["responses"]["HeadersTooLarge"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["ServiceUnavailable"];
         };
     };
     listSessions: {

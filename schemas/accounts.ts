@@ -72,17 +72,28 @@ export const CreateAccount = (passwordMinLength: number) =>
     { title: 'RegisterRequest', examples: [alice], errorMessages: { type: bodyInvalid } }
   )
 
+const CurrentPassword = Type.String({
+  minLength: 1,
+  errorMessages: {
+    required: { code: 'current_password_missing', message: 'current password must be provided' },
+    type: { code: 'current_password_invalid', message: 'current password must be a string' }
+  }
+})
+
+export const DeleteMe = Type.Object(
+  { password: CurrentPassword },
+  {
+    title: 'DeleteAccountRequest',
+    examples: [{ password: alice.password }],
+    errorMessages: { type: bodyInvalid }
+  }
+)
+
 /** @param passwordMinLength in code points */
 export const ChangePassword = (passwordMinLength: number) =>
   Type.Object(
     {
-      currentPassword: Type.String({
-        minLength: 1,
-        errorMessages: {
-          required: { code: 'current_password_missing', message: 'current password must be provided' },
-          type: { code: 'current_password_invalid', message: 'current password must be a string' }
-        }
-      }),
+      currentPassword: CurrentPassword,
       newPassword: NewPassword(
         passwordMinLength,
         { code: 'new_password_missing', message: 'new password must be provided' },

@@ -178,6 +178,20 @@ export class Sessions {
     await this.endOthers(userId, '')
   }
 
+  /** Ends every session of a user who is deleted, and forgets what was known of them. */
+  async forget(userId: number): Promise<void> {
+    try {
+      const tokens = [...(await this.#readSet(expirationsKey(userId))).keys()]
+      await this.endAll(userId)
+      for (const batch of batches(tokens)) {
+        await Promise.all(batch.map((token) => this.#redis.del(userAgentKey(token))))
+      }
+      await Promise.all([this.#redis.del(expirationsKey(userId)), this.#redis.del(usesKey(userId))])
+    } catch (error) {
+      throwNamed(error)
+    }
+  }
+
   async #endAll(users: [userId: number, kept: string][]): Promise<void> {
     const servers = isCluster(this.#redis) ? this.#redis.nodes('master') : [this.#redis]
     await Promise.all(

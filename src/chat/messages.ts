@@ -228,9 +228,9 @@ export async function editMessage(
 const HAS_DELETED_AT = `exists (
   select from pg_catalog.pg_attribute where attrelid = 'chat_message'::regclass and attname = 'deleted_at' and not attisdropped)`
 
-// Users who are not banned delete their own messages, and where $3 says that they may act as moderators, those
-// of whomever their role reaches. The latter is noted in the moderation log, by a function that is called for
-// no other row.
+// Users who are not banned delete their own messages, and where $3 says that they may act as moderators,
+// those of whomever their role reaches. The latter is noted in the moderation log, by a function that is
+// called for no other row.
 const MAY_DELETE = `(user_id = $2 or ($3::boolean and chat_may_delete($2, user_id)))
   and not exists (select from chat_member($2) member where member.kind = 'ban')`
 const NOTED = 'case when user_id <> $2 then chat_log_deletion($2, user_id, id) end'

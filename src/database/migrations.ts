@@ -768,7 +768,7 @@ export const migrations: Migration[] = [
     `
   },
   {
-    // A ban ends API tokens for good: they are not valid again when it is lifted. They are made under the lock
+    // A ban ends API tokens for good: lifting it does not make them valid again. They are made under the lock
     // of the room as well, so that none is made while a ban is under way.
     name: '014_api_tokens_end_with_a_ban',
     restores: true,
@@ -809,6 +809,72 @@ export const migrations: Migration[] = [
           where not exists (select from chat_token taken where taken.user_id = owner and taken.slot = slot.slot)
           order by slot limit 1 returning id into new_id;
         if new_id is null then refusal := 'too_many'; end if;
+      end $$;
+    `
+  },
+  {
+    // Users delete their accounts. First the role and the API tokens go, under the lock of the room, so that
+    // there is always another admin; then the messages, in batches; then the rest at once.
+    name: '015_account_deletion',
+    restores: true,
+    sql: `
+      select set_config('search_path', format('%I, pg_temp', current_schema()), true);
+      create index if not exists chat_report_user_id on chat_report (user_id);
+
+      create or replace function chat_member_deleted () returns trigger language plpgsql security definer
+        set search_path from current set jit = off set enable_seqscan = on as $$
+      begin
+        if tg_op = 'DELETE' then
+          delete from chat_user_role where user_id = any (array(select id from old_rows));
+          delete from chat_restriction where user_id = any (array(select id from old_rows));
+          delete from chat_slow_mode where user_id = any (array(select id from old_rows));
+          delete from chat_token where user_id = any (array(select id from old_rows));
+          delete from chat_report where user_id = any (array(select id from old_rows));
+        else
+          delete from chat_user_role;
+          delete from chat_restriction;
+          delete from chat_slow_mode;
+          delete from chat_token;
+          delete from chat_report;
+        end if;
+        return null;
+      end $$;
+
+      -- Takes the role and the API tokens from a user whose password was just checked, or tells why not.
+      create or replace function chat_resign (member_id bigint, known_hash text) returns text
+        language plpgsql volatile as $$
+      declare
+        refusal text;
+      begin
+        perform pg_advisory_xact_lock(7243002);
+        refusal := coalesce((
+          select case
+            when member.kind = 'ban' then 'gone'
+            when chat_user.password_hash <> known_hash then 'password_changed'
+            when member.is_last_admin then 'last_admin'
+            else ''
+          end
+          from chat_user cross join lateral chat_member(chat_user.id) member where chat_user.id = member_id
+        ), 'gone');
+        if refusal <> '' then return refusal; end if;
+        delete from chat_user_role where user_id = member_id;
+        delete from chat_token where user_id = member_id;
+        return null;
+      end $$;
+
+      -- Deletes the user with the messages that are left.
+      create or replace function chat_delete_account (
+        member_id bigint, known_hash text, out refusal text, out message_ids bigint[]
+      ) language plpgsql volatile as $$
+      begin
+        refusal := chat_resign(member_id, known_hash);
+        if refusal is not null then return; end if;
+        with deleted as (
+          delete from chat_message where user_id = member_id returning id
+        )
+        select coalesce(array_agg(id), '{}') into message_ids from deleted;
+        delete from chat_report where message_id = any (message_ids);
+        delete from chat_user where id = member_id;
       end $$;
     `
   }

@@ -1,10 +1,20 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import type { FastifyReply } from 'fastify'
-import { Account, ChangePassword, CreateAccount, Login, Me, Session } from '../../schemas/accounts.ts'
+import {
+  Account,
+  ChangePassword,
+  CreateAccount,
+  DeleteMe,
+  Login,
+  Me,
+  Session
+} from '../../schemas/accounts.ts'
 import { NoContent } from '../../schemas/errors.ts'
 import { bearerSecurity, noSecurity } from '../../schemas/openapi.ts'
 import { isApiToken } from '../accounts/api-tokens.ts'
+import { deleteAccount } from '../accounts/deletion.ts'
 import { lookupNickname } from '../accounts/nicknames.ts'
+import { publishDeletion } from '../chat/redis-events.ts'
 import { deleteUser, findUser, findUserById, insertUser, replacePassword } from '../accounts/users.ts'
 import type { Config } from '../config.ts'
 import { findMember, requireMember } from '../moderation/members.ts'
@@ -15,6 +25,7 @@ import {
   Busy,
   failures,
   InvalidCredentials,
+  LastAdmin,
   NicknameTaken,
   NicknameTooSimilar,
   outages,
@@ -45,6 +56,24 @@ const accounts: FastifyPluginAsyncTypebox<{ config: Config }> = async (app, { co
     const [user, member] = await Promise.all([findUserById(sql, userId), requireMember(sql, userId)])
     if (user === undefined) throw new UserNotFound()
     return { ...user, ...member }
+  }
+
+  /**
+   * Checks the password of a user who is logged in. A wrong one counts as a guess.
+   * @throws {InvalidCredentials}
+   */
+  async function checkPassword(
+    reply: FastifyReply,
+    user: { id: number; passwordHash: string },
+    password: string,
+    client: ReturnType<typeof clientOf>
+  ): Promise<void> {
+    const isRight = await app.limitGuesses(
+      reply,
+      user.id,
+      async () => (await passwords.verify(password, user.passwordHash, client)) || undefined
+    )
+    if (!isRight) throw new InvalidCredentials()
   }
 
   const createAccount = CreateAccount(config.PASSWORD_MIN_LENGTH)
@@ -176,12 +205,7 @@ const accounts: FastifyPluginAsyncTypebox<{ config: Config }> = async (app, { co
       const { currentPassword, newPassword } = request.body
       const client = clientOf(reply)
       const user = await findActiveUser(request.userId)
-      const known = await app.limitGuesses(
-        reply,
-        user.id,
-        async () => (await passwords.verify(currentPassword, user.passwordHash, client)) || undefined
-      )
-      if (!known) throw new InvalidCredentials()
+      await checkPassword(reply, user, currentPassword, client)
       const newHash = await passwords.hash(newPassword, client)
 
       // Whatever fails on the way, no session that was there before lives on under a new password, and an
@@ -225,5 +249,49 @@ const accounts: FastifyPluginAsyncTypebox<{ config: Config }> = async (app, { co
         : null
     })
   })
+
+  const deleteMe = {
+    operationId: 'deleteMe',
+    summary: 'Delete your account',
+    tags,
+    description:
+      'Requires the password. The account, its messages, sessions, API tokens and reports are gone for good. The ' +
+      'last admin cannot be deleted.',
+    security: bearerSecurity,
+    body: DeleteMe,
+    response: {
+      204: NoContent,
+      ...failures(
+        ...validationFailures(DeleteMe),
+        ...secretFailures,
+        ...sessionFailures,
+        InvalidCredentials,
+        LastAdmin
+      )
+    }
+  }
+  app.delete(
+    '/api/me',
+    { onRequest: [app.authenticate, app.limitSessionManagement], schema: deleteMe },
+    async (request, reply) => {
+      const user = await findActiveUser(request.userId)
+      await checkPassword(reply, user, request.body.password, clientOf(reply))
+      if (user.isLastAdmin) throw new LastAdmin()
+      const warn = (what: string) => (error: Error) => request.log.warn(`${what}: ${error.message}`)
+      const publish = (ids: number[]) => {
+        Promise.all(ids.map((id) => publishDeletion(app.redis, id))).catch(
+          warn('deletions were not published')
+        )
+      }
+      // The other sessions end first, so that none of them posts while the account is being deleted. The
+      // session of this request stays until the account is gone: after a failure, it can try again.
+      await sessions.endOthers(user.id, bearerToken(request))
+      await deleteAccount(sql, user, publish)
+      // From here on no session of the user is accepted any more, whether it is still in Redis or not.
+      await sessions.forget(user.id).catch(warn('sessions of a deleted account were not ended'))
+      await app.room.follower.caughtUp()
+      return reply.code(204).send(null)
+    }
+  )
 }
 export default accounts

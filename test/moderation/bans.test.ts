@@ -56,6 +56,7 @@ t.test('a session that the Go service starts for a banned user is refused', asyn
   const passwords = { currentPassword: 'correct horse', newPassword: 'another horse' }
   for (const [method, path, body] of [
     ['GET', '/api/me'],
+    ['DELETE', '/api/me', { password: 'correct horse' }],
     ['GET', '/api/sessions'],
     ['DELETE', '/api/sessions'],
     ['DELETE', '/api/sessions/x'],

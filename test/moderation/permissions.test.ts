@@ -68,6 +68,7 @@ const ROWS: Row[] = [
   ['GET', '/api/moderation-log', undefined, '       401     403    403    401    200    200    403    403'],
   ['GET', '/api/reports', undefined, '              401     403    403    401    200    200    403    403'],
   ['DELETE', openReport, undefined, '               401     403    403    401    204    204    403    403'],
+  ['DELETE', '/api/me', { password: 'wrong' }, '    401     401    401    401    401    401    403    403'],
   // The last one, because it ends the session.
   ['POST', '/api/logout', undefined, '              401     204    204    204    204    204    403    403']
 ]
