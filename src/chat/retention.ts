@@ -45,10 +45,10 @@ const TRIM_MODERATION = [
   `delete from chat_report where id = any (array(
     select report.id from chat_report report where ${turn} and created_at < now() - $1::interval
     and (closed_at is not null or not exists (select from chat_message message where message.id = report.message_id))
-    limit ${BATCH}
+    order by report.id limit ${BATCH}
   )) returning id`,
   `delete from chat_restriction where id = any (array(
-    select id from chat_restriction where ${turn} and until < now() - $1::interval limit ${BATCH}
+    select id from chat_restriction where ${turn} and until < now() - $1::interval order by id limit ${BATCH}
   )) returning id`
 ]
 
