@@ -21,7 +21,11 @@ t.test(
     })
 
     const { body: message } = await call('POST', '/api/messages', { token, body: { text: 'hello\n"you"' } })
-    await call('PATCH', `/api/messages/${message.id}`, { token, body: { text: 'hi' } })
+    const { body: edited } = await call('PATCH', `/api/messages/${message.id}`, {
+      token,
+      body: { text: 'hi' }
+    })
+    t.match(edited, { ...message, text: 'hi', editedAt: /Z$/ })
     await call('DELETE', `/api/messages/${message.id}`, { token })
     const client = await connect(t, database)
     const {
@@ -36,7 +40,7 @@ t.test(
       events.map(({ data }) => data),
       [
         { type: 'message_created', message },
-        { type: 'message_updated', message: { ...message, text: 'hi' } },
+        { type: 'message_updated', message: edited },
         { type: 'message_deleted', id: message.id },
         {
           type: 'message_created',
