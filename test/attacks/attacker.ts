@@ -7,6 +7,9 @@ import { Budget, Wire } from './wire.ts'
 export const CONNECTIONS = 50
 export const SECONDS = 5
 const BYTES_PER_SECOND = 1_000_000
+// What goes over the wire for a connection besides its data: the packets SYN, ACK and RST or FIN, and the
+// headers of one packet of data.
+const CONNECTION_BYTES = 260
 // About what Node's client sends beside a body.
 const HEADERS_LENGTH = 200
 
@@ -45,6 +48,7 @@ export class Attacker {
     }
     this.#opening++
     try {
+      await this.#budget.take(CONNECTION_BYTES)
       const wire = await Wire.open(this.#port, localAddress, this.#budget)
       this.#open.add(wire)
       wire.closed.then(() => this.#open.delete(wire))
