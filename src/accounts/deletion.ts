@@ -1,5 +1,6 @@
 import { DatabaseError } from 'pg'
 import type { Query } from '../database/query.ts'
+import { accepted, type Outcome } from '../database/refusal.ts'
 import { InvalidCredentials, LastAdmin, SessionNotFound } from '../errors/catalogue.ts'
 
 // A batch holds up whoever writes for as long as it takes.
@@ -9,15 +10,7 @@ const FOREIGN_KEY_VIOLATION = '23503'
 
 // What the functions of src/database/migrations.ts refuse a deletion with.
 const refusals = { gone: SessionNotFound, password_changed: InvalidCredentials, last_admin: LastAdmin }
-interface Outcome {
-  refusal: keyof typeof refusals | null
-}
-
-function check<Row extends Outcome>(row: Row | undefined): Row {
-  if (row === undefined) throw new Error('a function of PostgreSQL returned no row')
-  if (row.refusal !== null) throw new refusals[row.refusal]()
-  return row
-}
+type Answer = Outcome<keyof typeof refusals>
 
 const RESIGN = 'select chat_resign($1, $2) as refusal'
 const DELETE_ACCOUNT = 'select * from chat_delete_account($1, $2)'
@@ -45,20 +38,20 @@ export async function deleteAccount(
   onDeleted: (messageIds: number[]) => void
 ): Promise<void> {
   const values = [user.id, user.passwordHash]
-  const [resigned] = await query<Outcome>(RESIGN, values)
-  check(resigned)
+  const [resigned] = await query<Answer>(RESIGN, values)
+  accepted(resigned, refusals)
   for (let isMore = true; isMore;) {
     const rows = await query<{ id: number }>(DELETE_MESSAGES, [user.id])
     onDeleted(rows.map(({ id }) => id))
     isMore = rows.length === BATCH // What is left then goes with the user.
   }
-  const { message_ids: messageIds } = check(await deleteUserAndRest(query, values))
+  const { message_ids: messageIds } = accepted(await deleteUserAndRest(query, values), refusals)
   onDeleted(messageIds)
 }
 
 async function deleteUserAndRest(query: Query, values: unknown[], tries = 1) {
   try {
-    const [row] = await query<Outcome & { message_ids: number[] }>(DELETE_ACCOUNT, values)
+    const [row] = await query<Answer & { message_ids: number[] }>(DELETE_ACCOUNT, values)
     return row
   } catch (error) {
     // Where the triggers of chat_message are not in force, a message may come in between.

@@ -1,6 +1,7 @@
 import type { RestrictionKind, Role } from '../../schemas/moderation.ts'
 import type { Room, UpdateRoom } from '../../schemas/room.ts'
 import type { Query } from '../database/query.ts'
+import { accepted, type Outcome } from '../database/refusal.ts'
 import {
   Forbidden,
   LastAdmin,
@@ -19,18 +20,10 @@ const refusals = {
   protected: UserProtected,
   last_admin: LastAdmin
 }
-interface Outcome {
-  refusal: keyof typeof refusals | null
-}
+type Answer = Outcome<keyof typeof refusals>
 
 /** Who acts: the id of a moderator, or undefined for whoever runs the service. */
 export type Moderator = number | undefined
-
-function check<Row extends Outcome>(row: Row | undefined): Row {
-  if (row === undefined) throw new Error('a function of PostgreSQL returned no row')
-  if (row.refusal !== null) throw new refusals[row.refusal]()
-  return row
-}
 
 /**
  * Restricts a user in place of any restriction there was. When it resolves, no post of the user is accepted
@@ -43,14 +36,14 @@ export async function restrict(
   userId: number,
   { kind, until, reason }: { kind: RestrictionKind; until: Date | undefined; reason: string | undefined }
 ): Promise<void> {
-  const [row] = await query<Outcome>('select chat_restrict($1, $2, $3, $4, $5) as refusal', [
+  const [row] = await query<Answer>('select chat_restrict($1, $2, $3, $4, $5) as refusal', [
     moderator,
     userId,
     kind,
     until?.toISOString(),
     reason
   ])
-  check(row)
+  accepted(row, refusals)
 }
 
 /**
@@ -58,14 +51,14 @@ export async function restrict(
  * @throws {SessionNotFound | Forbidden | UserUnknown | OwnAccount | UserProtected}
  */
 export async function liftRestriction(query: Query, moderator: Moderator, userId: number): Promise<void> {
-  const [row] = await query<Outcome>('select chat_lift_restriction($1, $2) as refusal', [moderator, userId])
-  check(row)
+  const [row] = await query<Answer>('select chat_lift_restriction($1, $2) as refusal', [moderator, userId])
+  accepted(row, refusals)
 }
 
 /** Gives a user a role. @throws {SessionNotFound | Forbidden | UserUnknown | LastAdmin} */
 export async function setRole(query: Query, moderator: Moderator, userId: number, role: Role): Promise<void> {
-  const [row] = await query<Outcome>('select chat_set_role($1, $2, $3) as refusal', [moderator, userId, role])
-  check(row)
+  const [row] = await query<Answer>('select chat_set_role($1, $2, $3) as refusal', [moderator, userId, role])
+  accepted(row, refusals)
 }
 
 /**
@@ -79,11 +72,11 @@ export async function updateRoom(
   { topic, slowModeSeconds, readOnly }: UpdateRoom,
   online: number
 ): Promise<Room> {
-  const [row] = await query<Outcome & { settings: Room }>(
+  const [row] = await query<Answer & { settings: Room }>(
     'select * from chat_update_room($1, $2, $3, $4, $5)',
     [moderator, topic, slowModeSeconds, readOnly, online]
   )
-  return check(row).settings
+  return accepted(row, refusals).settings
 }
 
 /**
@@ -96,10 +89,10 @@ export async function logAction(
   userId: number,
   action: 'delete_messages' | 'reset_password' | 'end_sessions'
 ): Promise<number> {
-  const [row] = await query<Outcome & { entry_id: number }>('select * from chat_log_moderation($1, $2, $3)', [
+  const [row] = await query<Answer & { entry_id: number }>('select * from chat_log_moderation($1, $2, $3)', [
     moderator,
     userId,
     action
   ])
-  return check(row).entry_id
+  return accepted(row, refusals).entry_id
 }

@@ -23,8 +23,8 @@ declare module 'fastify' {
 }
 
 /**
- * The token of `Authorization: Bearer <token>`, scheme in any case (RFC 9110, 11.1). @throws
- * {AuthorizationMissing | AuthorizationMalformed}
+ * The token of `Authorization: Bearer <token>`, scheme in any case (RFC 9110, 11.1).
+ * @throws {AuthorizationMissing | AuthorizationMalformed}
  */
 export function bearerToken({ headers: { authorization } }: FastifyRequest): string {
   if (!authorization) throw new AuthorizationMissing()

@@ -14,7 +14,7 @@ import { bearerSecurity, noSecurity } from '../../schemas/openapi.ts'
 import { isApiToken } from '../accounts/api-tokens.ts'
 import { deleteAccount } from '../accounts/deletion.ts'
 import { lookupNickname } from '../accounts/nicknames.ts'
-import { publishDeletion } from '../chat/redis-events.ts'
+import { publishDeletions } from '../chat/redis-events.ts'
 import { deleteUser, findUser, findUserById, insertUser, replacePassword } from '../accounts/users.ts'
 import type { Config } from '../config.ts'
 import { findMember, requireMember } from '../moderation/members.ts'
@@ -277,18 +277,15 @@ const accounts: FastifyPluginAsyncTypebox<{ config: Config }> = async (app, { co
       const user = await findActiveUser(request.userId)
       await checkPassword(reply, user, request.body.password, clientOf(reply))
       if (user.isLastAdmin) throw new LastAdmin()
-      const warn = (what: string) => (error: Error) => request.log.warn(`${what}: ${error.message}`)
-      const publish = (ids: number[]) => {
-        Promise.all(ids.map((id) => publishDeletion(app.redis, id))).catch(
-          warn('deletions were not published')
-        )
-      }
+      const publish = (ids: number[]) => publishDeletions(app.redis, ids, request.log)
       // The other sessions end first, so that none of them posts while the account is being deleted. The
       // session of this request stays until the account is gone: after a failure, it can try again.
       await sessions.endOthers(user.id, bearerToken(request))
       await deleteAccount(sql, user, publish)
       // From here on no session of the user is accepted any more, whether it is still in Redis or not.
-      await sessions.forget(user.id).catch(warn('sessions of a deleted account were not ended'))
+      await sessions.forget(user.id).catch(({ message }: Error) => {
+        request.log.warn(`could not end the sessions of a deleted account: ${message}`)
+      })
       await app.room.follower.caughtUp()
       return reply.code(204).send(null)
     }

@@ -15,7 +15,7 @@ import { bearerSecurity, noSecurity } from '../../schemas/openapi.ts'
 import type { Config } from '../config.ts'
 import { deleteMessage, editMessage, hasMessage } from '../chat/messages.ts'
 import { readMessage, readPage } from '../chat/pages.ts'
-import { publishDeletion } from '../chat/redis-events.ts'
+import { publishDeletions } from '../chat/redis-events.ts'
 import type { Page } from '../chat/timeline.ts'
 import { findUserById } from '../accounts/users.ts'
 import { requireMember } from '../moderation/members.ts'
@@ -226,9 +226,7 @@ const ownMessages: FastifyPluginAsyncTypebox = async (app) => {
     if (!(await deleteMessage(sql, id, request.userId, canModerate))) {
       throw await notDeleted(id, request.userId, canModerate)
     }
-    publishDeletion(app.redis, id).catch(({ message }: Error) =>
-      request.log.warn(`could not publish a deletion: ${message}`)
-    )
+    publishDeletions(app.redis, [id], request.log)
     await follower.caughtUp()
     return reply.code(200).send({ id, status: 'deleted' })
   })

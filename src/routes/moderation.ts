@@ -16,7 +16,7 @@ import {
   UserRole
 } from '../../schemas/moderation.ts'
 import { bearerSecurity } from '../../schemas/openapi.ts'
-import { publishDeletion } from '../chat/redis-events.ts'
+import { publishDeletions } from '../chat/redis-events.ts'
 import {
   addressFailures,
   bodyFailures,
@@ -137,11 +137,7 @@ const moderation: FastifyPluginAsyncTypebox = async (app) => {
     '/api/users/:id(^\\d+$)/messages',
     { onRequest: moderatorOnly, schema: deleteMessages },
     async (request, reply) => {
-      const publish = (ids: number[]) => {
-        Promise.all(ids.map((id) => publishDeletion(app.redis, id))).catch(({ message }: Error) =>
-          request.log.warn(`deletions were not published: ${message}`)
-        )
-      }
+      const publish = (ids: number[]) => publishDeletions(app.redis, ids, request.log)
       const deleted = await deleteAllMessages(sql, request.userId, request.params.id, publish)
       await follower.caughtUp()
       return reply.code(200).send({ deleted })
