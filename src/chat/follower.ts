@@ -105,7 +105,7 @@ export class Follower {
         this.#complaint = message
       })
       this.#hasFailed = true
-      this.#timeline.doubt()
+      this.#timeline.markStale()
       for (const resolve of this.#callers.splice(0)) resolve()
       await sleep(RECONNECT_MS, undefined, { signal: this.#stop.signal }).catch(() => {})
     }
@@ -191,7 +191,7 @@ export class Follower {
       }
       this.#timeline.load(await newestMessages(query, TAIL_LENGTH, TAIL_BYTES))
     }
-    if (!this.#isInForce() || isReadOnly) this.#timeline.doubt()
-    else if (!this.#hasFailed || !this.#isWoken) this.#timeline.confirm()
+    if (!this.#isInForce() || isReadOnly) this.#timeline.markStale()
+    else if (!this.#hasFailed || !this.#isWoken) this.#timeline.markFresh()
   }
 }

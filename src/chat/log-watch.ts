@@ -76,7 +76,7 @@ export class LogWatch {
     }
     this.#missedIds = ids.slice(0, 10)
     this.#missedAt = performance.now()
-    this.#timeline.doubt()
+    this.#timeline.markStale()
     this.#checkInBackground()
   }
 
@@ -108,7 +108,7 @@ export class LogWatch {
       const problem = problems.map(({ what }) => what).join('; ')
       if (problem !== this.#problem) this.#log.error(`the event log is not in force: ${problem}`)
       this.#problem = problem
-      this.#timeline.doubt()
+      this.#timeline.markStale()
       this.#lastSeq = this.#timeline.seq
     } else {
       const isRepaired = await this.repairSequences()

@@ -90,26 +90,26 @@ export class Timeline extends EventEmitter<{ frames: [Buffer[]]; messages: [] }>
   #replies = new Replies() // those in the tail
   #floor = Infinity // All messages from this id on are in the tail.
   #isFollowed = false
-  #confirmedAt = -Infinity
+  #freshAt = -Infinity
 
-  /** The seconds since nothing could be missing. */
+  /** Seconds since the timeline was last known to be complete. */
   get lag(): number {
-    return (performance.now() - this.#confirmedAt) / 1000
+    return (performance.now() - this.#freshAt) / 1000
   }
 
-  /** Whether the log is followed, so that nothing can be missing for longer than a change may take. */
+  /** Whether the timeline is complete, but for changes of the last moment. */
   get isFresh(): boolean {
     return this.#isFollowed && this.lag < FRESH_SECONDS
   }
 
-  /** Notes that the log has no more entries than are in. */
-  confirm(): void {
+  /** Marks the timeline as complete: everything in the log has been applied. */
+  markFresh(): void {
     this.#isFollowed = true
-    this.#confirmedAt = performance.now()
+    this.#freshAt = performance.now()
   }
 
-  /** Notes that nobody knows what else is in the log. */
-  doubt(): void {
+  /** Marks the timeline as possibly stale, until `markFresh` is called. */
+  markStale(): void {
     this.#isFollowed = false
   }
 
