@@ -3,7 +3,7 @@ import fastJson from 'fast-json-stringify'
 import type { FastifyError, FastifyReply, FastifyRequest } from 'fastify'
 import { ErrorAnswer } from '../../schemas/errors.ts'
 import * as errors from './catalogue.ts'
-import { requestId } from '../telemetry/request-log.ts'
+import { requestId } from '../lib/request-id.ts'
 
 declare module 'fastify' {
   interface FastifyReply {

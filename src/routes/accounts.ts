@@ -38,11 +38,11 @@ import {
   validationFailures
 } from '../errors/catalogue.ts'
 import { bearerToken } from '../plugins/authenticate.ts'
-import { answerOver } from '../telemetry/request-log.ts'
+import { abortOnClose } from '../http/abort-on-close.ts'
 
 const clientOf = (reply: FastifyReply) => ({
   address: reply.request.clientAddress,
-  signal: answerOver(reply)
+  signal: abortOnClose(reply)
 })
 
 /** Registration, login and logout, the password between them, and the account itself. */

@@ -3,7 +3,7 @@ import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { EventsHeaders, EventsQuery, EventStream } from '../../schemas/events.ts'
 import { noSecurity } from '../../schemas/openapi.ts'
 import { failures, validationFailures } from '../errors/catalogue.ts'
-import { answerOver } from '../telemetry/request-log.ts'
+import { abortOnClose } from '../http/abort-on-close.ts'
 
 /** What happens in the room, as it happens. */
 const events: FastifyPluginAsyncTypebox = async (app) => {
@@ -42,7 +42,7 @@ const events: FastifyPluginAsyncTypebox = async (app) => {
       streams.open(reply.raw, since, {
         address: request.clientAddress,
         isCounted: !request.isBehindUnknownProxy,
-        signal: answerOver(reply)
+        signal: abortOnClose(reply)
       })
     }
   )

@@ -38,7 +38,7 @@ import {
   UserProtected,
   validationFailures
 } from '../errors/catalogue.ts'
-import { answerOver } from '../telemetry/request-log.ts'
+import { abortOnClose } from '../http/abort-on-close.ts'
 
 // Only numeric ids match; anything else is a 404.
 const ONE = '/api/messages/:id(^\\d+$)'
@@ -78,7 +78,7 @@ const messages: FastifyPluginAsyncTypebox<{ config: Config }> = async (app, { co
   }
   app.get('/api/messages', { schema }, (request, reply) => {
     const { after_id: after, wait = 0 } = request.query
-    const getReader = () => ({ address: request.clientAddress, signal: answerOver(reply) })
+    const getReader = () => ({ address: request.clientAddress, signal: abortOnClose(reply) })
     const read = () => readPage(sources, request.query, getReader)
     const send = ({ age, cursor, json }: Page) => {
       if (age !== undefined) reply.headers(stale(age))
@@ -91,7 +91,7 @@ const messages: FastifyPluginAsyncTypebox<{ config: Config }> = async (app, { co
       if (page.isEmpty && after !== undefined && wait > 0) {
         const from = performance.now()
         const address = request.isBehindUnknownProxy ? undefined : request.clientAddress
-        await longPolls.wait(after, address, answerOver(reply, wait * 1000))
+        await longPolls.wait(after, address, abortOnClose(reply, wait * 1000))
         request.waitedMs = performance.now() - from
         page = await read()
       }
@@ -116,7 +116,7 @@ const messages: FastifyPluginAsyncTypebox<{ config: Config }> = async (app, { co
     }
   }
   app.get(ONE, { schema: one }, async (request, reply) => {
-    const getReader = () => ({ address: request.clientAddress, signal: answerOver(reply) })
+    const getReader = () => ({ address: request.clientAddress, signal: abortOnClose(reply) })
     const { json, age } = await readMessage(sources, request.params.id, getReader)
     if (age !== undefined) reply.headers(stale(age))
     if (json === undefined) throw new MessageNotFound()

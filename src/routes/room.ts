@@ -13,7 +13,7 @@ import {
 } from '../errors/catalogue.ts'
 import { updateRoom } from '../moderation/actions.ts'
 import { readSettings } from '../moderation/room.ts'
-import { answerOver } from '../telemetry/request-log.ts'
+import { abortOnClose } from '../http/abort-on-close.ts'
 
 /** The settings of the room. */
 const room: FastifyPluginAsyncTypebox = async (app) => {
@@ -33,7 +33,7 @@ const room: FastifyPluginAsyncTypebox = async (app) => {
     response: { 200: Room, ...failures(DatabaseUnavailable, Busy) }
   }
   app.get('/api/room', { schema: show }, async (request, reply) => {
-    const settings = await history.run(request.clientAddress, answerOver(reply), () => readSettings(sql))
+    const settings = await history.run(request.clientAddress, abortOnClose(reply), () => readSettings(sql))
     return reply.code(200).send({ ...settings, online: online.value })
   })
 
