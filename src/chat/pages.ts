@@ -7,7 +7,7 @@ import { findMessage, listMessages } from './messages.ts'
 import { type OneMessage, type Page, type Timeline, toOneMessage, toPage } from './timeline.ts'
 
 // A reader who can be given the last known page does not wait long for a better one.
-const PATIENCE_MS = 1000
+const TIMEOUT_MS = 1000
 
 /** Who reads: where reads of older messages take turns, and until when. */
 export interface Reader {
@@ -62,7 +62,7 @@ function read<Found extends { age?: number }>(
   const { address, signal } = getReader()
   const found = history.run(address, signal, readBySql)
   if (!known) return found
-  return withTimeout(PATIENCE_MS, found).catch((error) => {
+  return withTimeout(TIMEOUT_MS, found).catch((error) => {
     if (error instanceof DatabaseUnavailable || error instanceof TimeoutError || error instanceof Busy) {
       return known
     }

@@ -5,7 +5,7 @@ import { DatabaseUnavailable } from '../errors/catalogue.ts'
 import { channels, traced } from '../telemetry/tracing.ts'
 
 // From the wait for a free connection to the last row.
-const PATIENCE_MS = 2500
+const TIMEOUT_MS = 2500
 /** From sending a statement to its last row: a moment longer than the server's own `statement_timeout`. */
 const STATEMENT_MS = 2250
 /** How long a server may take to end a statement that it was told to cancel. */
@@ -51,7 +51,7 @@ export const createQuery =
     try {
       return (
         await withTimeout(
-          PATIENCE_MS,
+          TIMEOUT_MS,
           traced(channels.sql, { text: sql }, () =>
             values ? connection.query<Row>(statement(sql, values)) : connection.query<Row>(sql)
           )
@@ -157,7 +157,7 @@ export const createPoolQuery = (connections: Connections): Query => {
   return async (sql, values) => {
     try {
       return await withTimeout(
-        PATIENCE_MS,
+        TIMEOUT_MS,
         traced(channels.sql, { text: sql }, () => run(sql, values))
       )
     } catch (error) {

@@ -11,8 +11,8 @@ import { endedWithUs, freePort } from '../../src/embedded/process.ts'
 
 export const SERVER = fileURLToPath(new URL('../../dist/src/server.js', import.meta.url))
 // Above what the service allows itself: BOOT_TIMEOUT for each engine, and 25 s for its end.
-const START_PATIENCE_MS = 90_000
-const STOP_PATIENCE_MS = 30_000
+const START_TIMEOUT_MS = 90_000
+const STOP_TIMEOUT_MS = 30_000
 const PROBE_EVERY_MS = 10
 
 /**
@@ -79,14 +79,14 @@ export async function withService<Result>(
       if (child.exitCode !== null || child.signalCode !== null) {
         throw new Error('the service ended before it was ready')
       }
-      if (performance.now() - started > START_PATIENCE_MS) {
-        throw new Error(`no readiness after ${START_PATIENCE_MS / 1000} s`)
+      if (performance.now() - started > START_TIMEOUT_MS) {
+        throw new Error(`no readiness after ${START_TIMEOUT_MS / 1000} s`)
       }
       await sleep(PROBE_EVERY_MS, undefined, { signal })
     }
     return await work({ url, pid: child.pid ?? 0, readyMs: performance.now() - started })
   } finally {
-    const lastResort = setTimeout(() => child.kill('SIGKILL'), STOP_PATIENCE_MS)
+    const lastResort = setTimeout(() => child.kill('SIGKILL'), STOP_TIMEOUT_MS)
     child.kill('SIGTERM')
     const [code, by] = await exited
     clearTimeout(lastResort)

@@ -25,7 +25,7 @@ const PROGRAMS = 3
 const POLLERS = 3 // and as many who wait
 const STREAMS = 4
 /** How long replicas may take to be ready again, and writers to finish what they began. */
-const PATIENCE_MS = 45_000
+const TIMEOUT_MS = 45_000
 
 /** Faults of the service itself, which the proof must find. */
 const plants: Record<string, string> = {
@@ -142,13 +142,13 @@ async function run(
   if (!written) {
     return world.find(
       'stuck',
-      `not every replica was ready and every post acknowledged within ${PATIENCE_MS / 1000} s`
+      `not every replica was ready and every post acknowledged within ${TIMEOUT_MS / 1000} s`
     )
   }
   await judge(world, database, written.flat(), pollers, streams, reading)
 }
 
 const inTime = (writing: Promise<Written[][]>) =>
-  Promise.race([writing, sleep(PATIENCE_MS, undefined, { ref: false })])
+  Promise.race([writing, sleep(TIMEOUT_MS, undefined, { ref: false })])
 
 await runCommand(USAGE, readArguments, prove)

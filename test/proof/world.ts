@@ -4,7 +4,7 @@ import type { Finding } from './checker.ts'
 
 // Above what the service allows itself, so that a request that was given up here is not still under way there
 // when it is sent again.
-const PATIENCE_MS = 15_000
+const TIMEOUT_MS = 15_000
 
 /** Seeded chance: the same seed and name give the same numbers, whatever others draw meanwhile. */
 export class Random {
@@ -106,7 +106,7 @@ export class World {
     { method = 'GET', path, token, key, body, cutAfterMs }: Request
   ): Promise<Answer | undefined> {
     const what = `${method} ${path}`
-    const limit = this.limit(cutAfterMs ?? PATIENCE_MS)
+    const limit = this.limit(cutAfterMs ?? TIMEOUT_MS)
     try {
       const response = await fetch(`${url}${path}`, {
         method,

@@ -18,7 +18,7 @@ const DELIVERIES_PER_SECOND = 20_000
 const CONNECTIONS = 64
 const SAMPLED = 20 // streams whose events are read, and not only counted
 const DIAL = 100 // streams that connect at once
-const PATIENCE_MS = 10_000
+const TIMEOUT_MS = 10_000
 // The only one in what a stream gets is that of `message_created`: so a search for one byte counts events,
 // however they are cut.
 const UNDERSCORE = '_'.charCodeAt(0)
@@ -52,7 +52,7 @@ class Streams {
     this.#sockets.push(socket)
     socket.on('error', () => {}).on('close', () => this.#lost++)
     socket.write('GET /api/events HTTP/1.1\r\nhost: chat\r\n\r\n')
-    const [head] = (await once(socket, 'data', { signal: AbortSignal.timeout(PATIENCE_MS) })) as [Buffer]
+    const [head] = (await once(socket, 'data', { signal: AbortSignal.timeout(TIMEOUT_MS) })) as [Buffer]
     if (!head.includes(' 200 ')) throw new Error(`a stream was refused: ${head}`)
     socket.on('data', (bytes) => {
       this.delivered += count(bytes)
@@ -67,7 +67,7 @@ class Streams {
   /** Resolves when the streams have had so many events in all. */
   async got(expected: number): Promise<void> {
     for (
-      const deadline = Date.now() + PATIENCE_MS;
+      const deadline = Date.now() + TIMEOUT_MS;
       this.delivered < expected && this.#lost === 0 && Date.now() < deadline;
     ) {
       await sleep(5)
@@ -149,7 +149,7 @@ async function deliver(
 /** @returns what the service holds once that has stayed the same for a moment */
 async function settledKib(pid: number): Promise<number> {
   let [before, now] = [0, residentKib(pid)]
-  for (const deadline = Date.now() + PATIENCE_MS; Math.abs(now - before) > 256 && Date.now() < deadline;) {
+  for (const deadline = Date.now() + TIMEOUT_MS; Math.abs(now - before) > 256 && Date.now() < deadline;) {
     await sleep(1000)
     ;[before, now] = [now, residentKib(pid)]
   }

@@ -9,7 +9,7 @@ import type { World } from './world.ts'
 
 const WAITERS = 500
 const TEXT = 'what all of them wait for'
-const PATIENCE_MS = 10_000
+const TIMEOUT_MS = 10_000
 
 /**
  * @returns figures of answers to long polls: how long after the POST, and what one costs, its request
@@ -35,7 +35,7 @@ export async function waiters(
         let posted = Infinity
         const answers = sockets.map(async (socket) => {
           socket.write(`GET /api/messages?after_id=${newest}&wait=25 HTTP/1.1\r\nhost: chat\r\n\r\n`)
-          const [answer] = (await once(socket, 'data', { signal: AbortSignal.timeout(PATIENCE_MS) })) as [
+          const [answer] = (await once(socket, 'data', { signal: AbortSignal.timeout(TIMEOUT_MS) })) as [
             Buffer
           ]
           delays.record(Math.max(1, Math.round((performance.now() - posted) * 1000)))
