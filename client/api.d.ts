@@ -1931,7 +1931,7 @@ export interface operations {
             };
             header?: {
                 /** @description The id of the last event you saw. Takes precedence over `since`. */
-                "last-event-id"?: string;
+                "Last-Event-ID"?: string;
             };
             path?: never;
             cookie?: never;
@@ -2580,7 +2580,7 @@ export interface operations {
             query?: never;
             header?: {
                 /** @description Makes retries safe: the same key, text and replyTo return the same message, for as long as it exists. */
-                "idempotency-key"?: string;
+                "Idempotency-Key"?: string;
             };
             path?: never;
             cookie?: never;

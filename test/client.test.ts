@@ -31,7 +31,7 @@ t.test('a client with those types uses the service, and cannot be written wrongl
   const alice = createClient<paths>({ baseUrl: url, headers: { authorization: `Bearer ${account?.token}` } })
   const { data: message } = await alice.POST('/api/messages', {
     body: { text: 'hello' },
-    params: { header: { 'idempotency-key': 'one' } }
+    params: { header: { 'Idempotency-Key': 'one' } }
   })
   t.match(message, { text: 'hello', nickname: 'alice' })
   const { data: edited } = await alice.PATCH('/api/messages/{id}', {

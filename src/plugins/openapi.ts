@@ -20,7 +20,7 @@ interface Answer {
 interface Operation {
   operationId: string
   responses: Record<string, Answer>
-  parameters?: { required?: boolean; schema: object }[]
+  parameters?: { in: string; name: string; required?: boolean; schema: object }[]
 }
 
 /** The tags, in the order in which documentation pages show them. */
@@ -59,12 +59,19 @@ const headersOf = (status: string, isLimited: boolean) => ({
   })
 })
 
+/** The names of request headers, which Node writes in lower case, as their specifications write them. */
+const headerName = (name: string) =>
+  name === 'last-event-id' ? 'Last-Event-ID' : name.replace(/\b[a-z]/g, (letter) => letter.toUpperCase())
+
 /**
- * Adds what follows from the schemas of a route: the headers of its responses, and that no client has to send
- * a parameter with a default.
+ * Adds what follows from the schemas of a route: the headers of its responses, the usual spelling of those of
+ * the request, and that no client has to send a parameter with a default.
  */
 function complete({ responses, parameters = [] }: Operation): void {
-  for (const parameter of parameters) if ('default' in parameter.schema) parameter.required = false
+  for (const parameter of parameters) {
+    if ('default' in parameter.schema) parameter.required = false
+    if (parameter.in === 'header') parameter.name = headerName(parameter.name)
+  }
   const isLimited = codesOf(responses['429'] ?? {}).includes('rate_limited')
   for (const [status, answer] of Object.entries(responses)) {
     const headers = headersOf(status, isLimited && !UNCOUNTED.includes(status))
