@@ -167,7 +167,7 @@ export const beforeIdInvalid = { code: 'before_id_invalid', message: 'before_id 
 const waitInvalid = { code: 'wait_invalid', message: 'wait must be an integer from 0 to 25' }
 
 export const MAX_PAGE = 200
-export const PageOfMessages = Type.Object(
+export const ListMessagesQuery = Type.Object(
   {
     limit: Type.Integer({
       minimum: 1,
@@ -198,7 +198,7 @@ export const PageOfMessages = Type.Object(
     )
   },
   {
-    title: 'PageOfMessages',
+    title: 'ListMessagesQuery',
     not: { required: ['after_id', 'before_id'] },
     dependencies: { wait: ['after_id'] },
     errorMessages: {
@@ -207,4 +207,4 @@ export const PageOfMessages = Type.Object(
     }
   }
 )
-export type PageOfMessages = Static<typeof PageOfMessages>
+export type ListMessagesQuery = Static<typeof ListMessagesQuery>

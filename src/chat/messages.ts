@@ -2,7 +2,7 @@ import {
   MAX_EXCERPT,
   MAX_PAGE,
   type Message,
-  type PageOfMessages,
+  type ListMessagesQuery,
   type RepliedMessage
 } from '../../schemas/messages.ts'
 import { IS_READ_ONLY, milliseconds, type Pipeline, type Query } from '../database/query.ts'
@@ -155,7 +155,7 @@ const BEFORE = page('and id < $1', 'desc', '$2', '$3')
  */
 export async function listMessages(
   query: Query,
-  { limit, after_id: after, before_id: before }: PageOfMessages
+  { limit, after_id: after, before_id: before }: ListMessagesQuery
 ): Promise<Snapshot> {
   const size = Math.min(limit, MAX_PAGE)
   if (after !== undefined) return snapshot(query, AFTER, [after, size, MAX_PAGE_BYTES])

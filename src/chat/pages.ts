@@ -1,4 +1,4 @@
-import type { PageOfMessages } from '../../schemas/messages.ts'
+import type { ListMessagesQuery } from '../../schemas/messages.ts'
 import type { Query } from '../database/query.ts'
 import type { FairQueue } from '../lib/fair-queue.ts'
 import { TimeoutError, withTimeout } from '../lib/timeout.ts'
@@ -31,7 +31,7 @@ interface Sources {
  */
 export function readPage(
   sources: Sources,
-  wanted: PageOfMessages,
+  wanted: ListMessagesQuery,
   getReader: () => Reader
 ): Page | Promise<Page> {
   const { timeline, query } = sources

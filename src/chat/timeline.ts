@@ -1,7 +1,7 @@
 import { EventEmitter } from 'node:events'
 import fastJson from 'fast-json-stringify'
 import { events } from '../../schemas/events.ts'
-import { MAX_PAGE, Message, type PageOfMessages } from '../../schemas/messages.ts'
+import { MAX_PAGE, Message, type ListMessagesQuery } from '../../schemas/messages.ts'
 import type { LogEntry } from './log.ts'
 import { MAX_PAGE_BYTES, type Snapshot } from './messages.ts'
 import { RecentEvents } from './recent-events.ts'
@@ -196,7 +196,7 @@ export class Timeline extends EventEmitter<{ frames: [Buffer[]]; messages: [] }>
    * One page, or undefined when part of it is older than what is at hand. Where its messages are too long, it
    * is the end of it that is nearer to the cursor, or to the present.
    */
-  page({ limit, after_id: after, before_id: before = Infinity }: PageOfMessages): Page | undefined {
+  page({ limit, after_id: after, before_id: before = Infinity }: ListMessagesQuery): Page | undefined {
     const size = Math.min(limit, MAX_PAGE)
     let from: number
     let to: number

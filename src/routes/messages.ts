@@ -7,7 +7,7 @@ import {
   MessageFound,
   MessageId,
   MessageList,
-  PageOfMessages,
+  ListMessagesQuery,
   PostedMessage,
   PostHeaders
 } from '../../schemas/messages.ts'
@@ -70,10 +70,10 @@ const messages: FastifyPluginAsyncTypebox<{ config: Config }> = async (app, { co
       'Returns a page of messages, ascending by id: the newest, or those next to a cursor. With `wait`, a ' +
       'page that would be empty waits for the first message (a long poll).',
     security: noSecurity,
-    querystring: PageOfMessages,
+    querystring: ListMessagesQuery,
     response: {
       200: MessageList,
-      ...failures(...validationFailures(PageOfMessages), DatabaseUnavailable, Busy, TooManyLongPolls)
+      ...failures(...validationFailures(ListMessagesQuery), DatabaseUnavailable, Busy, TooManyLongPolls)
     }
   }
   app.get('/api/messages', { schema }, (request, reply) => {

@@ -2,7 +2,7 @@ import fc from 'fast-check'
 import Fastify, { type FastifyRequest } from 'fastify'
 import t, { type Test } from 'tap'
 import { CreateAccount, Login, MAX_NICKNAME } from '../../schemas/accounts.ts'
-import { CreateMessage, PageOfMessages } from '../../schemas/messages.ts'
+import { CreateMessage, ListMessagesQuery } from '../../schemas/messages.ts'
 import { lookupNickname, normalNickname } from '../../src/accounts/nicknames.ts'
 import { loadConfig } from '../../src/config.ts'
 import { AuthorizationMalformed, AuthorizationMissing } from '../../src/errors/catalogue.ts'
@@ -229,7 +229,7 @@ t.test(
   async (t) => {
     const coerce = (value: string): unknown => {
       const data: Record<string, unknown> = { after_id: value }
-      integerCoercion(PageOfMessages)(data)
+      integerCoercion(ListMessagesQuery)(data)
       return data['after_id']
     }
     const limit = BigInt(Number.MAX_SAFE_INTEGER)

@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import t from 'tap'
-import type { Message, PageOfMessages } from '../../schemas/messages.ts'
+import type { Message, ListMessagesQuery } from '../../schemas/messages.ts'
 import type { LogEntry } from '../../src/chat/log.ts'
 import { TAIL_LENGTH, Timeline, toFrame } from '../../src/chat/timeline.ts'
 
@@ -86,7 +86,7 @@ class Room {
     this.#floor = Math.min(...this.#known)
   }
 
-  checkPage(query: PageOfMessages): void {
+  checkPage(query: ListMessagesQuery): void {
     const { limit, after_id: after, before_id: before = Infinity } = query
     const size = Math.min(limit, 200)
     const page = this.timeline.page(query)

@@ -4,7 +4,7 @@ import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { Type } from '@sinclair/typebox'
 import Fastify from 'fastify'
 import { Redis } from 'ioredis'
-import { CreateMessage, Message, PageOfMessages } from '../../../schemas/messages.ts'
+import { CreateMessage, Message, ListMessagesQuery } from '../../../schemas/messages.ts'
 
 // What most people would write: one SQL statement for each step, as the Go service does.
 
@@ -25,7 +25,7 @@ const COLUMNS =
 const routes: FastifyPluginAsyncTypebox = async (app) => {
   app.get(
     '/api/messages',
-    { schema: { querystring: PageOfMessages, response: { 200: Type.Array(Message) } } },
+    { schema: { querystring: ListMessagesQuery, response: { 200: Type.Array(Message) } } },
     async ({ query: { limit, after_id: after, before_id: before } }) => {
       if (after !== undefined) {
         return (
