@@ -1,7 +1,7 @@
 import { type Static, Type } from '@sinclair/typebox'
 
 /** The body of every response with a status of 400 or more. */
-export const ErrorAnswer = Type.Object(
+export const ErrorResponse = Type.Object(
   {
     error: Type.String({ description: 'One English sentence, to show to a person.' }),
     code: Type.String({ description: 'The same for programs, in snake_case.' }),
@@ -9,7 +9,7 @@ export const ErrorAnswer = Type.Object(
   },
   { title: 'ErrorResponse' }
 )
-export type ErrorAnswer = Static<typeof ErrorAnswer>
+export type ErrorResponse = Static<typeof ErrorResponse>
 
 /**
  * The error for a value that a schema rejects. The keyword `errorMessages` of a schema has one for each of

@@ -1,6 +1,6 @@
 import { STATUS_CODES } from 'node:http'
 import type { TSchema } from '@sinclair/typebox'
-import { ErrorAnswer, type ValidationMessage } from '../../schemas/errors.ts'
+import { ErrorResponse, type ValidationMessage } from '../../schemas/errors.ts'
 
 /** An error that a client may see: an HTTP status, a code for programs, a sentence for people. */
 export abstract class ClientError extends Error {
@@ -159,7 +159,7 @@ export const outages = [DatabaseUnavailable, RedisUnavailable, Busy]
 export function failures<Status extends number>(
   ...known: (new () => ClientError & { statusCode: Status })[]
 ) {
-  const answers: Record<number, typeof ErrorAnswer> = {}
+  const answers: Record<number, typeof ErrorResponse> = {}
   for (const Failure of [...always, ...known]) {
     const { statusCode, code, message } = new Failure()
     const examples = {
@@ -167,11 +167,11 @@ export function failures<Status extends number>(
       [code]: { value: { error: message, code, requestId: '2b51b0d4-6a9c-4a6e-9a53-0f4f3b0e7a31' } }
     }
     answers[statusCode] = {
-      ...ErrorAnswer,
+      ...ErrorResponse,
       'x-response-description': `${STATUS_CODES[statusCode]}: ${Object.keys(examples).join(', ')}.`,
       'x-examples': examples
     }
   }
   // The loop has made one for each of them.
-  return answers as Record<Status | InstanceType<(typeof always)[number]>['statusCode'], typeof ErrorAnswer>
+  return answers as Record<Status | InstanceType<(typeof always)[number]>['statusCode'], typeof ErrorResponse>
 }

@@ -1,7 +1,7 @@
 import { STATUS_CODES } from 'node:http'
 import fastJson from 'fast-json-stringify'
 import type { FastifyError, FastifyReply, FastifyRequest } from 'fastify'
-import { ErrorAnswer } from '../../schemas/errors.ts'
+import { ErrorResponse } from '../../schemas/errors.ts'
 import * as errors from './catalogue.ts'
 import { requestId } from '../lib/request-id.ts'
 
@@ -12,7 +12,7 @@ declare module 'fastify' {
   }
 }
 
-const errorJson = fastJson(ErrorAnswer)
+const errorJson = fastJson(ErrorResponse)
 
 // What Fastify and Node refuse before a handler sees it, by their codes.
 const refusals: Record<string, new () => errors.ClientError> = {
@@ -54,7 +54,7 @@ export function answerError(error: FastifyError, request: FastifyRequest, reply:
   if (code === 'encoded_body') reply.header('accept-encoding', 'identity')
   const isTemporary = statusCode === 503 || statusCode === 429
   if (isTemporary && !reply.hasHeader('retry-after')) reply.header('retry-after', retryAfter)
-  const answer: ErrorAnswer = { error: message, code, requestId: request.id }
+  const answer: ErrorResponse = { error: message, code, requestId: request.id }
   reply
     .code(statusCode)
     .headers({ 'x-request-id': request.id, 'content-type': 'application/json; charset=utf-8' })
@@ -64,7 +64,7 @@ export function answerError(error: FastifyError, request: FastifyRequest, reply:
 /** The answer to bytes that never became a request, because they are no HTTP, too many, or too late. */
 export function clientErrorResponse({ code: reason }: NodeJS.ErrnoException): string {
   const { statusCode, code, message } = new (refusals[reason ?? ''] ?? errors.InvalidHttp)()
-  const answer: ErrorAnswer = { error: message, code, requestId: requestId() }
+  const answer: ErrorResponse = { error: message, code, requestId: requestId() }
   const body = errorJson(answer)
   return [
     `HTTP/1.1 ${statusCode} ${STATUS_CODES[statusCode]}`,
