@@ -48,7 +48,7 @@ const NewPassword = (minLength: number, required: ValidationMessage, type: Valid
   })
 
 /** A registration. @param passwordMinLength in code points */
-export const CreateAccount = (passwordMinLength: number) =>
+export const RegisterRequest = (passwordMinLength: number) =>
   Type.Object(
     {
       nickname: Type.String({
@@ -80,7 +80,7 @@ const CurrentPassword = Type.String({
   }
 })
 
-export const DeleteMe = Type.Object(
+export const DeleteAccountRequest = Type.Object(
   { password: CurrentPassword },
   {
     title: 'DeleteAccountRequest',
@@ -90,7 +90,7 @@ export const DeleteMe = Type.Object(
 )
 
 /** @param passwordMinLength in code points */
-export const ChangePassword = (passwordMinLength: number) =>
+export const ChangePasswordRequest = (passwordMinLength: number) =>
   Type.Object(
     {
       currentPassword: CurrentPassword,
@@ -118,7 +118,7 @@ export const Account = Type.Object(
 )
 
 /** Checks only presence: accounts created under other rules must still be able to log in. */
-export const Login = Type.Object(
+export const LoginRequest = Type.Object(
   {
     nickname: Type.String({
       minLength: 1,
@@ -132,7 +132,7 @@ export const Login = Type.Object(
   { title: 'LoginRequest', examples: [alice], errorMessages: { type: bodyInvalid } }
 )
 
-export const Session = Type.Object(
+export const LoginResponse = Type.Object(
   { token: Token, userId: Type.Integer(), nickname: Type.String() },
   { title: 'LoginResponse', description: 'A new session.', examples: [aliceHere] }
 )
@@ -172,7 +172,7 @@ export const Me = Type.Object(
   }
 )
 
-export const ActiveSession = Type.Object(
+export const Session = Type.Object(
   {
     id: Type.String({ description: 'Identifies the session. It reveals nothing about the token.' }),
     createdAt: Type.String({ format: 'date-time' }),
@@ -186,9 +186,9 @@ export const ActiveSession = Type.Object(
   },
   { title: 'Session' }
 )
-export type ActiveSession = Static<typeof ActiveSession>
+export type Session = Static<typeof Session>
 
-export const SessionList = Type.Array(ActiveSession, {
+export const SessionList = Type.Array(Session, {
   title: 'SessionList',
   description: 'Most recently used first.',
   examples: [
@@ -215,7 +215,7 @@ const apiTokenName = {
 }
 const buildBot = { id: 3, name: 'build bot' }
 
-export const CreateApiToken = Type.Object(
+export const CreateApiTokenRequest = Type.Object(
   {
     name: Type.String({
       normalize: 'text',
@@ -240,7 +240,7 @@ export const CreateApiToken = Type.Object(
   }
 )
 
-export const NewApiToken = Type.Object(
+export const CreateApiTokenResponse = Type.Object(
   {
     id: Type.Integer(),
     name: Type.String(),

@@ -98,7 +98,7 @@ const Text = Type.String({
   }
 })
 
-export const CreateMessage = Type.Object(
+export const PostMessageRequest = Type.Object(
   {
     text: Text,
     replyTo: Type.Optional(
@@ -118,7 +118,7 @@ export const CreateMessage = Type.Object(
   }
 )
 
-export const EditMessage = Type.Object(
+export const EditMessageRequest = Type.Object(
   { text: Text },
   { title: 'EditMessageRequest', examples: [{ text: 'hello' }], errorMessages: { type: bodyInvalid } }
 )

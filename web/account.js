@@ -27,12 +27,12 @@ export function manageAccount(session) {
   part('logout', HTMLButtonElement).onclick = () => attempt('notice', () => session.end())
 
   async function showSessions() {
-    /** @type {import('../schemas/accounts.ts').ActiveSession[]} */
+    /** @type {import('../schemas/accounts.ts').Session[]} */
     const sessions = await session.call('GET', 'sessions')
     list.replaceChildren(...sessions.map(makeItem))
   }
 
-  /** @param {import('../schemas/accounts.ts').ActiveSession} session */
+  /** @param {import('../schemas/accounts.ts').Session} session */
   function makeItem({ id, createdAt, lastSeenAt, current }) {
     const since = `${say('since')} ${sayDate(new Date(createdAt), 'moment')}`
     const lastSeen = `${say('lastSeen')} ${sayDate(new Date(lastSeenAt), 'moment')}`

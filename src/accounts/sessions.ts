@@ -1,7 +1,7 @@
 import { createHash, randomBytes } from 'node:crypto'
 import { setImmediate as immediate } from 'node:timers/promises'
 import { Cluster, type Redis } from 'ioredis'
-import type { ActiveSession } from '../../schemas/accounts.ts'
+import type { Session } from '../../schemas/accounts.ts'
 import { RedisUnavailable } from '../errors/catalogue.ts'
 
 // Sessions are shared with the Go service: `session:<token>` holds the user's id as a decimal string, for 24
@@ -53,7 +53,7 @@ const END_PAGE = `
   return page[1]`
 
 /** A session as its user may see it, and its token, which must not go out. */
-type KnownSession = ActiveSession & { token: string }
+type KnownSession = Session & { token: string }
 
 const toUserId = (text: string | null | undefined) => (text && /^\d+$/.test(text) ? Number(text) : undefined)
 const throwNamed = (cause: unknown): never => {

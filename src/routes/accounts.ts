@@ -2,12 +2,12 @@ import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import type { FastifyReply } from 'fastify'
 import {
   Account,
-  ChangePassword,
-  CreateAccount,
-  DeleteMe,
-  Login,
+  ChangePasswordRequest,
+  RegisterRequest,
+  DeleteAccountRequest,
+  LoginRequest,
   Me,
-  Session
+  LoginResponse
 } from '../../schemas/accounts.ts'
 import { NoContent } from '../../schemas/errors.ts'
 import { bearerSecurity, noSecurity } from '../../schemas/openapi.ts'
@@ -76,7 +76,7 @@ const accounts: FastifyPluginAsyncTypebox<{ config: Config }> = async (app, { co
     if (!isRight) throw new InvalidCredentials()
   }
 
-  const createAccount = CreateAccount(config.PASSWORD_MIN_LENGTH)
+  const createAccount = RegisterRequest(config.PASSWORD_MIN_LENGTH)
   const register = {
     operationId: 'register',
     summary: 'Create an account and log in',
@@ -137,10 +137,10 @@ const accounts: FastifyPluginAsyncTypebox<{ config: Config }> = async (app, { co
     description:
       'Starts a session. An unknown nickname and a wrong password get the same response, after the same time.',
     security: noSecurity,
-    body: Login,
+    body: LoginRequest,
     response: {
-      200: Session,
-      ...failures(...validationFailures(Login), ...secretFailures, InvalidCredentials, Banned)
+      200: LoginResponse,
+      ...failures(...validationFailures(LoginRequest), ...secretFailures, InvalidCredentials, Banned)
     }
   }
   app.post('/api/login', { schema: login }, async (request, reply) => {
@@ -180,7 +180,7 @@ const accounts: FastifyPluginAsyncTypebox<{ config: Config }> = async (app, { co
     return reply.code(204).send(null)
   })
 
-  const passwordChange = ChangePassword(config.PASSWORD_MIN_LENGTH)
+  const passwordChange = ChangePasswordRequest(config.PASSWORD_MIN_LENGTH)
   const changePassword = {
     operationId: 'changePassword',
     summary: 'Change your password',
@@ -258,11 +258,11 @@ const accounts: FastifyPluginAsyncTypebox<{ config: Config }> = async (app, { co
       'Requires the password. The account, its messages, sessions, API tokens and reports are gone for good. The ' +
       'last admin cannot be deleted.',
     security: bearerSecurity,
-    body: DeleteMe,
+    body: DeleteAccountRequest,
     response: {
       204: NoContent,
       ...failures(
-        ...validationFailures(DeleteMe),
+        ...validationFailures(DeleteAccountRequest),
         ...secretFailures,
         ...sessionFailures,
         InvalidCredentials,

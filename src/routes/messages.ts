@@ -1,8 +1,8 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import {
-  CreateMessage,
+  PostMessageRequest,
   DeletedMessage,
-  EditMessage,
+  EditMessageRequest,
   Message,
   MessageFound,
   MessageId,
@@ -146,12 +146,12 @@ const ownMessages: FastifyPluginAsyncTypebox = async (app) => {
       'Stores a message and announces it to all clients. With an `Idempotency-Key` it can be retried safely ' +
       'after any failure.',
     security: bearerSecurity,
-    body: CreateMessage,
+    body: PostMessageRequest,
     headers: PostHeaders,
     response: {
       201: PostedMessage,
       ...failures(
-        ...validationFailures(CreateMessage, PostHeaders),
+        ...validationFailures(PostMessageRequest, PostHeaders),
         ...writeFailures,
         ReplyToNotFound,
         ...speechFailures,
@@ -187,11 +187,11 @@ const ownMessages: FastifyPluginAsyncTypebox = async (app) => {
     description: 'Replaces the text of one of your own messages.',
     security: bearerSecurity,
     params: MessageId,
-    body: EditMessage,
+    body: EditMessageRequest,
     response: {
       200: Message,
       ...failures(
-        ...validationFailures(EditMessage),
+        ...validationFailures(EditMessageRequest),
         ...writeFailures,
         ...speechFailures,
         MessageNotFound,

@@ -1,5 +1,10 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
-import { ApiTokenId, ApiTokenList, CreateApiToken, NewApiToken } from '../../schemas/accounts.ts'
+import {
+  ApiTokenId,
+  ApiTokenList,
+  CreateApiTokenRequest,
+  CreateApiTokenResponse
+} from '../../schemas/accounts.ts'
 import { NoContent } from '../../schemas/errors.ts'
 import { bearerSecurity } from '../../schemas/openapi.ts'
 import { createApiToken, listApiTokens, revokeApiToken } from '../accounts/api-tokens.ts'
@@ -42,11 +47,11 @@ const tokens: FastifyPluginAsyncTypebox = async (app) => {
     description:
       'It posts, edits and deletes like you, and is valid until it is revoked. You can have 10 of them.',
     security: bearerSecurity,
-    body: CreateApiToken,
+    body: CreateApiTokenRequest,
     response: {
-      201: NewApiToken,
+      201: CreateApiTokenResponse,
       ...failures(
-        ...validationFailures(CreateApiToken),
+        ...validationFailures(CreateApiTokenRequest),
         ...bodyFailures,
         ...sessionFailures,
         TooManyApiTokens,

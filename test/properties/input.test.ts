@@ -1,8 +1,8 @@
 import fc from 'fast-check'
 import Fastify, { type FastifyRequest } from 'fastify'
 import t, { type Test } from 'tap'
-import { CreateAccount, Login, MAX_NICKNAME } from '../../schemas/accounts.ts'
-import { CreateMessage, ListMessagesQuery } from '../../schemas/messages.ts'
+import { RegisterRequest, LoginRequest, MAX_NICKNAME } from '../../schemas/accounts.ts'
+import { PostMessageRequest, ListMessagesQuery } from '../../schemas/messages.ts'
 import { lookupNickname, normalNickname } from '../../src/accounts/nicknames.ts'
 import { loadConfig } from '../../src/config.ts'
 import { AuthorizationMalformed, AuthorizationMissing } from '../../src/errors/catalogue.ts'
@@ -173,9 +173,9 @@ t.test('no text makes its normalisation slow', async (t) => {
 t.test('a body is taken by the code points of what is stored, and by nothing else', async (t) => {
   const app = Fastify().register(input)
   app.register(async (app) => {
-    app.post('/text', { schema: { body: CreateMessage } }, async ({ body }) => body)
-    app.post('/nickname', { schema: { body: CreateAccount(8) } }, async ({ body }) => body)
-    app.post('/login', { schema: { body: Login } }, async ({ body }) => body)
+    app.post('/text', { schema: { body: PostMessageRequest } }, async ({ body }) => body)
+    app.post('/nickname', { schema: { body: RegisterRequest(8) } }, async ({ body }) => body)
+    app.post('/login', { schema: { body: LoginRequest } }, async ({ body }) => body)
   })
   t.teardown(() => app.close())
   const post = async (url: string, payload: object) => {

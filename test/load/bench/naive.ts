@@ -4,7 +4,7 @@ import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { Type } from '@sinclair/typebox'
 import Fastify from 'fastify'
 import { Redis } from 'ioredis'
-import { CreateMessage, Message, ListMessagesQuery } from '../../../schemas/messages.ts'
+import { PostMessageRequest, Message, ListMessagesQuery } from '../../../schemas/messages.ts'
 
 // What most people would write: one SQL statement for each step, as the Go service does.
 
@@ -43,7 +43,7 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
 
   app.post(
     '/api/messages',
-    { schema: { body: CreateMessage, response: { 201: Message } } },
+    { schema: { body: PostMessageRequest, response: { 201: Message } } },
     async (request, reply) => {
       const userId = await app.redis.get(`session:${request.headers.authorization?.slice('Bearer '.length)}`)
       if (userId === null) throw Object.assign(new Error('session not found'), { statusCode: 401 })
