@@ -34,7 +34,7 @@ export default [
   },
   {
     // What browsers run, as it is.
-    files: ['web/*.js'],
+    files: ['web/**/*.js'],
     languageOptions: { ecmaVersion: 2024 }
   },
   {

@@ -1,3 +1,4 @@
+import { Failure } from './api.js'
 import { say, sayDate } from './i18n.js'
 import { attempt, part, tell } from './page.js'
 
@@ -70,7 +71,7 @@ export function manageAccount(session) {
       'settings-notice',
       async () => {
         const body = { currentPassword: data.get('current'), newPassword: data.get('next') }
-        await session.call('PUT', 'password', { body, patienceMs: 20_000 })
+        await session.call('PUT', 'password', { body, patienceMs: 20_000 }).catch(explain)
         change.reset()
         await showSessions()
         const notice = part('settings-notice', HTMLElement)
@@ -83,6 +84,14 @@ export function manageAccount(session) {
   session.addEventListener('change', () => {
     if (!session.account) settings.close()
   })
+}
+
+/** Here it cannot be the nickname that is wrong. @param {unknown} failure @returns {never} */
+function explain(failure) {
+  if (failure instanceof Failure && failure.code === 'invalid_credentials') {
+    throw new Failure(say('passwordWrong'), failure.status, failure.code)
+  }
+  throw failure
 }
 
 /** @param {string} tag @param {string} text */

@@ -1,4 +1,4 @@
-import { say } from './i18n.js'
+import { say, sayError } from './i18n.js'
 
 /** @typedef {import('../schemas/messages.ts').Message} Message */
 
@@ -11,7 +11,10 @@ import { say } from './i18n.js'
  * @property {number} [patienceMs] how long nothing may arrive
  */
 
-/** Why something failed, as a sentence for the reader: the service's own, where it sent one. */
+/** A timer cannot wait for 25 days. */
+const MAX_RETRY_SECONDS = 3600
+
+/** Why something failed, as a sentence for the reader. */
 export class Failure extends Error {
   /**
    * @param {string} sentence
@@ -22,6 +25,7 @@ export class Failure extends Error {
   constructor(sentence, status = 0, code = '', retryMs = 0) {
     super(sentence)
     this.status = status
+    this.code = code
     this.retryMs = retryMs
     /** Whether the same request may succeed later. */
     this.isTemporary = status === 0 || status === 408 || status === 429 || status >= 500
@@ -35,7 +39,7 @@ export class Failure extends Error {
 
   /** Something else than the service answered. @param {number} [status] */
   static unexpected(status) {
-    return new Failure(status ? `${say('unexpected')} (${status})` : say('unexpected'), status)
+    return new Failure(status ? `${say('unexpected')} (HTTP ${status})` : say('unexpected'), status)
   }
 }
 
@@ -59,18 +63,13 @@ export async function ask(method, path, { token, body, key, signal } = {}) {
     throw signal?.aborted ? error : Failure.unreachable()
   })
   if (response.ok) return response
-  const { error, code } = Object(await response.json().catch(() => undefined))
-  if (typeof error !== 'string' || !error) throw Failure.unexpected(response.status)
-  throw new Failure(error, response.status, code, retryAfter(response))
-}
-
-/**
- * @param {Response} response
- * @returns {number} milliseconds, an hour at most (a timer cannot wait for 25 days); 0: unknown
- */
-function retryAfter(response) {
-  const seconds = Number(response.headers.get('retry-after')) || 0
-  return Math.min(Math.max(seconds, 0), 3600) * 1000
+  const { error, code = '' } = Object(await response.json().catch(() => undefined))
+  if (typeof error !== 'string' || !error || typeof code !== 'string') {
+    throw Failure.unexpected(response.status)
+  }
+  const seconds = Math.max(Number(response.headers.get('retry-after')) || 0, 0)
+  const retryMs = Math.min(seconds, MAX_RETRY_SECONDS) * 1000
+  throw new Failure(sayError(code, error, seconds), response.status, code, retryMs)
 }
 
 /**

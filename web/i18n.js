@@ -1,100 +1,88 @@
+import { asSentence, chooseLanguage, fill, timeUntil, valuesIn } from './language.js'
 import { shared } from './storage.js'
 
-/** The page's own texts, in English and Russian. Texts from the service are shown as they are. */
-const texts = {
-  title: ['Chat', 'Чат'],
-  skip: ['Skip to the message box', 'Перейти к полю ввода'],
-  language: ['Language', 'Язык'],
-  messages: ['Messages', 'Сообщения'],
-  account: ['Account', 'Аккаунт'],
-  logOut: ['Log out', 'Выйти'],
-  logIn: ['Log in', 'Войти'],
-  register: ['Create account', 'Создать аккаунт'],
-  join: ['Anyone can read. Log in to post.', 'Читать может каждый. Чтобы писать, войдите.'],
-  nickname: ['Nickname', 'Имя'],
-  password: ['Password', 'Пароль'],
-  writeHere: ['Write a message', 'Напишите сообщение'],
-  send: ['Send', 'Отправить'],
-  save: ['Save', 'Сохранить'],
-  cancel: ['Cancel', 'Отмена'],
-  close: ['Close', 'Закрыть'],
-  edit: ['Edit', 'Изменить'],
-  delete: ['Delete', 'Удалить'],
-  editing: ['Editing message', 'Редактирование сообщения'],
-  deleteAsk: ['Delete this message for everybody?', 'Удалить это сообщение у всех?'],
-  showMore: ['Show more', 'Показать полностью'],
-  showLess: ['Show less', 'Свернуть'],
-  retry: ['Try again', 'Повторить'],
-  discard: ['Discard', 'Не отправлять'],
-  sending: ['Sending…', 'Отправляется…'],
-  notSent: ['Not sent: ', 'Не отправлено: '],
-  notSaved: [
-    'This browser cannot save your unsent messages. They will be lost if you reload or close this page.',
-    'Браузер не может сохранить неотправленные сообщения. Если закрыть или обновить страницу, они пропадут.'
-  ],
-  begin: ['This is the beginning of the conversation.', 'Это начало переписки.'],
-  empty: ['No messages yet.', 'Сообщений пока нет.'],
-  loading: ['Loading older messages…', 'Загружаем более ранние сообщения…'],
-  newest: ['Jump to latest', 'К последним'],
-  today: ['Today', 'Сегодня'],
-  yesterday: ['Yesterday', 'Вчера'],
-  connecting: ['Connecting…', 'Подключаемся…'],
-  again: ['Trying again…', 'Пробуем снова…'],
-  unreachable: ['The server cannot be reached', 'Сервер недоступен'],
-  offline: [
-    'You are offline. Your messages will be sent when you are back online',
-    'Нет подключения к сети. Сообщения будут отправлены, когда оно появится'
-  ],
-  unexpected: ['Unexpected response from the server', 'Неожиданный ответ сервера'],
-  reconnected: [
-    'Reconnected. You have not missed anything.',
-    'Связь восстановлена. Вы ничего не пропустили.'
-  ],
-  loginAgain: [
-    'Please log in again. Your unsent messages are kept.',
-    'Войдите ещё раз. Неотправленные сообщения сохранены.'
-  ],
-  sessions: ['Active sessions', 'Активные сеансы'],
-  thisOne: ['this device', 'это устройство'],
-  since: ['Logged in', 'Вход:'],
-  lastSeen: ['last active', 'последняя активность:'],
-  end: ['End', 'Завершить'],
-  endOthers: ['End all other sessions', 'Завершить остальные сеансы'],
-  changePassword: ['Change password', 'Сменить пароль'],
-  currentPassword: ['Current password', 'Текущий пароль'],
-  newPassword: ['New password', 'Новый пароль'],
-  passwordChanged: [
-    'Password changed. You have been logged out everywhere else.',
-    'Пароль изменён. На других устройствах выполнен выход.'
-  ],
-  // The plural categories (Intl.PluralRules) of a number of new messages.
-  one: ['new message', 'новое сообщение'],
-  few: ['new messages', 'новых сообщения'],
-  many: ['new messages', 'новых сообщений'],
-  other: ['new messages', 'новых сообщений']
-}
-/** @typedef {keyof typeof texts} Key */
+/** @typedef {typeof import('./i18n/en.js').default} English */
+/** @typedef {keyof English['texts']} Key */
+/** @typedef {Partial<Record<Intl.LDMLPluralRule, string>> & { other: string }} Plurals */
+/**
+ * What a file of `web/i18n/` exports.
+ * @typedef {object} Words
+ * @property {string} dir
+ * @property {English['texts']} texts
+ * @property {Record<keyof English['counts'], Plurals>} counts
+ * @property {English['errors']} errors
+ */
 
-const preferred = [shared.load('language'), ...navigator.languages].map((tag) => tag?.slice(0, 2))
+/** @param {string} tag of a language @returns {Promise<Words>} */
+const load = async (tag) => (await import(`./i18n/${tag}.js`)).default
+
+const offered = Array.from(document.querySelectorAll('#language option'), (option) => {
+  return /** @type {HTMLOptionElement} */ (option).value
+})
 /** The chosen language, otherwise the first of the browser's languages that the page has. */
-export let language = preferred.find((tag) => tag === 'en' || tag === 'ru') ?? 'en'
+export let language = chooseLanguage([shared.load('language'), ...navigator.languages], offered)
+// It is loaded beside the rest of the page. (Awaiting it here would break Safari, where modules that import
+// one that awaits may run too early: https://bugs.webkit.org/show_bug.cgi?id=242740.)
+const firstWords = load(language)
+/** @type {Words} */
+let words
 
-/** @param {Key} key */
-export const say = (key) => texts[key][language === 'ru' ? 1 : 0] ?? key
-
-/** @param {number} count of new messages */
-export function sayNew(count) {
-  const category = /** @type {Key} */ (new Intl.PluralRules(language).select(count))
-  return `${count} ${say(category)}`
+/** Renders the page in the reader's language. To be called before anything else here. */
+export async function speak() {
+  words = await firstWords
+  render()
 }
+
+let switches = 0
+/**
+ * Switches to another language.
+ * @param {string} tag @returns {Promise<boolean>} false if another choice was made meanwhile
+ * @throws {TypeError} if it cannot be loaded
+ */
+export async function switchTo(tag) {
+  const attempt = ++switches
+  const loaded = await load(tag)
+  if (attempt !== switches) return false
+  words = loaded
+  language = tag
+  shared.save('language', tag)
+  render()
+  return true
+}
+
+/** @param {Key} key @param {import('./language.js').Values} [values] */
+export const say = (key, values) => fill(words.texts[key], values)
+
+/** @param {keyof English['counts']} key @param {number} count */
+export function sayCount(key, count) {
+  const forms = words.counts[key]
+  const form = forms[new Intl.PluralRules(language).select(count)] ?? forms.other
+  return fill(form, { count: count.toLocaleString(locale()) })
+}
+
+/**
+ * An error of the service in the reader's language, or in the service's own words if the code is unknown.
+ * @param {string} code @param {string} sentence the service's own
+ * @param {number} [seconds] until the same request may succeed
+ */
+export function sayError(code, sentence, seconds) {
+  if (!Object.hasOwn(words.errors, code)) return asSentence(sentence)
+  const { time, number } = valuesIn(sentence)
+  return fill(words.errors[/** @type {keyof English['errors']} */ (code)], {
+    until: time && sayDate(time, 'moment'),
+    number,
+    in: seconds ? timeUntil(locale(), seconds) : undefined
+  })
+}
+
+/** The reader's own locale within the language, because times are written differently within one language. */
+const locale = () => navigator.languages.find((tag) => tag.startsWith(language)) ?? language
 
 function makeFormatters() {
-  // Use the reader's own locale, because times are written differently within one language.
-  const locale = navigator.languages.find((tag) => tag.startsWith(language)) ?? language
   return {
-    time: new Intl.DateTimeFormat(locale, { timeStyle: 'short' }),
-    day: new Intl.DateTimeFormat(locale, { dateStyle: 'full' }),
-    moment: new Intl.DateTimeFormat(locale, { dateStyle: 'medium', timeStyle: 'short' })
+    time: new Intl.DateTimeFormat(locale(), { timeStyle: 'short' }),
+    day: new Intl.DateTimeFormat(locale(), { dateStyle: 'full' }),
+    moment: new Intl.DateTimeFormat(locale(), { dateStyle: 'medium', timeStyle: 'short' })
   }
 }
 let formatters = makeFormatters()
@@ -113,14 +101,10 @@ export function sayDay(date) {
   return isDay(1) ? say('yesterday') : sayDate(date, 'day')
 }
 
-/** Renders the page in this language, or switches to another. @param {'en' | 'ru'} [chosen] */
-export function speak(chosen) {
-  if (chosen) {
-    language = chosen
-    shared.save('language', chosen)
-  }
+function render() {
   formatters = makeFormatters()
   document.documentElement.lang = language
+  document.documentElement.dir = words.dir
   const templates = Array.from(document.querySelectorAll('template'), ({ content }) => content)
   for (const root of [document, ...templates]) {
     /** @type {NodeListOf<HTMLElement>} */

@@ -1,7 +1,7 @@
 import { Failure } from './api.js'
 import { isEditable } from './composer.js'
 import { Texts } from './fold.js'
-import { say, sayDate, sayDay, sayNew } from './i18n.js'
+import { say, sayCount, sayDate, sayDay } from './i18n.js'
 import { make, part, tell, within } from './page.js'
 import { beginningOf } from './text.js'
 import { View } from './view.js'
@@ -147,7 +147,7 @@ export function showList(room, outbox, session, actions) {
         changed.add(element)
         waiting.set(key, element)
       }
-      const reason = `${failure?.isTemporary ? '' : say('notSent')}${failure?.message}`
+      const reason = `${failure?.isTemporary ? '' : `${say('notSent')} `}${failure?.message}`
       within(element, '.state').textContent = failure ? reason : say('sending')
       showButton(element, 'retry', Boolean(failure), () => outbox.retry(key))
       showButton(element, 'discard', Boolean(failure), () => outbox.discard(key))
@@ -166,7 +166,7 @@ export function showList(room, outbox, session, actions) {
     const news = room.arrived.splice(0).filter(({ userId }) => userId !== session.account?.userId)
     unread = room.isFollowing && !document.hidden ? 0 : unread + news.length
     const isAway = !room.isFollowing && room.cursor !== undefined
-    tell(newest, isAway ? (unread ? sayNew(unread) : say('newest')) : '')
+    tell(newest, isAway ? (unread ? sayCount('newMessages', unread) : say('newest')) : '')
     document.title = (unread ? `(${unread}) ` : '') + say('title')
     unannounced.push(...news)
     if (unannounced.length > 0) announcing ||= window.setTimeout(announce, ANNOUNCE_MS)
@@ -177,7 +177,7 @@ export function showList(room, outbox, session, actions) {
     const news = unannounced.splice(0)
     const lines =
       news.length > ANNOUNCE_EACH
-        ? [sayNew(news.length)]
+        ? [sayCount('newMessages', news.length)]
         : news.map(({ nickname, text }) => `${nickname}: ${beginningOf(text, ANNOUNCE_CHARACTERS)}`)
     part('log', HTMLElement).replaceChildren(
       ...lines.map((line) => {

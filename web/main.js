@@ -2,7 +2,7 @@ import { manageAccount } from './account.js'
 import { readPage } from './api.js'
 import { isEditable, writeMessages } from './composer.js'
 import { follow } from './feed.js'
-import { language, say, speak } from './i18n.js'
+import { language, say, speak, switchTo } from './i18n.js'
 import { showList } from './list.js'
 import { Outbox } from './outbox.js'
 import { attempt, part, tell } from './page.js'
@@ -17,6 +17,7 @@ const GOOD_NEWS_MS = 4000
 /** How much of a message is shown to whoever is about to delete it. */
 const [DELETION_CHARACTERS, DELETION_LINES] = [1000, 20]
 
+await speak()
 const session = new Session()
 const room = new Room(
   (query) => readPage(query),
@@ -65,7 +66,7 @@ function enter() {
   for (const id of ['composer', 'account', 'logout']) part(id, HTMLElement).hidden = !account
   part('entry', HTMLElement).hidden = Boolean(account)
   part('me', HTMLElement).textContent = account?.nickname ?? ''
-  tell(part('notice', HTMLElement), ended && `${ended.message}. ${say('loginAgain')}`)
+  tell(part('notice', HTMLElement), ended && `${ended.message} ${say('loginAgain')}`)
   list.redraw()
 }
 
@@ -83,7 +84,7 @@ function report(state) {
       outbox.send()
     } else if (!status.classList.contains('good')) tell(status)
   } else {
-    tell(status, state === 'connecting' ? say('connecting') : `${state.message}. ${say('again')}`)
+    tell(status, state === 'connecting' ? say('connecting') : `${state.message} ${say('again')}`)
   }
   wasLost = state !== 'live'
   status.classList.toggle('good', !wasLost)
@@ -96,11 +97,14 @@ session.addEventListener('change', () => {
 })
 const choice = part('language', HTMLSelectElement)
 choice.value = language
-choice.onchange = () => {
-  speak(choice.value === 'ru' ? 'ru' : 'en')
-  list.redraw()
+choice.onchange = async () => {
+  try {
+    if (await switchTo(choice.value)) list.redraw()
+  } catch {
+    choice.value = language
+    tell(part('notice', HTMLElement), say('unreachable'))
+  }
 }
-speak()
 manageAccount(session)
 enter()
 outbox.load()

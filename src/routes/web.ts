@@ -31,7 +31,9 @@ const headers = {
 const web: FastifyPluginAsyncTypebox = async (app) => {
   await app.register(fastifyStatic, { root, serve: false, cacheControl: false })
   const schema = { hide: true, response: { 200: StaticFile, 304: NoContent, ...failures() } }
-  for (const file of readdirSync(root).filter((name) => /\.(html|css|js|svg)$/.test(name))) {
+  const files = readdirSync(root, { recursive: true, encoding: 'utf8' })
+  for (const path of files.filter((name) => /\.(html|css|js|svg)$/.test(name))) {
+    const file = path.replaceAll('\\', '/')
     app.get(file === 'index.html' ? '/' : `/web/${file}`, { schema }, (_request, reply) => {
       reply.headers(headers).sendFile(file)
     })

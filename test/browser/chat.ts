@@ -75,7 +75,7 @@ t.test(
   }
 )
 
-t.test('whatever the service refuses, the page says so in the words of the service', async (t) => {
+t.test('whatever the service refuses, the page says why in the language of the reader', async (t) => {
   const { url, call } = await startService(t)
   await call('POST', '/api/register', { body: { nickname: 'alice', password: PASSWORD } })
   const page = await openChat(t, browser, url)
@@ -85,10 +85,18 @@ t.test('whatever the service refuses, the page says so in the words of the servi
     await page.click(`button[value=${way}]`)
     await page.getByRole('alert').filter({ hasText: sentence }).waitFor()
   }
-  await tries('alice', 'wrong', 'login', 'invalid credentials')
-  await tries('alice', PASSWORD, 'register', 'nickname is already taken')
-  await tries('bob', 'short', 'register', 'password must have at least 8 characters')
-  await tries('bob', 'password1', 'register', 'password is too common')
+  await tries('alice', 'wrong', 'login', 'Wrong nickname or password.')
+  await tries('alice', PASSWORD, 'register', 'This nickname is already taken.')
+  await tries('bob', 'short', 'register', 'The password is too short: use at least 8 characters.')
+  await tries('bob', 'password1', 'register', 'This password is too common.')
+  await page.selectOption('#language', 'ru')
+  await tries('alice', 'wrong', 'login', 'Неверное имя или пароль.')
+  await page.route('**/api/login', (route) =>
+    route.fulfill({ status: 418, json: { error: 'I am a teapot', code: 'teapot', requestId: 'x' } })
+  )
+  await tries('alice', PASSWORD, 'login', 'I am a teapot.')
+  await page.unroute('**/api/login')
+  await page.selectOption('#language', 'en')
   await enter(page, 'alice', 'login')
   t.equal(await page.getByRole('alert').filter({ visible: true }).count(), 0)
 
@@ -112,7 +120,7 @@ t.test(
     } = await call('POST', '/api/login', { body: { nickname: 'alice', password: PASSWORD } })
     await call('DELETE', '/api/sessions', { token })
     await write(page, 'written in vain?')
-    await page.getByRole('alert').filter({ hasText: 'session not found' }).waitFor()
+    await page.getByRole('alert').filter({ hasText: 'Your session has expired.' }).waitFor()
     await page.reload()
     await enter(page, 'alice', 'login')
     await sees(page, 'written in vain?')
@@ -142,7 +150,7 @@ t.test('sessions are listed and ended; the password is changed', async (t) => {
     await dialog.getByRole('button', { name: 'Change password' }).click()
     await dialog.getByRole('alert').filter({ hasText: sentence }).waitFor()
   }
-  await change('wrong', 'battery staple', 'invalid credentials')
+  await change('wrong', 'battery staple', 'Wrong password.')
   const color = () => dialog.getByRole('alert').evaluate((alert) => getComputedStyle(alert).backgroundColor)
   const colorOfFailure = await color()
   await change(PASSWORD, 'battery staple', 'Password changed')
@@ -157,7 +165,7 @@ t.test('sessions are listed and ended; the password is changed', async (t) => {
   await write(page, 'still here')
   await sees(page, 'still here')
   await write(elsewhere, 'and I am not')
-  await elsewhere.getByRole('alert').filter({ hasText: 'session not found' }).waitFor()
+  await elsewhere.getByRole('alert').filter({ hasText: 'Your session has expired.' }).waitFor()
 })
 
 t.test(

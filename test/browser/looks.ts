@@ -125,7 +125,7 @@ t.test('errors', async () => {
     await page.fill('input[name=nickname]', 'Ada')
     await page.fill('input[name=password]', 'wrong')
     await page.keyboard.press('Enter')
-    await page.getByRole('alert').getByText('invalid credentials').waitFor()
+    await page.getByRole('alert').getByText('Wrong nickname or password.').waitFor()
     await look(page, `refused-${colorScheme}`)
   }
 })

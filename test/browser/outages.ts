@@ -63,24 +63,24 @@ t.test(
     await ownUserIds(database)
     const page = await openChat(t, browser, url)
     await enter(page, 'alice')
-    for (const [engine, sentence] of [
-      [postgres, 'database is not ready'],
-      [redis, 'redis is not ready']
+    for (const [engine, text, sentence] of [
+      [postgres, 'one', 'The database is not available right now.'],
+      [redis, 'two', 'The session store is not available right now.']
     ] as const) {
       await engine.cut()
-      await write(page, sentence)
+      await write(page, text)
       await page
         .locator('#pending li')
-        .filter({ hasText: sentence })
+        .filter({ hasText: text })
         .locator('.state')
         .getByText(sentence)
         .waitFor()
       t.equal(await page.locator('#composer').isVisible(), true)
       await engine.mend()
-      await sees(page, sentence)
+      await sees(page, text)
       await page.locator('#pending li').waitFor({ state: 'detached' })
     }
-    t.strictSame(await texts(page), ['database is not ready', 'redis is not ready'])
+    t.strictSame(await texts(page), ['one', 'two'])
   }
 )
 
@@ -200,7 +200,7 @@ t.test('a service that is busy says so, and the page comes back by itself', asyn
   }
   await page.route('**/api/{events,messages}*', (route) => route.fulfill(answer))
   await page.goto(url)
-  await page.getByRole('status').filter({ hasText: 'service is busy, try again soon' }).waitFor()
+  await page.getByRole('status').filter({ hasText: 'The server is busy.' }).waitFor()
   await post(token, 'hello')
   await page.unroute('**/api/{events,messages}*')
   await sees(page, 'hello')
