@@ -3,7 +3,7 @@ import { type Call, type Command, commands } from './admin/commands.ts'
 import { Engines, reasonOf } from './admin/engines.ts'
 import { loadConfig } from './config.ts'
 import { ClientError, DatabaseUnavailable } from './errors/catalogue.ts'
-import { StartError } from './lib/wait-for.ts'
+import { StartError } from './lib/start-error.ts'
 
 // `npm run admin -- COMMAND`, in the image `node dist/src/admin.js COMMAND`: what the operator does to
 // accounts, with the configuration of the service and beside it.

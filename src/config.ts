@@ -2,7 +2,7 @@ import { isIP } from 'node:net'
 import { FormatRegistry, type Static, type TSchema, Type } from '@sinclair/typebox'
 import { Value } from '@sinclair/typebox/value'
 import { parseNodes, parsePostgresUrl, parseRedisUrl } from './lib/engine-addresses.ts'
-import { StartError } from './lib/wait-for.ts'
+import { StartError } from './lib/start-error.ts'
 import { splitList } from './lib/text.ts'
 
 const Whole = (minimum: number, maximum: number, value: number) =>

@@ -3,7 +3,8 @@ import { pino } from 'pino'
 import { formatAddress, postgresAddress, redisAddresses } from './lib/engine-addresses.ts'
 import { engineVariables, isExternal, loadConfig } from './config.ts'
 import { reach } from './lib/reach.ts'
-import { StartError, waitFor } from './lib/wait-for.ts'
+import { StartError } from './lib/start-error.ts'
+import { waitFor } from './lib/wait-for.ts'
 
 // `node dist/src/wait.js postgres` (or redis) waits, as long as it takes, until something answers where the
 // service itself would connect: for init containers, which have its image and its environment.

@@ -1,5 +1,5 @@
 import type { Query } from '../database/query.ts'
-import type { Log } from '../lib/wait-for.ts'
+import type { Log } from '../lib/logger.ts'
 import { skeletonDigests } from './skeletons.ts'
 
 // Users at a time: some milliseconds of computing, and not much more of writing.

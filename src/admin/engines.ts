@@ -6,7 +6,7 @@ import { createQuery, type Query } from '../database/query.ts'
 import { findEngines } from '../embedded/running.ts'
 import { formatAddress, postgresAddress } from '../lib/engine-addresses.ts'
 import { withTimeout } from '../lib/timeout.ts'
-import { StartError } from '../lib/wait-for.ts'
+import { StartError } from '../lib/start-error.ts'
 import { connectionOptions } from '../plugins/postgres.ts'
 import { createClient } from '../plugins/redis.ts'
 

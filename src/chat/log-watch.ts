@@ -6,7 +6,7 @@ import {
   REPAIR
 } from '../database/event-log-check.ts'
 import type { Query } from '../database/query.ts'
-import type { Log } from '../lib/wait-for.ts'
+import type { Log } from '../lib/logger.ts'
 import type { Timeline } from './timeline.ts'
 
 const EVERY_MS = 5000

@@ -1,5 +1,5 @@
 import type { FastifyRedis } from '@fastify/redis'
-import type { Log } from '../lib/wait-for.ts'
+import type { Log } from '../lib/logger.ts'
 
 const CHANNEL = 'chat:events'
 

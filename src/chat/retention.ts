@@ -1,6 +1,6 @@
 import type { Config } from '../config.ts'
 import type { Query } from '../database/query.ts'
-import type { Log } from '../lib/wait-for.ts'
+import type { Log } from '../lib/logger.ts'
 
 // Any constant that no other program on this database uses; the same for every replica.
 const LOCK = 7_243_003

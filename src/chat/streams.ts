@@ -4,7 +4,7 @@ import { FairQueue } from '../lib/fair-queue.ts'
 import { Slots } from '../lib/slots.ts'
 import { EventStream, toBroadcast } from './event-stream.ts'
 import type { Follower } from './follower.ts'
-import { type LogEntry, readPartOfLog } from './log.ts'
+import { type LogEntry, readPartOfLog } from './event-log.ts'
 import { type Timeline, toFrame } from './timeline.ts'
 
 const HEARTBEAT_MS = 15_000

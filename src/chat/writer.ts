@@ -12,7 +12,7 @@ import { type Refusal, refusalColumns, toError } from '../moderation/refusals.ts
 import { channels, traced } from '../telemetry/tracing.ts'
 import type { Follower } from './follower.ts'
 import type { LogWatch } from './log-watch.ts'
-import { LOG_PAGE_BYTES, type LogEntry, type LogRow, READ_LOG, toLogPage } from './log.ts'
+import { LOG_PAGE_BYTES, type LogEntry, type LogRow, READ_LOG, toLogPage } from './event-log.ts'
 import {
   findMessage,
   joinDetails,

@@ -1,5 +1,5 @@
 import { type Client, DatabaseError, escapeIdentifier, escapeLiteral } from 'pg'
-import { StartError } from '../lib/wait-for.ts'
+import { StartError } from '../lib/start-error.ts'
 
 const UNDEFINED_OBJECT = '42704'
 

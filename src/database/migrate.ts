@@ -1,5 +1,5 @@
 import { type Client, DatabaseError } from 'pg'
-import type { Log } from '../lib/wait-for.ts'
+import type { Log } from '../lib/logger.ts'
 import { CHECK_SEQUENCES, CHECK_TRIGGERS, type Problem, REPAIR, SIGN_FUNCTIONS } from './event-log-check.ts'
 import { type Migration, migrations } from './migrations.ts'
 

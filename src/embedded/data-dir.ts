@@ -13,7 +13,7 @@ import {
 } from 'node:fs'
 import { createServer } from 'node:net'
 import { dirname, join, resolve } from 'node:path'
-import { StartError } from '../lib/wait-for.ts'
+import { StartError } from '../lib/start-error.ts'
 
 /** The folder of the embedded engines, which no other process uses until this one ends. */
 export interface DataDir {

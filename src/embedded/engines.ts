@@ -1,5 +1,5 @@
 import { type Config, isExternal } from '../config.ts'
-import { type Log } from '../lib/wait-for.ts'
+import type { Log } from '../lib/logger.ts'
 import { type DataDir, openDataDir, unusable } from './data-dir.ts'
 import { startPostgres } from './postgres.ts'
 import type { Engine } from './process.ts'

@@ -3,7 +3,8 @@ import { userInfo } from 'node:os'
 import { basename, dirname, join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import pg from 'pg'
-import { type Log, StartError } from '../lib/wait-for.ts'
+import type { Log } from '../lib/logger.ts'
+import { StartError } from '../lib/start-error.ts'
 import { endedWithUs, type Engine, freePort, runProgram, runs, startProgram } from './process.ts'
 
 /**

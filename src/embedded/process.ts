@@ -3,7 +3,9 @@ import { once } from 'node:events'
 import { closeSync, fstatSync, openSync, readFileSync } from 'node:fs'
 import { createServer } from 'node:net'
 import type { Config } from '../config.ts'
-import { type Log, StartError, waitFor } from '../lib/wait-for.ts'
+import type { Log } from '../lib/logger.ts'
+import { StartError } from '../lib/start-error.ts'
+import { waitFor } from '../lib/wait-for.ts'
 
 /** A running engine: the settings that reach it, and its orderly end. */
 export interface Engine {

@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { type Config, isExternal } from '../config.ts'
-import { StartError } from '../lib/wait-for.ts'
+import { StartError } from '../lib/start-error.ts'
 
 /** Where the port of the embedded session store is kept while it runs. */
 export const redisPortFile = (dataDir: string) => join(dataDir, 'redis.port')

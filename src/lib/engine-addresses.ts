@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import { parse, toClientConfig } from 'pg-connection-string'
 import type { ClientConfig } from 'pg'
 import type { Config } from '../config.ts'
-import { StartError } from './wait-for.ts'
+import { StartError } from './start-error.ts'
 import { splitList } from './text.ts'
 
 /** Where an engine listens: on a host and port, or on a Unix domain socket. */

@@ -1,10 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import type { FastifyBaseLogger } from 'fastify'
-
-export type Log = Pick<FastifyBaseLogger, 'info' | 'warn' | 'error'>
-
-/** Ends the start; its message is the one line that the operator reads. */
-export class StartError extends Error {}
+import type { Log } from './logger.ts'
+import { StartError } from './start-error.ts'
 
 /**
  * Tries `attempt` until it resolves, with a log line for each failure.

@@ -6,7 +6,9 @@ import type { Config } from '../config.ts'
 import { grantTables } from '../database/grants.ts'
 import { migrate } from '../database/migrate.ts'
 import { Connections, createPipeline, createPoolQuery, type Pipeline, type Query } from '../database/query.ts'
-import { type Log, StartError, waitFor } from '../lib/wait-for.ts'
+import type { Log } from '../lib/logger.ts'
+import { StartError } from '../lib/start-error.ts'
+import { waitFor } from '../lib/wait-for.ts'
 
 declare module 'fastify' {
   interface FastifyInstance {

@@ -4,7 +4,8 @@ import { Cluster, Redis } from 'ioredis'
 import { formatAddress, parseNodes, redisAddresses, redisTarget } from '../lib/engine-addresses.ts'
 import type { Config } from '../config.ts'
 import { RedisWatch, RETRY_MS } from '../redis/watch.ts'
-import { StartError, waitFor } from '../lib/wait-for.ts'
+import { StartError } from '../lib/start-error.ts'
+import { waitFor } from '../lib/wait-for.ts'
 
 const retry = (tries: number) => Math.min(tries * RETRY_MS, 1000)
 // `mget` looks for all sessions of a turn already (src/accounts/sessions.ts).

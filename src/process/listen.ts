@@ -2,7 +2,7 @@ import { once } from 'node:events'
 import { createServer } from 'node:net'
 import { withoutBrackets } from '../lib/engine-addresses.ts'
 import { type Config, isExternal } from '../config.ts'
-import { StartError } from '../lib/wait-for.ts'
+import { StartError } from '../lib/start-error.ts'
 
 const LOOPBACK = ['127.0.0.1', '::1']
 // The first is IPv4 as well, because Node switches IPV6_V6ONLY off; the second is for a kernel without IPv6.

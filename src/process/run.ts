@@ -9,7 +9,8 @@ import { cannotListen, findHosts } from './listen.ts'
 import { openLog } from './log.ts'
 import { migrateWhenReady } from '../plugins/postgres.ts'
 import { ending, endingAtOnce } from './signals.ts'
-import { StartError, unlessAborted } from '../lib/wait-for.ts'
+import { StartError } from '../lib/start-error.ts'
+import { unlessAborted } from '../lib/wait-for.ts'
 
 const log = await openLog()
 

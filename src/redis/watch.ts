@@ -1,7 +1,8 @@
 import { createHash, randomBytes } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Cluster, type Redis } from 'ioredis'
-import { type Log, StartError } from '../lib/wait-for.ts'
+import type { Log } from '../lib/logger.ts'
+import { StartError } from '../lib/start-error.ts'
 
 // A master that became a replica goes on with the connections that it has, and the address may lead to
 // another one by now. Within a script, Redis before version 7 puts its own words before the code.

@@ -12,7 +12,7 @@ import {
 import { BasicTracerProvider, BatchSpanProcessor } from '@opentelemetry/sdk-trace-base'
 import type { FastifyInstance } from 'fastify'
 import { withTimeout } from '../lib/timeout.ts'
-import type { Log } from '../lib/wait-for.ts'
+import type { Log } from '../lib/logger.ts'
 import { channels, readTraceparent, type TraceIds } from './tracing.ts'
 import { version } from '../lib/version.ts'
 

@@ -9,7 +9,7 @@ import { AuthorizationMalformed, AuthorizationMissing } from '../../src/errors/c
 import { bearerToken } from '../../src/plugins/authenticate.ts'
 import input, { integerCoercion } from '../../src/plugins/validation.ts'
 import { requestId } from '../../src/lib/request-id.ts'
-import { StartError } from '../../src/lib/wait-for.ts'
+import { StartError } from '../../src/lib/start-error.ts'
 import { normalText } from '../../src/lib/text.ts'
 import { printable } from '../helpers/printable.ts'
 

@@ -1,7 +1,7 @@
 import fc from 'fast-check'
 import t from 'tap'
 import type { Message, ListMessagesQuery } from '../../schemas/messages.ts'
-import type { LogEntry } from '../../src/chat/log.ts'
+import type { LogEntry } from '../../src/chat/event-log.ts'
 import { TAIL_LENGTH, Timeline, toFrame } from '../../src/chat/timeline.ts'
 
 // How many messages and how many events a Timeline keeps at the least once it has had them.
