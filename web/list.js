@@ -1,7 +1,7 @@
 import { Failure } from './api.js'
-import { isEditable } from './composer.js'
 import { Texts } from './fold.js'
 import { say, sayCount, sayDate, sayDay } from './i18n.js'
+import { showMenus } from './menu.js'
 import { make, part, tell, within } from './page.js'
 import { beginningOf } from './text.js'
 import { View } from './view.js'
@@ -28,9 +28,8 @@ const HIDDEN_DRAW_MS = 1000
  * @param {import('./room.js').Room} room
  * @param {import('./outbox.js').Outbox} outbox
  * @param {import('./session.js').Session} session
- * @param {{ edit: (message: Message) => void, delete: (message: Message) => void }} actions
  */
-export function showList(room, outbox, session, actions) {
+export function showList(room, outbox, session) {
   const top = part('top', HTMLElement)
   const list = part('messages', HTMLOListElement)
   const pending = part('pending', HTMLOListElement)
@@ -63,6 +62,7 @@ export function showList(room, outbox, session, actions) {
       texts.fold([...waiting.values()])
     }
   })
+  const menus = showMenus(list, (id) => room.messages.find((message) => message.id === id))
   document.addEventListener('visibilitychange', draw)
   newest.addEventListener('click', () => {
     part('scroller', HTMLElement).focus({ preventScroll: true }) // The button is about to disappear.
@@ -111,6 +111,7 @@ export function showList(room, outbox, session, actions) {
     for (const id of drawn.keys()) {
       if (!present.has(id)) drawn.delete(id)
     }
+    menus.update()
     if (room.cursor === undefined || Date.now() < loadAgainAt) return
     if (room.more.older) top.textContent = say('loading')
     else top.textContent = say(room.messages.length === 0 ? 'empty' : 'begin')
@@ -128,8 +129,6 @@ export function showList(room, outbox, session, actions) {
     within(element, '.author').textContent = message.nickname
     within(element, 'time').setAttribute('datetime', message.createdAt)
     within(element, 'time').textContent = sayDate(new Date(message.createdAt))
-    showButton(element, 'edit', isOwn && isEditable(message), () => actions.edit(message))
-    showButton(element, 'delete', isOwn, () => actions.delete(message))
     texts.write(element, message.id, message.text)
     changed.add(element)
     element.dataset['id'] = `${message.id}`

@@ -1,9 +1,11 @@
 import { manageAccount } from './account.js'
 import { readPage } from './api.js'
 import { isEditable, writeMessages } from './composer.js'
+import { copyText } from './copy.js'
 import { follow } from './feed.js'
 import { language, say, speak, switchTo } from './i18n.js'
 import { showList } from './list.js'
+import { addToMenu } from './menu.js'
 import { Outbox } from './outbox.js'
 import { attempt, part, tell } from './page.js'
 import { Room } from './room.js'
@@ -24,8 +26,24 @@ const room = new Room(
   () => list.draw()
 )
 const outbox = new Outbox(session, room, () => list.draw())
-const list = showList(room, outbox, session, { edit: (message) => composer.edit(message), delete: remove })
+const list = showList(room, outbox, session)
 const composer = writeMessages(send, change, lastOfMine)
+/** @param {Message} message */
+const isMine = ({ userId }) => userId === session.account?.userId
+addToMenu(
+  { label: () => say('copyText'), act: ({ text }) => copy(text) },
+  {
+    label: () => say('edit'),
+    isOffered: (message) => isMine(message) && isEditable(message),
+    act: (message) => composer.edit(message)
+  },
+  { label: () => say('delete'), isOffered: isMine, act: remove, isDangerous: true }
+)
+
+/** @param {string} text */
+async function copy(text) {
+  if (!(await copyText(text))) tell(part('notice', HTMLElement), say('notCopied'))
+}
 
 /** @param {string} text */
 function send(text) {

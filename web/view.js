@@ -2,6 +2,8 @@
 const AT_END_PX = 40
 /** Browsers round: a view that has moved by less has not moved. */
 const ROUNDING_PX = 0.2
+/** A smaller move cannot be seen. */
+const VISIBLE_PX = 0.5
 
 /**
  * Where the reader looks. At the newest end the view follows what is new. Anywhere else, what the reader
@@ -86,7 +88,7 @@ export class View {
   keepInPlace(element, change) {
     const before = element.getBoundingClientRect().top
     change()
-    this.#scroller.scrollTop += element.getBoundingClientRect().top - before
+    this.#moveBy(element.getBoundingClientRect().top - before)
     this.#look()
     this.#room.isFollowing = false
     this.#followedTo = undefined
@@ -97,7 +99,7 @@ export class View {
   #follow() {
     // Only after the height has changed: setting it again would stop a scrolling that has just begun.
     if (this.#followedTo === this.#end) return
-    this.#scroller.scrollTop = this.#scroller.scrollHeight
+    this.#moveBy(this.below)
     this.#look()
     this.#followedTo = this.#end
   }
@@ -112,10 +114,18 @@ export class View {
     if (anchor) {
       const edge = this.#scroller.getBoundingClientRect().top
       const moved = anchor.element.getBoundingClientRect().top - edge - (anchor.top - scrolled)
-      if (moved !== 0) this.#scroller.scrollTop += moved
+      this.#moveBy(moved)
     }
     this.#look()
     if (this.below < 1) this.#beginToFollow()
+  }
+
+  /**
+   * Browsers end a smooth scroll when somebody sets `scrollTop`, even to what it is.
+   * @param {number} pixels
+   */
+  #moveBy(pixels) {
+    if (Math.abs(pixels) >= VISIBLE_PX) this.#scroller.scrollTop += pixels
   }
 
   #look() {

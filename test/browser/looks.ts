@@ -3,6 +3,7 @@ import type { BrowserContextOptions, Page } from 'playwright-core'
 import t from 'tap'
 import { startService } from '../helpers/app.ts'
 import {
+  choose,
   enter,
   message,
   openChat,
@@ -82,8 +83,7 @@ t.test('in the room', async () => {
   const page = await open({}, 'Ada')
   await page.fill('#text', 'Yes, go ahead')
   await look(page, 'desktop')
-  await message(page, 'The numbers are in the README.').hover()
-  await message(page, 'The numbers are in the README.').getByRole('button', { name: 'Edit' }).click()
+  await choose(message(page, 'The numbers are in the README.'), 'Edit')
   await look(page, 'editing')
   await page.keyboard.press('Escape')
   await page.fill('#text', 'x'.repeat(2010))
@@ -103,8 +103,7 @@ t.test('the dialogs', async () => {
     await page.locator('#sessions li').first().waitFor()
     await look(page, `account-${colorScheme}`)
     await page.keyboard.press('Escape')
-    await message(page, 'The numbers are in the README.').hover()
-    await message(page, 'The numbers are in the README.').getByRole('button', { name: 'Delete' }).click()
+    await choose(message(page, 'The numbers are in the README.'), 'Delete')
     await look(page, `delete-${colorScheme}`)
   }
 })

@@ -3,6 +3,7 @@ import type { Page, Route } from 'playwright-core'
 import t from 'tap'
 import { startService } from '../helpers/app.ts'
 import {
+  choose,
   drawn,
   enter,
   message,
@@ -58,14 +59,12 @@ t.test(
       )
 
     await refuseTwice(1)
-    await message(page, 'one').hover()
-    await message(page, 'one').getByRole('button', { name: 'Edit' }).click()
+    await choose(message(page, 'one'), 'Edit')
     await write(page, 'one, changed')
     await shows(page, ['one, changed', 'two'])
     t.equal(await page.inputValue('#text'), '', 'and one can go on writing')
     await refuseTwice(1)
-    await message(page, 'two').hover()
-    await message(page, 'two').getByRole('button', { name: 'Delete' }).click()
+    await choose(message(page, 'two'), 'Delete')
     await page.getByRole('dialog').getByRole('button', { name: 'Delete' }).click()
     await shows(page, ['one, changed'])
     t.strictSame(refused, ['PATCH', 'PATCH', 'DELETE', 'DELETE'])
@@ -73,8 +72,7 @@ t.test(
 
     // Where it would take too long, the reader decides.
     await refuseTwice(600)
-    await message(page, 'one, changed').hover()
-    await message(page, 'one, changed').getByRole('button', { name: 'Edit' }).click()
+    await choose(message(page, 'one, changed'), 'Edit')
     await write(page, 'changed again')
     await page.getByRole('alert').filter({ hasText: 'Try again in 10 minutes.' }).waitFor()
     t.equal(await page.inputValue('#text'), 'changed again', 'what was written is still there')
@@ -97,8 +95,7 @@ t.test('the limits of the service itself: a burst of edits by one account in two
   const edit = (text: string) => call('PATCH', `/api/messages/${id}`, { token, body: { text } })
   await Promise.all(Array.from({ length: 12 }, (_, i) => edit(`edit ${i}`)))
   const { text } = (await call('GET', '/api/messages?limit=1')).body[0]
-  await message(page, text).hover()
-  await message(page, text).getByRole('button', { name: 'Edit' }).click()
+  await choose(message(page, text), 'Edit')
   await write(page, 'the last word')
   await shows(page, ['the last word'])
 })

@@ -3,10 +3,12 @@ import t, { type Test } from 'tap'
 import { startService } from '../helpers/app.ts'
 import {
   below,
+  choose,
   drawn,
   enter,
   newPerson,
   openChat,
+  openMenu,
   place,
   reachesTheEnd,
   sees,
@@ -71,7 +73,7 @@ t.test('a message that is too tall is folded, whatever makes it tall', async (t)
       t.equal(await toggle(page, id).textContent(), 'Show more', name)
     }
     for (const id of [short, families]) {
-      t.equal(await item(page, id).locator('button:visible').count(), 0, 'and a short one is not')
+      t.equal(await item(page, id).locator('.fold:visible').count(), 0, 'and a short one is not')
     }
     await page.close()
   }
@@ -135,6 +137,8 @@ t.test(
     await page.keyboard.press('Tab')
     await page.keyboard.press('Space')
     t.equal(await focused(), 'Show more')
+    await page.keyboard.press('Tab')
+    t.match(await focused(), '⋯')
     await page.keyboard.press('Tab')
     t.equal(await focused(), 'https://example.com/next')
   }
@@ -332,14 +336,13 @@ t.test(
       return Number(row!.id)
     }
     const [some, many] = [await insert(2500), await insert(1_000_000)]
-    await item(page, many).hover()
-    t.equal(await item(page, many).getByRole('button', { name: 'Edit' }).count(), 0)
-    await item(page, many).getByRole('button', { name: 'Delete' }).click()
+    await openMenu(item(page, many))
+    t.equal(await page.getByRole('menuitem', { name: 'Edit' }).count(), 0)
+    await page.getByRole('menuitem', { name: 'Delete' }).click()
     t.ok((await page.locator('#deleted').evaluate((element) => element.textContent.length)) <= 1000)
     await page.getByRole('dialog').getByRole('button', { name: 'Delete' }).click()
     await item(page, many).waitFor({ state: 'detached' })
-    await item(page, some).hover()
-    await item(page, some).getByRole('button', { name: 'Edit' }).click()
+    await choose(item(page, some), 'Edit')
     t.equal(await page.locator('#count').textContent(), '-500')
     await page.fill('#text', 'shorter')
     await page.press('#text', 'Enter')

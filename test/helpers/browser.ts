@@ -4,6 +4,7 @@ import {
   type BrowserContextOptions,
   chromium,
   type LaunchOptions,
+  type Locator,
   type Page
 } from 'playwright-core'
 import type { Test } from 'tap'
@@ -81,6 +82,18 @@ export async function write(page: Page, text: string): Promise<void> {
 /** The message with that text, once it is there. */
 export const message = (page: Page, text: string) => {
   return page.locator('#messages li').filter({ has: page.getByText(text, { exact: true }) })
+}
+
+/** Opens the menu of a message. */
+export async function openMenu(item: Locator): Promise<void> {
+  await item.hover()
+  await item.getByRole('button', { name: 'Message actions' }).click()
+}
+
+/** Chooses an entry in the menu of a message. */
+export async function choose(item: Locator, entry: string): Promise<void> {
+  await openMenu(item)
+  await item.page().getByRole('menuitem', { name: entry }).click()
 }
 
 /** Resolves once the page shows the message. */
