@@ -1,4 +1,4 @@
-import { ending } from './process/signals.ts'
+import { shutdownSignal } from './process/signals.ts'
 import { pino } from 'pino'
 import { formatAddress, postgresAddress, redisAddresses } from './lib/engine-addresses.ts'
 import { engineVariables, isExternal, loadConfig } from './config.ts'
@@ -32,12 +32,12 @@ try {
           throw error.errors[0]
         }
       ),
-    { pauseMs: PAUSE_MS, signal: ending }
+    { pauseMs: PAUSE_MS, signal: shutdownSignal }
   )
   log.info(`${what} answers`)
   process.exit(0)
 } catch (error) {
-  if (error instanceof StartError || ending.aborted) log.fatal((error as Error).message)
+  if (error instanceof StartError || shutdownSignal.aborted) log.fatal((error as Error).message)
   else log.fatal({ err: error }, 'uncaught exception')
   process.exit(1)
 }

@@ -3,7 +3,7 @@ import { readFileSync, writeFileSync } from 'node:fs'
 import { request } from 'node:http'
 import { join } from 'node:path'
 import t from 'tap'
-import { endedWithUs, freePort, runs, startProgram } from '../src/embedded/process.ts'
+import { stopWithParent, freePort, canRun, startProgram } from '../src/embedded/process.ts'
 import { startService } from './helpers/app.ts'
 import { waitUntil } from './helpers/raw.ts'
 import { folder } from './helpers/server.ts'
@@ -97,7 +97,7 @@ async function registerFrom(url: string, localAddress: string, forwardedFor: str
 }
 
 for (const { file, programs, version, arrange } of samples) {
-  const program = programs.find((name) => runs(name, version))
+  const program = programs.find((name) => canRun(name, version))
   t.test(
     `behind deploy/${file} events come at once, long polls do not wait for one another, and /metrics stays inside`,
     { skip: !program && `there is no ${programs[0]}` },
@@ -112,7 +112,7 @@ for (const { file, programs, version, arrange } of samples) {
       const url = `http://127.0.0.1:${port}`
       const stop = await startProgram(
         [
-          ...endedWithUs(),
+          ...stopWithParent(),
           'env',
           `XDG_CONFIG_HOME=${dir}`,
           program!,

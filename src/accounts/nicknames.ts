@@ -1,5 +1,5 @@
 import { MAX_NICKNAME } from '../../schemas/accounts.ts'
-import { BLANK, normalText } from '../lib/text.ts'
+import { BLANK, normalizeText } from '../lib/text.ts'
 
 // In UTF-16 units. NFC makes a text shorter only by composing, and no code point decomposes into more than
 // four (https://www.unicode.org/faq/normalization.html#12), of at most two units each: what is longer than
@@ -11,8 +11,8 @@ const MAX_UNITS = MAX_NICKNAME * 4 * 2
 /**
  * A nickname as this service stores it: trimmed, well-formed, in form NFC. What is too long stays too long.
  */
-export function normalNickname(nickname: string): string {
-  const text = normalText(nickname)
+export function normalizeNickname(nickname: string): string {
+  const text = normalizeText(nickname)
   return text.length > MAX_UNITS ? text : text.normalize('NFC')
 }
 
@@ -38,5 +38,5 @@ export interface NicknameLookup {
 /** Tells what the database is asked for when somebody logs in. PostgreSQL's text cannot hold NUL. */
 export function lookupNickname(nickname: string): NicknameLookup {
   const typed = nickname.toWellFormed().replaceAll('\0', '\ufffd')
-  return { typed, normal: normalNickname(typed) }
+  return { typed, normal: normalizeNickname(typed) }
 }

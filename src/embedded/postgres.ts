@@ -5,7 +5,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import pg from 'pg'
 import type { Log } from '../lib/logger.ts'
 import { StartError } from '../lib/start-error.ts'
-import { endedWithUs, type Engine, freePort, runProgram, runs, startProgram } from './process.ts'
+import { stopWithParent, type Engine, freePort, runProgram, canRun, startProgram } from './process.ts'
 
 /**
  * Starts the PostgreSQL that npm installed for this platform on a free loopback port, with its data below
@@ -38,7 +38,7 @@ export async function startPostgres(
       'UTF8',
       '--no-locale'
     ]
-    await runProgram([...as, ...endedWithUs(), initdb, ...options], signal).catch((error: Error) => {
+    await runProgram([...as, ...stopWithParent(), initdb, ...options], signal).catch((error: Error) => {
       signal?.throwIfAborted()
       const hint =
         as[0] === 'setpriv' ? ` (it runs as nobody, who must be able to reach ${initdb} and ${cluster})` : ''
@@ -64,7 +64,7 @@ export async function startPostgres(
   const stop = await startProgram(
     [
       ...as,
-      ...endedWithUs(),
+      ...stopWithParent(),
       postgres,
       '-D',
       cluster,
@@ -143,14 +143,14 @@ function runAs(isMade: boolean, ...paths: string[]): string[] {
   if (!isRoot() && (isMade || hasName())) return []
   const id = 65534
   const namespace = ['--user', `--map-user=${id}`, `--map-group=${id}`]
-  if (runs('unshare', ...namespace, 'true')) return ['unshare', ...namespace]
+  if (canRun('unshare', ...namespace, 'true')) return ['unshare', ...namespace]
   const advice = 'start as another user, or set POSTGRES_HOST'
   if (!isRoot()) {
     throw new StartError(
       `PostgreSQL makes no database for a user without a name, and /etc/passwd has none for uid ${process.getuid?.()}: ${advice}`
     )
   }
-  if (!runs('setpriv', '--version')) {
+  if (!canRun('setpriv', '--version')) {
     throw new StartError(
       `PostgreSQL refuses to run as root, and neither unshare nor setpriv works here: ${advice}`
     )

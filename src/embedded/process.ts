@@ -19,15 +19,15 @@ interface Start {
   ready: () => Promise<unknown>
 }
 
-/** Whether a program is there and ends well. */
-export const runs = (program: string, ...args: string[]) =>
+/** Whether a program is installed and exits with 0. */
+export const canRun = (program: string, ...args: string[]) =>
   spawnSync(program, args, { stdio: 'ignore' }).status === 0
 
 /**
- * Where the kernel can do it (Linux), interrupts the program that follows when the service dies without a
- * word.
+ * The words to put before a command so that Linux interrupts it when this process dies, even by SIGKILL.
+ * Empty where that is not possible.
  */
-export const endedWithUs = () => (runs('setpriv', '--version') ? ['setpriv', '--pdeathsig', 'INT'] : [])
+export const stopWithParent = () => (canRun('setpriv', '--version') ? ['setpriv', '--pdeathsig', 'INT'] : [])
 
 /** What a program said went wrong, in one line: the first error that it printed, else its last line. */
 function complaint(output: string): string | undefined {

@@ -14,7 +14,7 @@ import { deserialize, serialize } from 'node:v8'
 import { Redis } from 'ioredis'
 import type { Log } from '../lib/logger.ts'
 import { StartError } from '../lib/start-error.ts'
-import { endedWithUs, type Engine, freePort, runs, startProgram } from './process.ts'
+import { stopWithParent, type Engine, freePort, canRun, startProgram } from './process.ts'
 import { redisPortFile } from './running.ts'
 
 /**
@@ -30,7 +30,7 @@ export async function startRedis(
   signal?: AbortSignal
 ): Promise<Engine> {
   const address = { host: '127.0.0.1', port: await freePort(), password: readFileSync(passwordFile, 'utf8') }
-  const program = ['redis-server', 'valkey-server'].find((name) => runs(name, '--version'))
+  const program = ['redis-server', 'valkey-server'].find((name) => canRun(name, '--version'))
   const stop = program
     ? await startServer(program, dataDir, address, log, signal)
     : await startStore(dataDir, address, log)
@@ -68,7 +68,7 @@ async function startServer(
   const input = `bind ${host}\nport ${port}\nrequirepass ${password}\nappendonly yes\nsave ""\n`
   const probe = new Redis({ host, port, password, retryStrategy: () => 20 }).on('error', () => {})
   const stop = await startProgram(
-    [...endedWithUs(), program, '-', '--dir', dir],
+    [...stopWithParent(), program, '-', '--dir', dir],
     { name: program, logFile: join(dataDir, 'redis.log'), input, ready: () => probe.ping() },
     log,
     signal

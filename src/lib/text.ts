@@ -5,7 +5,7 @@ const SPACE = /[\s\u0085]/
  * A text as this service writes it: without white space around it, and lone surrogates become U+FFFD, as in
  * Go's encoding/json.
  */
-export function normalText(text: string): string {
+export function normalizeText(text: string): string {
   // Not by one expression for both ends, which would take quadratic time for a text with much space in its
   // middle.
   let start = 0

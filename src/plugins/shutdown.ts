@@ -6,22 +6,22 @@ import type { Connections } from '../http/connections.ts'
 
 declare module 'fastify' {
   interface FastifyInstance {
-    drain: { isBegun: boolean }
+    drain: { hasBegun: boolean }
   }
 }
 
 const EVERY_MS = 50
 
 /**
- * Graceful shutdown. Decorates the instance with `drain`: from `isBegun` on, readyz and `Connection: close`
+ * Graceful shutdown. Decorates the instance with `drain`: from `hasBegun` on, readyz and `Connection: close`
  * send clients elsewhere, while those who are here are still served. `close()` then waits for all answers,
  * and for changes whose client has gone as well, before any plugin registered earlier closes; connections
  * that ask for nothing don't hold it up.
  */
 export default fp<{ connections: Connections }>(
   async (app, { connections }) => {
-    app.decorate('drain', { isBegun: false })
-    connections.isDraining = () => app.drain.isBegun
+    app.decorate('drain', { hasBegun: false })
+    connections.isDraining = () => app.drain.hasBegun
     const changes = new Set<FastifyRequest>()
     const begin: preHandlerHookHandler = (request, _reply, done) => {
       changes.add(request)
@@ -44,7 +44,7 @@ export default fp<{ connections: Connections }>(
     })
     let sweep: NodeJS.Timeout | undefined
     app.addHook('preClose', async () => {
-      app.drain.isBegun = true
+      app.drain.hasBegun = true
       // To Node, a connection is not idle before its first request, nor does it end one that becomes idle
       // from now on.
       sweep = setInterval(() => {

@@ -4,11 +4,11 @@ import type { DataValidationCxt } from 'ajv/dist/types/index.js'
 import fp from 'fastify-plugin'
 import type { ValidationMessage } from '../../schemas/errors.ts'
 import { isCommonPassword } from '../accounts/common-passwords.ts'
-import { isLegible, normalNickname } from '../accounts/nicknames.ts'
+import { isLegible, normalizeNickname } from '../accounts/nicknames.ts'
 import { EncodedBody, NotJson, ValidationFailed } from '../errors/catalogue.ts'
-import { isVisible, normalText } from '../lib/text.ts'
+import { isVisible, normalizeText } from '../lib/text.ts'
 
-const normalForms = { text: normalText, nickname: normalNickname }
+const normalForms = { text: normalizeText, nickname: normalizeNickname }
 
 // Replaces a string by its normal form before its length is judged.
 function normalize(

@@ -8,7 +8,7 @@ import { type Engines, startEngines } from '../embedded/engines.ts'
 import { cannotListen, findHosts } from './listen.ts'
 import { openLog } from './log.ts'
 import { migrateWhenReady } from '../plugins/postgres.ts'
-import { ending, endingAtOnce } from './signals.ts'
+import { shutdownSignal, exitSignal } from './signals.ts'
 import { StartError } from '../lib/start-error.ts'
 import { unlessAborted } from '../lib/wait-for.ts'
 
@@ -24,9 +24,9 @@ async function migrateOnly(config: Config): Promise<never> {
   if (!isExternal('postgres', config)) {
     throw new StartError(`${engineVariables.postgres.join(' or ')} must be set where MIGRATE is only`)
   }
-  await migrateWhenReady(config, log, ending).catch((error) => {
-    if (!ending.aborted) throw error
-    log.info(ending.reason.message)
+  await migrateWhenReady(config, log, shutdownSignal).catch((error) => {
+    if (!shutdownSignal.aborted) throw error
+    log.info(shutdownSignal.reason.message)
     process.exit(1) // Whoever waits for the tables must not take them for made.
   })
   process.exit(0)
@@ -38,10 +38,10 @@ async function migrateOnly(config: Config): Promise<never> {
  */
 async function start(config: Config): Promise<FastifyInstance> {
   const hosts = await findHosts(config)
-  engines = await startEngines(config, log, ending)
-  app = buildApp({ ...config, ...engines.settings }, log, ending)
-  await unlessAborted(ending, app.ready())
-  const port = await unlessAborted(ending, app.listenOn(hosts, config.HTTP_PORT)).catch(
+  engines = await startEngines(config, log, shutdownSignal)
+  app = buildApp({ ...config, ...engines.settings }, log, shutdownSignal)
+  await unlessAborted(shutdownSignal, app.ready())
+  const port = await unlessAborted(shutdownSignal, app.listenOn(hosts, config.HTTP_PORT)).catch(
     (error: NodeJS.ErrnoException) => {
       const isAddress = error.syscall === 'listen' || error.syscall === 'getaddrinfo'
       throw isAddress ? cannotListen(hosts.join(), config.HTTP_PORT, error) : error
@@ -65,7 +65,7 @@ const limitShutdown = () =>
 /** Ends everything that was started, in order, and then the process. */
 async function end(code: number): Promise<never> {
   isEnding = true
-  if (!ending.aborted) limitShutdown()
+  if (!shutdownSignal.aborted) limitShutdown()
   const hasServed = app?.server.listening === true
   // Closing an app that could not start fails for the reason that is known already.
   await app?.close().catch((err) => {
@@ -76,9 +76,9 @@ async function end(code: number): Promise<never> {
   process.exit(code)
 }
 
-ending.addEventListener('abort', limitShutdown)
-endingAtOnce.addEventListener('abort', () => {
-  log.error(`${endingAtOnce.reason.signal} received again: exiting at once`)
+shutdownSignal.addEventListener('abort', limitShutdown)
+exitSignal.addEventListener('abort', () => {
+  log.error(`${exitSignal.reason.signal} received again: exiting at once`)
   process.exit(1)
 })
 process.on('uncaughtException', (err) => {
@@ -88,19 +88,19 @@ process.on('uncaughtException', (err) => {
 })
 
 try {
-  ending.throwIfAborted()
+  shutdownSignal.throwIfAborted()
   const config = loadConfig(process.env)
   log.level = config.LOG_LEVEL
   if (config.MIGRATE === 'only') await migrateOnly(config)
   const { drain } = await start(config)
-  await once(ending, 'abort')
-  log.info(ending.reason.message)
-  drain.isBegun = true
+  await once(shutdownSignal, 'abort')
+  log.info(shutdownSignal.reason.message)
+  drain.hasBegun = true
   await sleep(config.SHUTDOWN_DELAY * 1000)
   await end(0)
 } catch (error) {
-  if (ending.aborted) log.info(ending.reason.message)
+  if (shutdownSignal.aborted) log.info(shutdownSignal.reason.message)
   else if (error instanceof StartError) log.fatal(error.message)
   else log.fatal({ err: error }, 'the start failed')
-  await end(ending.aborted ? 0 : 1)
+  await end(shutdownSignal.aborted ? 0 : 1)
 }

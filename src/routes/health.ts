@@ -92,7 +92,7 @@ const health: FastifyPluginAsyncTypebox = async (app) => {
     }
   }
   app.get('/health/readyz', { schema: ready, config: { isHealth: true } }, async (request, reply) => {
-    if (app.drain.isBegun) throw new ShuttingDown()
+    if (app.drain.hasBegun) throw new ShuttingDown()
     await (request.query.for === 'reads' ? checkReads() : checkAll())
     return reply.code(200).send({ status: 'ok' })
   })

@@ -7,7 +7,7 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { engineVariables } from '../../src/config.ts'
-import { endedWithUs, freePort } from '../../src/embedded/process.ts'
+import { stopWithParent, freePort } from '../../src/embedded/process.ts'
 
 export const SERVER = fileURLToPath(new URL('../../dist/src/server.js', import.meta.url))
 // Above what the service allows itself: BOOT_TIMEOUT for each engine, and 25 s for its end.
@@ -64,7 +64,7 @@ export async function withService<Result>(
   if (!existsSync(SERVER)) throw new Error('the service is not built: npm run build')
   const port = await freePort()
   const url = `http://127.0.0.1:${port}`
-  const [command = '', ...args] = [...endedWithUs(), ...program]
+  const [command = '', ...args] = [...stopWithParent(), ...program]
   const started = performance.now()
   const log = `${env['DATA_DIR']}.${port}.log`
   const logFile = openSync(log, 'w')

@@ -4,14 +4,14 @@ import t from 'tap'
 import { startService } from '../helpers/app.ts'
 import { config, createDatabase } from '../helpers/database.ts'
 import { folder } from '../helpers/server.ts'
-import { endedWithUs, freePort, runs, startProgram } from '../../src/embedded/process.ts'
+import { stopWithParent, freePort, canRun, startProgram } from '../../src/embedded/process.ts'
 
 const quiet = { info: () => {}, warn: () => {}, error: () => {} }
 const NOBODY = 65534
 
 t.test(
   'a start behind a pooler that does not pass settings on ends at once, in one sentence',
-  { skip: !runs('pgbouncer', '--version') && 'there is no pgbouncer on this machine' },
+  { skip: !canRun('pgbouncer', '--version') && 'there is no pgbouncer on this machine' },
   async (t) => {
     const dir = folder(t)
     chmodSync(dir, 0o755)
@@ -37,7 +37,7 @@ ignore_startup_parameters = ${ignored}
       const stop = await startProgram(
         [
           ...(isRoot ? ['setpriv', `--reuid=${NOBODY}`, `--regid=${NOBODY}`, '--clear-groups'] : []),
-          ...endedWithUs(),
+          ...stopWithParent(),
           'pgbouncer',
           file
         ],

@@ -175,7 +175,7 @@ t.test('once the shutdown has begun, each answer is the last on its connection',
   const inFlight = await open(post)
   const pipelined = await open(post + get('/health/livez'))
   await waitUntil('all of it has arrived', () => arrived === 3)
-  app.drain.isBegun = true
+  app.drain.hasBegun = true
   await proxy.mend()
   t.strictSame(await answers(inFlight), ['201 close'])
   t.strictSame(await answers(pipelined), ['201 keep-alive', '200 close'], 'what came in is answered')

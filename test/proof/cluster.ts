@@ -5,7 +5,7 @@ import { kill } from 'node:process'
 import { Redis } from 'ioredis'
 import pg from 'pg'
 import { startPostgres } from '../../src/embedded/postgres.ts'
-import { endedWithUs, freePort, runs, startProgram } from '../../src/embedded/process.ts'
+import { stopWithParent, freePort, canRun, startProgram } from '../../src/embedded/process.ts'
 import { startRedis } from '../../src/embedded/redis.ts'
 import { startProxy } from '../helpers/proxy.ts'
 
@@ -73,7 +73,7 @@ export async function startDatabase(dataDir: string): Promise<Postgres> {
     },
     up: async () => {
       stop = await startProgram(
-        [...whoOwns(cluster), ...endedWithUs(), program, ...args],
+        [...whoOwns(cluster), ...stopWithParent(), program, ...args],
         {
           name: 'PostgreSQL',
           logFile: join(dataDir, 'postgres.log'),
@@ -101,7 +101,7 @@ function whoOwns(path: string): string[] {
  * is cut off rather than stopped.
  */
 export async function startSessions(dataDir: string): Promise<Sessions> {
-  const program = ['redis-server', 'valkey-server'].find((name) => runs(name, '--version'))
+  const program = ['redis-server', 'valkey-server'].find((name) => canRun(name, '--version'))
   if (!program) {
     const { settings, stop } = await startRedis(dataDir, passwordFile(dataDir, 'redis'), quiet)
     const proxy = await startProxy({ teardown: () => {} }, '127.0.0.1', settings.REDIS_PORT ?? 0)
@@ -151,7 +151,7 @@ export async function startSessions(dataDir: string): Promise<Sessions> {
   const start = () =>
     startProgram(
       [
-        ...endedWithUs(),
+        ...stopWithParent(),
         program,
         '--bind',
         host,

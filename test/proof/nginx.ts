@@ -2,7 +2,7 @@ import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { kill } from 'node:process'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { endedWithUs, freePort, runs, startProgram } from '../../src/embedded/process.ts'
+import { stopWithParent, freePort, canRun, startProgram } from '../../src/embedded/process.ts'
 
 const quiet = { info: () => {}, warn: () => {}, error: () => {} }
 
@@ -76,7 +76,7 @@ http {
  * @throws {Error} when there is none
  */
 export async function startNginx(dir: string, urls: string[], manner: Manner = asIngress): Promise<Proxy> {
-  const program = ['nginx', '/usr/sbin/nginx'].find((name) => runs(name, '-v'))
+  const program = ['nginx', '/usr/sbin/nginx'].find((name) => canRun(name, '-v'))
   if (!program) throw new Error('there is no nginx on this machine: apt-get install nginx')
   const [port, file] = [await freePort(), join(dir, 'nginx.conf')]
   const url = `http://127.0.0.1:${port}`
@@ -84,7 +84,7 @@ export async function startNginx(dir: string, urls: string[], manner: Manner = a
   const ask = async () => Number(await (await fetch(`${url}/generation`)).text())
   writeFileSync(file, configuration(dir, port, urls, generation, manner))
   const stop = await startProgram(
-    [...endedWithUs(), program, '-p', dir, '-e', join(dir, 'nginx.log'), '-c', file],
+    [...stopWithParent(), program, '-p', dir, '-e', join(dir, 'nginx.log'), '-c', file],
     { name: 'nginx', logFile: join(dir, 'nginx.out'), ready: ask },
     quiet
   )

@@ -1,7 +1,7 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { endedWithUs, freePort } from '../../src/embedded/process.ts'
+import { stopWithParent, freePort } from '../../src/embedded/process.ts'
 import { isReady, SERVER } from '../load/service.ts'
 
 const READY_WITHIN_MS = 60_000
@@ -30,7 +30,7 @@ export class Replica {
   }
 
   start(): void {
-    const [program = '', ...args] = [...endedWithUs(), process.execPath, SERVER]
+    const [program = '', ...args] = [...stopWithParent(), process.execPath, SERVER]
     const child = spawn(program, args, {
       detached: true,
       stdio: ['ignore', 2, 2],

@@ -3,14 +3,14 @@ import Fastify, { type FastifyRequest } from 'fastify'
 import t, { type Test } from 'tap'
 import { RegisterRequest, LoginRequest, MAX_NICKNAME } from '../../schemas/accounts.ts'
 import { PostMessageRequest, ListMessagesQuery } from '../../schemas/messages.ts'
-import { lookupNickname, normalNickname } from '../../src/accounts/nicknames.ts'
+import { lookupNickname, normalizeNickname } from '../../src/accounts/nicknames.ts'
 import { loadConfig } from '../../src/config.ts'
 import { AuthorizationMalformed, AuthorizationMissing } from '../../src/errors/catalogue.ts'
 import { bearerToken } from '../../src/plugins/authenticate.ts'
 import input, { integerCoercion } from '../../src/plugins/validation.ts'
 import { requestId } from '../../src/lib/request-id.ts'
 import { StartError } from '../../src/lib/start-error.ts'
-import { normalText } from '../../src/lib/text.ts'
+import { normalizeText } from '../../src/lib/text.ts'
 import { printable } from '../helpers/printable.ts'
 
 // Texts of anything, and of what matters to whoever trims, composes, or counts.
@@ -90,8 +90,8 @@ t.test(
       fc.property(
         text,
         (given) =>
-          normalText(given) === reference(given).join('') &&
-          normalNickname(given) === reference(given).join('').normalize('NFC')
+          normalizeText(given) === reference(given).join('') &&
+          normalizeNickname(given) === reference(given).join('').normalize('NFC')
       )
     )
     await holds(
@@ -99,8 +99,8 @@ t.test(
       fc.property(
         text,
         (given) =>
-          normalText(normalText(given)) === normalText(given) &&
-          normalNickname(normalNickname(given)) === normalNickname(given)
+          normalizeText(normalizeText(given)) === normalizeText(given) &&
+          normalizeNickname(normalizeNickname(given)) === normalizeNickname(given)
       )
     )
   }
@@ -114,7 +114,7 @@ t.test('a nickname of the longest form that can be stored is stored, however it 
     const decomposed = point.normalize('NFD')
     if (decomposed === point || decomposed.normalize('NFC') !== point) continue
     composed++
-    if (normalNickname(decomposed.repeat(MAX_NICKNAME)) !== point.repeat(MAX_NICKNAME)) {
+    if (normalizeNickname(decomposed.repeat(MAX_NICKNAME)) !== point.repeat(MAX_NICKNAME)) {
       refused.push(code.toString(16))
     }
   }
@@ -161,8 +161,8 @@ t.test('no text makes its normalisation slow', async (t) => {
     ]
     for (const given of [...texts, texts.slice(1).join(''), `x${texts[0]}x`]) {
       const started = process.cpuUsage()
-      normalText(given)
-      normalNickname(given)
+      normalizeText(given)
+      normalizeNickname(given)
       lookupNickname(given)
       const { user, system } = process.cpuUsage(started)
       t.ok(user + system < 100_000, `${printable(unit)}: ${Math.round((user + system) / 1000)} ms`)

@@ -1,7 +1,7 @@
 import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
-import { runs } from '../../src/embedded/process.ts'
+import { canRun } from '../../src/embedded/process.ts'
 import { startService } from '../helpers/app.ts'
 import { waitUntil } from '../helpers/raw.ts'
 import { folder } from '../helpers/server.ts'
@@ -38,7 +38,7 @@ t.test('CACHE_PAGES lets pages be cached for a second, but neither waits nor err
 
 t.test(
   'behind a proxy that caches, many pollers cost about one request a second, and none misses a message',
-  { skip: !['nginx', '/usr/sbin/nginx'].some((name) => runs(name, '-v')) && 'there is no nginx here' },
+  { skip: !['nginx', '/usr/sbin/nginx'].some((name) => canRun(name, '-v')) && 'there is no nginx here' },
   async (t) => {
     const { url, call, register, post } = await startService(t, { CACHE_PAGES: 'on' })
     const dir = folder(t)

@@ -95,7 +95,7 @@ t.test(
 
 t.test('readyz tells from the beginning of a graceful shutdown, for reads as well', async (t) => {
   const { app, call } = await startService(t)
-  app.drain.isBegun = true
+  app.drain.hasBegun = true
   for (const path of ['/health/readyz', '/health/readyz?for=reads']) {
     t.match(await call('GET', path), { status: 503, body: { error: 'shutting down', code: 'shutting_down' } })
   }

@@ -294,6 +294,6 @@ t.test('answers are what the document says', async (t) => {
   await check(200, 'GET', '/api/openapi.json')
   await check(204, 'POST', '/api/logout', { token })
   await check(401, 'GET', '/api/sessions')
-  app.drain.isBegun = true
+  app.drain.hasBegun = true
   await check(503, 'GET', '/health/readyz')
 })

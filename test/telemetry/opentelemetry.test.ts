@@ -86,7 +86,7 @@ t.test(
       while (!own().some(({ msg }) => msg === 'request completed')) await new Promise(setImmediate)
       return own()
     }
-    app.drain.isBegun = true // so that readyz is an error, which has a line of its own
+    app.drain.hasBegun = true // so that readyz is an error, which has a line of its own
     for (const [path, count] of [
       ['/health/livez', 1],
       ['/health/readyz', 2],
@@ -122,7 +122,7 @@ t.test(
     await call('POST', '/api/login', { body: { nickname, password: 'wrong horse' } })
     await call('GET', '/api/sessions', { token })
     await call('GET', '/nowhere?secret')
-    app.drain.isBegun = true
+    app.drain.hasBegun = true
     await call('GET', '/health/readyz')
     await app.close()
 

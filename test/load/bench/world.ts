@@ -7,7 +7,7 @@ import pg from 'pg'
 import { loadConfig } from '../../../src/config.ts'
 import { migrations } from '../../../src/database/migrations.ts'
 import { startEngines } from '../../../src/embedded/engines.ts'
-import { runs } from '../../../src/embedded/process.ts'
+import { canRun } from '../../../src/embedded/process.ts'
 import { embedded, SERVER, type Service, withDataDir, withService } from '../service.ts'
 import { cpuSeconds, onFirstCore } from './processes.ts'
 
@@ -58,7 +58,7 @@ export async function withWorld<Result>(
   work: (world: World) => Promise<Result>
 ): Promise<Result> {
   // Its stand-in would run in this very process, and be measured with it.
-  if (!['redis-server', 'valkey-server'].some((name) => runs(name, '--version'))) {
+  if (!['redis-server', 'valkey-server'].some((name) => canRun(name, '--version'))) {
     throw new Error('a redis-server or valkey-server must be on the PATH')
   }
   return withDataDir(async (DATA_DIR) => {
