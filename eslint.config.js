@@ -14,7 +14,7 @@ export default [
     ts: true,
     noStyle: true,
     env: ['browser'],
-    ignores: ['dist/', '.tap/', '.data/', 'client/*.d.ts']
+    ignores: ['dist/', '.tap/', '.data/', 'client/*.d.ts', 'client/types/']
   }),
   {
     plugins: { '@stylistic': plugins['@stylistic'] },
