@@ -82,6 +82,7 @@ function makeFormatters() {
   return {
     time: new Intl.DateTimeFormat(locale(), { timeStyle: 'short' }),
     day: new Intl.DateTimeFormat(locale(), { dateStyle: 'full' }),
+    full: new Intl.DateTimeFormat(locale(), { dateStyle: 'full', timeStyle: 'medium' }),
     moment: new Intl.DateTimeFormat(locale(), { dateStyle: 'medium', timeStyle: 'short' })
   }
 }

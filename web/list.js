@@ -2,14 +2,17 @@ import { Failure } from './api.js'
 import { Texts } from './fold.js'
 import { say, sayCount, sayDate, sayDay } from './i18n.js'
 import { showMenus } from './menu.js'
-import { make, part, tell, within } from './page.js'
+import { hueOf, make, part, tell, within } from './page.js'
 import { beginningOf } from './text.js'
+import { ReadMark } from './unread.js'
 import { View } from './view.js'
 
 /** @typedef {import('../schemas/messages.ts').Message} Message */
 
 /** Messages of one person that follow each other sooner belong together. */
 const GROUP_MS = 5 * 60_000
+/** After so many messages of one person, the name is said again. */
+const MAX_RUN = 10
 /** So many pixels from an end, more is loaded. */
 const NEAR_PX = 800
 /** How soon that is tried again after a failure. */
@@ -35,10 +38,12 @@ export function showList(room, outbox, session) {
   const pending = part('pending', HTMLOListElement)
   const newest = part('newest', HTMLButtonElement)
   /**
-   * What is drawn of the room; without `message`, it is to be written anew.
-   * @type {Map<number, { element: HTMLElement, message?: Message }>}
+   * What is drawn of the room. Without `message`, it is to be written anew; `isRepeating` says the name
+   * again, and stays, whatever comes and goes above.
+   * @type {Map<number, { element: HTMLElement, message?: Message, isRepeating?: boolean }>}
    */
   const drawn = new Map()
+  const read = new ReadMark()
   /** What is drawn of the outbox, by the keys. @type {Map<string, HTMLElement>} */
   const waiting = new Map()
   /** Elements whose text has changed. @type {Set<HTMLElement>} */
@@ -101,12 +106,9 @@ export function showList(room, outbox, session) {
   }
 
   function drawMessages() {
-    const elements = room.messages.map((message, i) => {
-      const element = elementOf(message)
-      group(element, message, room.messages[i - 1])
-      return element
-    })
-    arrange(list, elements)
+    const isLooking = room.isFollowing && !room.more.newer && !document.hidden
+    if (room.cursor !== undefined) read.update(room.messages, isLooking, session.account?.userId)
+    arrange(list, drawAll())
     const present = new Set(room.messages.map(({ id }) => id))
     for (const id of drawn.keys()) {
       if (!present.has(id)) drawn.delete(id)
@@ -117,23 +119,46 @@ export function showList(room, outbox, session) {
     else top.textContent = say(room.messages.length === 0 ? 'empty' : 'begin')
   }
 
+  /** Draws all messages, each with what follows from the one before: the day, the line, and the name. */
+  function drawAll() {
+    let run = 0
+    return room.messages.map((message, i) => {
+      const previous = room.messages[i - 1]
+      const known = elementOf(message)
+      const isNewDay = dayOf(message) !== dayOf(previous)
+      const isUnread = read.isAbove(message, previous) && (previous !== undefined || !room.more.older)
+      if (isNewDay || isUnread || !isContinued(message, previous)) run = 0
+      else if (known.isRepeating || run === MAX_RUN) {
+        known.isRepeating = true
+        run = 0
+      }
+      run++
+      tell(within(known.element, '.day'), isNewDay ? sayDay(new Date(message.createdAt)) : '')
+      within(known.element, '.unread').hidden = !isUnread
+      known.element.classList.toggle('first', run === 1)
+      return known.element
+    })
+  }
+
   /** @param {Message} message */
   function elementOf(message) {
     const known = drawn.get(message.id)
-    if (known?.message === message) return known.element
+    if (known?.message === message) return known
     const element = known?.element ?? make('message')
     const isOwn = message.userId === session.account?.userId
     element.classList.toggle('own', isOwn)
     within(element, '.avatar').textContent = [...message.nickname][0]?.toUpperCase() ?? ''
-    within(element, '.avatar').style.setProperty('--hue', `${(message.userId * 137) % 360}`)
-    within(element, '.author').textContent = message.nickname
-    within(element, 'time').setAttribute('datetime', message.createdAt)
-    within(element, 'time').textContent = sayDate(new Date(message.createdAt))
+    element.style.setProperty('--hue', `${hueOf(message.userId)}`)
+    within(element, '.author bdi').textContent = message.nickname
+    writeTime(within(element, 'time'), message)
+    within(element, '.edited').hidden = message.editedAt === undefined
+    within(element, '.edited').title = sayDate(new Date(message.editedAt ?? ''), 'full')
     texts.write(element, message.id, message.text)
     changed.add(element)
     element.dataset['id'] = `${message.id}`
-    drawn.set(message.id, { element, message })
-    return element
+    const now = { ...known, element, message }
+    drawn.set(message.id, now)
+    return now
   }
 
   function drawWaiting() {
@@ -238,15 +263,24 @@ function showButton(element, name, isAllowed, act) {
   button.onclick = act
 }
 
+/** @param {Message} [message] */
+const dayOf = (message) => message && new Date(message.createdAt).toDateString()
+
 /**
- * Shows what follows from the message before: whether another person speaks, and whether another day begins.
- * @param {HTMLElement} element @param {Message} message @param {Message} [previous]
+ * Whether the author goes on, soon after the message before.
+ * @param {Message} message @param {Message} [previous]
  */
-function group(element, message, previous) {
-  const date = new Date(message.createdAt)
-  const last = new Date(previous?.createdAt ?? 0)
-  const isNewDay = date.toDateString() !== last.toDateString()
-  const isLater = date.getTime() - last.getTime() > GROUP_MS
-  tell(within(element, '.day'), isNewDay ? sayDay(date) : '')
-  element.classList.toggle('first', isNewDay || isLater || previous?.userId !== message.userId)
+function isContinued(message, previous) {
+  if (previous?.userId !== message.userId) return false
+  return Date.parse(message.createdAt) - Date.parse(previous.createdAt) <= GROUP_MS
+}
+
+/** @param {HTMLElement} element @param {Message} message */
+function writeTime(element, { createdAt }) {
+  const date = new Date(createdAt)
+  const full = sayDate(date, 'full')
+  element.setAttribute('datetime', createdAt)
+  element.setAttribute('aria-label', full)
+  element.title = full
+  element.textContent = sayDate(date)
 }

@@ -1,7 +1,7 @@
 import { manageAccount } from './account.js'
 import { readPage } from './api.js'
 import { isEditable, writeMessages } from './composer.js'
-import { copyText } from './copy.js'
+import { copyText, copyWithAuthors } from './copy.js'
 import { follow } from './feed.js'
 import { language, say, speak, switchTo } from './i18n.js'
 import { showList } from './list.js'
@@ -11,6 +11,7 @@ import { attempt, part, tell } from './page.js'
 import { Room } from './room.js'
 import { Session } from './session.js'
 import { beginningOf } from './text.js'
+import { showTopic } from './topic.js'
 
 /** @typedef {import('./api.js').Message} Message */
 
@@ -23,8 +24,12 @@ await speak()
 const session = new Session()
 const room = new Room(
   (query) => readPage(query),
-  () => list.draw()
+  () => {
+    list.draw()
+    topic.draw()
+  }
 )
+const topic = showTopic(room)
 const outbox = new Outbox(session, room, () => list.draw())
 const list = showList(room, outbox, session)
 const composer = writeMessages(send, change, lastOfMine)
@@ -93,6 +98,7 @@ let wasLost = false
 function report(state) {
   const status = part('status', HTMLElement)
   if (state === 'live') {
+    if (wasLost || !room.settings) topic.refresh()
     if (wasLost) {
       const text = say('reconnected')
       tell(status, text)
@@ -117,13 +123,16 @@ const choice = part('language', HTMLSelectElement)
 choice.value = language
 choice.onchange = async () => {
   try {
-    if (await switchTo(choice.value)) list.redraw()
+    if (!(await switchTo(choice.value))) return
+    list.redraw()
+    topic.draw(true)
   } catch {
     choice.value = language
     tell(part('notice', HTMLElement), say('unreachable'))
   }
 }
 manageAccount(session)
+copyWithAuthors(part('messages', HTMLElement), (id) => room.messages.find((message) => message.id === id))
 enter()
 outbox.load()
 follow(room, report)

@@ -28,6 +28,9 @@ export function within(element, selector) {
   return /** @type {HTMLElement} */ (element.querySelector(selector))
 }
 
+/** The hue of somebody's avatar and name, in degrees. @param {number} userId */
+export const hueOf = (userId) => (userId * 137) % 360
+
 /**
  * Says something in a place that is hidden as long as there is nothing to say.
  * @param {HTMLElement} place

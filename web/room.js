@@ -1,4 +1,7 @@
+import { excerptOf } from './text.js'
+
 /** @typedef {import('../schemas/messages.ts').Message} Message */
+/** @typedef {import('../schemas/room.ts').Room} Settings */
 /** @typedef {{ messages: Message[], cursor: number }} Page */
 /** @typedef {'older' | 'newer'} End */
 
@@ -6,7 +9,8 @@
  * Something that happened in the room, and where in the log; without `seq` it is known from elsewhere.
  * @typedef {{ type: 'message_created' | 'message_updated', message: Message }} Put
  * @typedef {{ type: 'message_deleted', id: number }} Deletion
- * @typedef {{ seq?: number } & (Put | Deletion)} Change
+ * @typedef {{ type: 'room_updated', room: Settings }} Update
+ * @typedef {{ seq?: number } & (Put | Deletion | Update)} Change
  */
 
 export const PAGE = 50
@@ -31,6 +35,8 @@ export class Room {
   newest = 0
   /** Whether the reader looks at the newest end. The other end is let go then. */
   isFollowing = true
+  /** The topic and the rules of the room, once they are known. @type {Settings | undefined} */
+  settings
   /** What was new since somebody took it from here. @type {Message[]} */
   arrived = []
   /** What happened while a page is under way. @type {Change[] | undefined} */
@@ -137,15 +143,37 @@ export class Room {
 
   /** @param {Change} change the same one again changes nothing */
   #put(change) {
-    if (change.type !== 'message_deleted' && !('message' in change)) return // It is about something else.
-    const { messages } = this
-    const id = change.type === 'message_deleted' ? change.id : change.message.id
-    const at = messages.findLastIndex((message) => message.id <= id)
-    const isThere = messages[at]?.id === id
-    if (change.type === 'message_created') return this.#create(change.message, at, isThere)
-    if (!isThere) return
-    if (change.type === 'message_deleted') messages.splice(at, 1)
-    else messages[at] = change.message
+    if (change.type === 'room_updated') this.settings = change.room
+    else if (change.type === 'message_deleted') this.#remove(change.id)
+    else if ('message' in change) this.#putMessage(change.type, change.message) // Others are not known here.
+  }
+
+  /** @param {number} id */
+  #remove(id) {
+    const at = this.messages.findIndex((message) => message.id === id)
+    if (at >= 0) this.messages.splice(at, 1)
+    this.#quote({ id, deleted: true })
+  }
+
+  /** @param {Put['type']} type @param {Message} message */
+  #putMessage(type, message) {
+    const { id, userId, nickname, text } = message
+    const at = this.messages.findLastIndex((other) => other.id <= id)
+    const isThere = this.messages[at]?.id === id
+    if (type === 'message_created') this.#create(message, at, isThere)
+    else if (isThere) this.messages[at] = message
+    this.#quote({ id, userId, nickname, text: excerptOf(text) })
+  }
+
+  /**
+   * Shows a message in its replies as it is now. Only its own event tells of the change.
+   * @param {NonNullable<Message['replyTo']>} replyTo
+   */
+  #quote(replyTo) {
+    this.messages.forEach((message, i) => {
+      const { id, text } = message.replyTo ?? {}
+      if (id === replyTo.id && text !== replyTo.text) this.messages[i] = { ...message, replyTo }
+    })
   }
 
   /** @param {Message} message @param {number} at the index of what comes before @param {boolean} isThere */

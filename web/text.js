@@ -21,6 +21,15 @@ export function beginningOf(text, characters, lines) {
   return text.slice(0, isWithin ? end - 1 : end)
 }
 
+/** The code points of a message that its replies show, as the service cuts it. */
+const MAX_EXCERPT = 100
+
+/** The beginning of a text, for a reply to it. @param {string} text */
+export function excerptOf(text) {
+  const points = [...text.slice(0, 2 * MAX_EXCERPT + 2)]
+  return points.length > MAX_EXCERPT ? `${points.slice(0, MAX_EXCERPT - 1).join('')}…` : text
+}
+
 /**
  * What is shown of a text.
  * @param {string} text

@@ -27,6 +27,9 @@ export default {
     actions: 'Message actions',
     copyText: 'Copy text',
     notCopied: 'This browser does not allow copying.',
+    online: '{count} online',
+    unread: 'New messages',
+    edited: 'edited',
     edit: 'Edit',
     delete: 'Delete',
     editing: 'Editing message',
@@ -40,7 +43,7 @@ export default {
     notSaved:
       'This browser cannot save your unsent messages. They will be lost if you reload or close this page.',
     begin: 'This is the beginning of the conversation.',
-    empty: 'No messages yet.',
+    empty: 'No messages yet. Say hello!',
     loading: 'Loading older messages…',
     newest: 'Jump to latest',
     today: 'Today',
