@@ -1,5 +1,6 @@
 import { say } from './i18n.js'
 import { attempt, part, tell } from './page.js'
+import { ReplyBar } from './replies.js'
 import { tab } from './storage.js'
 
 /** @typedef {import('../schemas/messages.ts').Message} Message */
@@ -23,7 +24,7 @@ const count = (text) => text.length - (text.match(/[\ud800-\udbff][\udc00-\udfff
 
 /**
  * The field for new messages and for changes to old ones.
- * @param {(text: string) => void} send
+ * @param {(text: string, replyTo?: import('./replies.js').Replied) => void} send
  * @param {(message: Message, text: string) => Promise<unknown>} save
  * @param {() => Message | undefined} last the message that one probably wants to change
  */
@@ -32,6 +33,7 @@ export function writeMessages(send, save, last) {
   const input = part('text', HTMLTextAreaElement)
   /** @type {Message | undefined} */
   let edited
+  const replyBar = new ReplyBar()
 
   /** Makes the field as high as its text, once it can be seen. */
   function grow() {
@@ -80,6 +82,7 @@ export function writeMessages(send, save, last) {
     const isPlainEnter = event.key === 'Enter' && !event.shiftKey && !isComposing
     if (message) edit(message)
     else if (event.key === 'Escape' && edited) edit()
+    else if (event.key === 'Escape' && replyBar.replied) replyBar.set()
     else if (isPlainEnter && !matchMedia('(pointer: coarse)').matches) form.requestSubmit()
     else return
     event.preventDefault()
@@ -90,7 +93,8 @@ export function writeMessages(send, save, last) {
     const message = edited
     if (!text || check() < 0) return
     if (!message) {
-      send(text)
+      send(text, replyBar.replied)
+      replyBar.set()
       return fill('')
     }
     attempt(
@@ -102,5 +106,14 @@ export function writeMessages(send, save, last) {
       form
     )
   })
-  return { edit, focus: () => input.focus() }
+  part('cancel-reply', HTMLButtonElement).addEventListener('click', () => input.focus())
+
+  /** Begins a reply to a message. @param {Message} message */
+  function reply(message) {
+    if (edited) edit()
+    replyBar.set(message)
+    input.focus()
+  }
+
+  return { edit, reply, focus: () => input.focus() }
 }

@@ -3,6 +3,7 @@ import { Texts } from './fold.js'
 import { say, sayCount, sayDate, sayDay } from './i18n.js'
 import { showMenus } from './menu.js'
 import { hueOf, make, part, tell, within } from './page.js'
+import { showReplied } from './replies.js'
 import { beginningOf } from './text.js'
 import { ReadMark } from './unread.js'
 import { View } from './view.js'
@@ -51,6 +52,8 @@ export function showList(room, outbox, session) {
   /** @type {Message[]} */
   const unannounced = []
   let frame = 0
+  /** The message to go to once the room is there. @type {number | undefined} */
+  let wanted
   /** Until then no more is loaded, because the last time failed. */
   let loadAgainAt = 0
   let unread = 0
@@ -94,6 +97,26 @@ export function showList(room, outbox, session) {
     drawNews()
   }
 
+  /** Goes to a message, wherever it is in the room. @param {number} id */
+  async function show(id) {
+    wanted = room.cursor === undefined ? id : undefined
+    if (wanted !== undefined) return
+    if (!room.messages.some((message) => message.id === id)) {
+      const isFound = await room.loadAround(id).catch(failed)
+      if (isFound === false) tell(part('notice', HTMLElement), say('messageGone'))
+      if (!isFound) return
+    }
+    drawNow()
+    const element = drawn.get(id)?.element
+    if (!element) return
+    view.show(element)
+    drawNews()
+    element.classList.remove('found')
+    // Only a class that was gone for a moment starts the animation again.
+    requestAnimationFrame(() => element.classList.add('found'))
+    within(element, '.more').focus({ preventScroll: true })
+  }
+
   function drawNow() {
     frame = 0
     drawMessages()
@@ -103,6 +126,7 @@ export function showList(room, outbox, session) {
     view.settle()
     drawNews()
     loadNear()
+    if (wanted !== undefined) show(wanted)
   }
 
   function drawMessages() {
@@ -153,6 +177,7 @@ export function showList(room, outbox, session) {
     writeTime(within(element, 'time'), message)
     within(element, '.edited').hidden = message.editedAt === undefined
     within(element, '.edited').title = sayDate(new Date(message.editedAt ?? ''), 'full')
+    showReplied(element, message.replyTo)
     texts.write(element, message.id, message.text)
     changed.add(element)
     element.dataset['id'] = `${message.id}`
@@ -163,9 +188,10 @@ export function showList(room, outbox, session) {
 
   function drawWaiting() {
     const entries = room.more.newer ? [] : outbox.visible
-    const elements = entries.map(({ key, text, failure }) => {
+    const elements = entries.map(({ key, text, replyTo, failure }) => {
       const known = waiting.get(key)
       const element = known ?? make('waiting')
+      showReplied(element, replyTo)
       if (!known) {
         texts.write(element, key, text)
         changed.add(element)
@@ -229,7 +255,7 @@ export function showList(room, outbox, session) {
     view.settle()
   }
 
-  return { draw, redraw, toNewest }
+  return { draw, redraw, show, toNewest }
 }
 
 /**

@@ -4,6 +4,7 @@ import { isEditable, writeMessages } from './composer.js'
 import { copyText, copyWithAuthors } from './copy.js'
 import { follow } from './feed.js'
 import { language, say, speak, switchTo } from './i18n.js'
+import { followLinks, linkTo } from './links.js'
 import { showList } from './list.js'
 import { addToMenu } from './menu.js'
 import { Outbox } from './outbox.js'
@@ -36,7 +37,13 @@ const composer = writeMessages(send, change, lastOfMine)
 /** @param {Message} message */
 const isMine = ({ userId }) => userId === session.account?.userId
 addToMenu(
+  {
+    label: () => say('reply'),
+    isOffered: () => session.account !== undefined,
+    act: (message) => composer.reply(message)
+  },
   { label: () => say('copyText'), act: ({ text }) => copy(text) },
+  { label: () => say('copyLink'), act: ({ id }) => copy(linkTo(id)) },
   {
     label: () => say('edit'),
     isOffered: (message) => isMine(message) && isEditable(message),
@@ -50,9 +57,9 @@ async function copy(text) {
   if (!(await copyText(text))) tell(part('notice', HTMLElement), say('notCopied'))
 }
 
-/** @param {string} text */
-function send(text) {
-  outbox.add(text)
+/** @param {string} text @param {import('./replies.js').Replied} [replyTo] */
+function send(text, replyTo) {
+  outbox.add(text, replyTo)
   list.toNewest()
 }
 
@@ -135,4 +142,5 @@ manageAccount(session)
 copyWithAuthors(part('messages', HTMLElement), (id) => room.messages.find((message) => message.id === id))
 enter()
 outbox.load()
+followLinks((id) => list.show(id))
 follow(room, report)

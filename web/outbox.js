@@ -1,4 +1,5 @@
 import { Failure } from './api.js'
+import { readReplied } from './replies.js'
 import { onOtherTab, shared } from './storage.js'
 
 /**
@@ -7,6 +8,7 @@ import { onOtherTab, shared } from './storage.js'
  * @property {string} key its Idempotency-Key: however often the message is sent, there will be one
  * @property {number} userId
  * @property {string} text
+ * @property {import('./replies.js').Replied | undefined} [replyTo]
  * @property {number} at when it was written, in milliseconds since 1970
  * @property {number} after an id that the message will come after
  * @property {boolean} [isSaved] whether it survives a reload
@@ -74,13 +76,13 @@ export class Outbox {
     this.send()
   }
 
-  /** @param {string} text */
-  add(text) {
+  /** @param {string} text @param {import('./replies.js').Replied} [replyTo] */
+  add(text, replyTo) {
     const bytes = crypto.getRandomValues(new Uint8Array(16))
     const key = Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join('')
     const userId = this.session.account?.userId ?? 0
     /** @type {Entry} */
-    const entry = { key, userId, text, at: Date.now(), after: this.room.newest }
+    const entry = { key, userId, text, replyTo, at: Date.now(), after: this.room.newest }
     this.#all.set(key, entry)
     this.#save()
     if (!entry.isSaved) setTimeout(this.changed, WARN_AFTER_MS)
@@ -110,10 +112,11 @@ export class Outbox {
    */
   get visible() {
     const { messages } = this.room
-    return this.entries.filter(({ isTried, failure, userId, text, after }) => {
+    return this.entries.filter(({ isTried, failure, userId, text, replyTo, after }) => {
       if (!isTried || failure?.isTemporary === false) return true
       const isIt = (/** @type {import('./room.js').Message} */ message) => {
-        return message.userId === userId && message.id > after && message.text === text
+        const isAnswer = message.replyTo?.id === replyTo?.id
+        return message.userId === userId && message.id > after && message.text === text && isAnswer
       }
       return !messages.some(isIt)
     })
@@ -160,13 +163,25 @@ export class Outbox {
   /** @param {Entry} entry @throws {Failure} */
   async #sendOne(entry) {
     entry.isTried = true
-    const { text, key } = entry
-    const message = await this.session.call('POST', 'messages', { body: { text }, key })
+    const { text, key, replyTo } = entry
+    const body = { text, replyTo: replyTo?.id }
+    const message = await this.session.call('POST', 'messages', { body, key }).catch((failure) => {
+      if (!(failure instanceof Failure) || failure.code !== 'reply_to_not_found') throw failure
+    })
+    if (!message) return await this.#sendWithoutQuote(entry)
     for (const other of this.entries) {
       if (other.text === text) other.after = message.id
     }
     this.discard(key)
     this.room.apply([{ type: 'message_created', message }])
+  }
+
+  /** What was replied to is gone, and what was written is not lost with it. @param {Entry} entry */
+  async #sendWithoutQuote(entry) {
+    entry.replyTo = undefined
+    entry.isSaved = false
+    this.#save()
+    await this.#sendOne(entry)
   }
 
   /** Adds what another tab or an earlier page has stored. */
@@ -184,9 +199,9 @@ export class Outbox {
    */
   #save() {
     for (const entry of this.#all.values()) {
-      const { key, userId, text, at, after } = entry
+      const { key, userId, text, replyTo, at, after } = entry
       if (entry.isSaved && readEntry(PREFIX + key)) continue
-      entry.isSaved = shared.save(PREFIX + key, JSON.stringify({ key, userId, text, at, after }))
+      entry.isSaved = shared.save(PREFIX + key, JSON.stringify({ key, userId, text, replyTo, at, after }))
     }
   }
 
@@ -204,8 +219,15 @@ export class Outbox {
  * @param {string} name @returns {Entry | undefined} undefined if there is no message that could be sent
  */
 function readEntry(name) {
-  const { key, userId, text, at, after } = Object(shared.loadJson(name))
+  const { key, userId, text, replyTo, at, after } = Object(shared.loadJson(name))
   const isMessage = name === PREFIX + key && /^[\x21-\x7e]{1,64}$/.test(key) && Number.isSafeInteger(userId)
   if (!isMessage || typeof text !== 'string' || !text) return undefined
-  return { key, userId, text, at: Number.isFinite(at) ? at : 0, after: Number.isFinite(after) ? after : 0 }
+  return {
+    key,
+    userId,
+    text,
+    replyTo: readReplied(replyTo),
+    at: Number.isFinite(at) ? at : 0,
+    after: Number.isFinite(after) ? after : 0
+  }
 }

@@ -78,6 +78,26 @@ export class Room {
     })
   }
 
+  /**
+   * Loads a message and what is around it, in place of what is there.
+   * @param {number} id @returns {Promise<boolean>} false if there is no such message; nothing changes then
+   */
+  async loadAround(id) {
+    const half = PAGE / 2
+    let isFound = false
+    await this.#load(
+      [`limit=${half}&before_id=${id + 1}`, `limit=${half}&after_id=${id}`],
+      ({ messages }) => {
+        isFound = messages.some((message) => message.id === id)
+        if (!isFound) return
+        this.messages = messages
+        this.more = { older: true, newer: this.#isShortOfNewest(messages) }
+        this.isFollowing = false
+      }
+    )
+    return isFound
+  }
+
   /** Reads again what is there, for whoever hears of new messages only. */
   async refresh() {
     const first = this.messages[0]?.id
@@ -119,7 +139,8 @@ export class Room {
   /**
    * A page is as old as its cursor, and the room is not: what happened since the page was read happens to
    * it again. A later load makes an earlier one void.
-   * @param {string} query @param {(page: Page) => void} place
+   * @param {string | string[]} query for one page, or for several that follow each other
+   * @param {(page: Page) => void} place
    * @returns {Promise<'placed' | 'void'>}
    */
   async #load(query, place) {
@@ -127,7 +148,11 @@ export class Room {
     /** @type {Change[]} */
     const meanwhile = (this.#meanwhile = [])
     try {
-      const page = await this.read(query)
+      const pages = await Promise.all([query].flat().map((each) => this.read(each)))
+      const page = {
+        messages: pages.flatMap(({ messages }) => messages),
+        cursor: Math.min(...pages.map(({ cursor }) => cursor))
+      }
       if (load !== this.#loads) return 'void'
       place(page)
       this.newest = Math.max(this.newest, page.messages.at(-1)?.id ?? 0)

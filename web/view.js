@@ -89,6 +89,22 @@ export class View {
     const before = element.getBoundingClientRect().top
     change()
     this.#moveBy(element.getBoundingClientRect().top - before)
+    this.#startHere()
+  }
+
+  /**
+   * Goes to an element of the list, in the middle of the view if it is not too high.
+   * @param {Element} element
+   */
+  show(element) {
+    const view = this.#scroller.getBoundingClientRect()
+    const { top, height } = element.getBoundingClientRect()
+    this.#moveBy(top - view.top - Math.max(0, (view.height - height) / 2))
+    this.#startHere()
+  }
+
+  /** Stays from now on where the view is now. */
+  #startHere() {
     this.#look()
     this.#room.isFollowing = false
     this.#followedTo = undefined

@@ -4,6 +4,8 @@ import t from 'tap'
 import type { Message } from '../../schemas/messages.ts'
 import { Room, WINDOW, type Change, type Page } from '../../web/room.js'
 
+const quoted = ({ id, userId, nickname, text }: Message) => ({ id, userId, nickname, text })
+
 /** A service that can be asked, and whose answers arrive when the test wants. */
 class Service {
   messages: Message[] = []
@@ -20,7 +22,15 @@ class Service {
 
   create() {
     const id = ++this.#id
-    const message = { id, userId: 1, nickname: 'alice', text: 'new', createdAt: '2026-01-31T12:00:00.000Z' }
+    const message: Message = {
+      id,
+      userId: 1,
+      nickname: 'alice',
+      text: 'new',
+      createdAt: '2026-01-31T12:00:00.000Z'
+    }
+    const replied = id % 3 === 0 ? this.messages[(id * 7) % this.messages.length] : undefined
+    if (replied) message.replyTo = quoted(replied)
     this.messages.push(message)
     this.#happens({ type: 'message_created', message })
   }
@@ -30,12 +40,22 @@ class Service {
     if (!old) return
     const message = { ...old, text: `changed ${this.log.length}` }
     this.messages[this.messages.indexOf(old)] = message
+    this.#quote(quoted(message))
     this.#happens({ type: 'message_updated', message })
   }
 
   delete(at: number) {
     const [message] = this.messages.splice(at % Math.max(this.messages.length, 1), 1)
-    if (message) this.#happens({ type: 'message_deleted', id: message.id })
+    if (!message) return
+    this.#quote({ id: message.id, deleted: true })
+    this.#happens({ type: 'message_deleted', id: message.id })
+  }
+
+  /** Replies show a message as it is now, and no event tells so. */
+  #quote(replyTo: NonNullable<Message['replyTo']>) {
+    this.messages = this.messages.map((message) => {
+      return message.replyTo?.id === replyTo.id ? { ...message, replyTo } : message
+    })
   }
 
   deleteAll() {
@@ -84,7 +104,7 @@ t.test(
     const others = ['create', 'tell', 'arrive', 'follow', 'look up', 'cut'] as const
     const step = fc.oneof(
       fc.record({ do: fc.constantFrom(...loads, ...others), n: fc.nat(80) }),
-      fc.record({ do: fc.constantFrom('update', 'delete', 'arrive', 'tell'), n: fc.nat(5000) }),
+      fc.record({ do: fc.constantFrom('update', 'delete', 'arrive', 'tell', 'around'), n: fc.nat(5000) }),
       fc.record({ do: fc.constant('delete all'), n: fc.constant(0) })
     )
     await fc.assert(
@@ -103,6 +123,7 @@ t.test(
           else if (what === 'older' || what === 'newer') room.loadMore(what).catch(assert.fail)
           else if (what === 'newest') room.loadNewest().catch(assert.fail)
           else if (what === 'refresh') room.refresh().catch(assert.fail)
+          else if (what === 'around') room.loadAround(n % 700).catch(assert.fail)
           else if (what === 'cut') service.longestPage = n < 60 ? n + 1 : Infinity
           else room.isFollowing = what === 'follow' && !room.more.newer
           if (room.messages.length > WINDOW) throw new Error('more than is kept')
@@ -207,4 +228,29 @@ t.test('when all that it shows is deleted, the room begins anew', async (t) => {
   service.create()
   hear()
   t.equal(room.messages.at(-1)?.id, 81)
+})
+
+t.test('a message is loaded with what is around it, and nothing changes if it is not there', async (t) => {
+  const service = new Service()
+  for (let i = 0; i < 300; i++) service.create()
+  const { room, arrive } = openRoom(service)
+  room.loadNewest().catch(assert.fail)
+  await arrive()
+  service.delete(199)
+  const ids = () => room.messages.map(({ id }) => id)
+  const loadAround = async (id: number) => {
+    const loading = room.loadAround(id)
+    await arrive()
+    return loading
+  }
+  t.equal(await loadAround(100), true)
+  t.strictSame(
+    ids(),
+    Array.from({ length: 50 }, (_, i) => i + 76)
+  )
+  t.strictSame([room.more, room.isFollowing], [{ older: true, newer: true }, false])
+  for (const gone of [200, 0, 301]) t.equal(await loadAround(gone), false)
+  t.equal(ids()[0], 76)
+  t.equal(await loadAround(300), true)
+  t.equal(room.more.newer, false)
 })
