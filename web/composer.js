@@ -1,4 +1,4 @@
-import { say } from './i18n.js'
+import { say, sayCount } from './i18n.js'
 import { attempt, part, tell } from './page.js'
 import { ReplyBar } from './replies.js'
 import { tab } from './storage.js'
@@ -47,7 +47,8 @@ export function writeMessages(send, save, last) {
   function check() {
     if (!edited) tab.save(DRAFT, input.value)
     const left = MAX - count(input.value.trim())
-    tell(part('count', HTMLOutputElement), left < WARN_BELOW ? `${left}` : '')
+    const told = left < 0 ? sayCount('charactersTooMany', -left) : sayCount('charactersLeft', left)
+    tell(part('count', HTMLOutputElement), left < WARN_BELOW ? told : '')
     input.setAttribute('aria-invalid', `${left < 0}`)
     if (!GROWS_BY_ITSELF) grow()
     return left
@@ -68,6 +69,13 @@ export function writeMessages(send, save, last) {
     fill(message?.text ?? tab.load(DRAFT) ?? '')
   }
 
+  // A screen keyboard has no Shift+Enter, so there an Enter begins a new line, and says so.
+  const onScreenKeyboard = matchMedia('(pointer: coarse)')
+  const nameEnter = () => {
+    input.enterKeyHint = onScreenKeyboard.matches ? 'enter' : 'send'
+  }
+  nameEnter()
+  onScreenKeyboard.addEventListener('change', nameEnter)
   input.value = tab.load(DRAFT) ?? ''
   check()
   input.addEventListener('input', check)
@@ -78,12 +86,11 @@ export function writeMessages(send, save, last) {
     // The Enter that confirms a composed character sends nothing. Safari ends the composition before this
     // event, whose keyCode alone still tells (https://bugs.webkit.org/show_bug.cgi?id=165004).
     const isComposing = event.isComposing || event.keyCode === COMPOSING
-    // A screen keyboard has no Shift+Enter, so there an Enter begins a new line.
     const isPlainEnter = event.key === 'Enter' && !event.shiftKey && !isComposing
     if (message) edit(message)
     else if (event.key === 'Escape' && edited) edit()
     else if (event.key === 'Escape' && replyBar.replied) replyBar.set()
-    else if (isPlainEnter && !matchMedia('(pointer: coarse)').matches) form.requestSubmit()
+    else if (isPlainEnter && !onScreenKeyboard.matches) form.requestSubmit()
     else return
     event.preventDefault()
   })

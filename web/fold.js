@@ -1,6 +1,8 @@
 import { say } from './i18n.js'
+import { parse } from './markdown.js'
 import { part, within } from './page.js'
-import { nextStep, shownOf, splitAtLinks } from './text.js'
+import { render } from './render.js'
+import { nextStep, shownOf } from './text.js'
 
 /**
  * A text is folded if it is higher, in units of the font size. The style sheet says how much of it is seen
@@ -22,13 +24,16 @@ export class Texts {
   /** @type {WeakMap<HTMLElement, { name: number | string, text: string }>} */
   #written = new WeakMap()
   #keepInPlace
+  #me
 
   /**
    * @param {(element: HTMLElement, change: () => void) => void} keepInPlace makes a change while the
    *   element stays where it is
+   * @param {() => string | undefined} me the nickname of the reader
    */
-  constructor(keepInPlace) {
+  constructor(keepInPlace, me) {
     this.#keepInPlace = keepInPlace
+    this.#me = me
   }
 
   /**
@@ -38,14 +43,10 @@ export class Texts {
   write(element, name, text) {
     this.#written.set(element, { name, text })
     const shown = shownOf(text, this.#unfolded.get(name))
-    const pieces = splitAtLinks(shown, shown.length < text.length)
     const place = within(element, '.text')
     place.id = `message-${name}`
-    place.replaceChildren(
-      ...pieces.map((piece, i) => {
-        return i % 2 === 1 && URL.canParse(piece) ? makeLink(piece) : piece
-      })
-    )
+    const parts = parse(shown, { isCut: shown.length < text.length, nickname: this.#me() })
+    place.replaceChildren(...render(parts))
     place.classList.toggle('emoji', /^\p{RGI_Emoji}{1,3}$/v.test(text))
 
     const toggle = within(element, '.toggle')
@@ -110,16 +111,6 @@ export class Texts {
     })
     if (within(element, '.further').hidden) within(element, '.toggle').focus({ preventScroll: true })
   }
-}
-
-/** @param {string} address */
-function makeLink(address) {
-  const link = document.createElement('a')
-  link.href = address
-  link.textContent = address
-  link.target = '_blank'
-  link.rel = 'noopener noreferrer nofollow'
-  return link
 }
 
 /** The keyboard passes over links that cannot be seen, below the fold. @param {HTMLElement} element */

@@ -59,7 +59,10 @@ export function showList(room, outbox, session) {
   let unread = 0
   let announcing = 0
 
-  const texts = new Texts((element, change) => view.keepInPlace(element, change))
+  const texts = new Texts(
+    (element, change) => view.keepInPlace(element, change),
+    () => session.account?.nickname
+  )
   const view = new View(part('scroller', HTMLElement), list, room, {
     moved() {
       drawNews()

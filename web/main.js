@@ -1,5 +1,6 @@
 import { manageAccount } from './account.js'
 import { readPage } from './api.js'
+import { completeNames } from './complete.js'
 import { isEditable, writeMessages } from './composer.js'
 import { copyText, copyWithAuthors } from './copy.js'
 import { follow } from './feed.js'
@@ -33,6 +34,7 @@ const room = new Room(
 const topic = showTopic(room)
 const outbox = new Outbox(session, room, () => list.draw())
 const list = showList(room, outbox, session)
+completeNames(room, () => session.account?.nickname)
 const composer = writeMessages(send, change, lastOfMine)
 /** @param {Message} message */
 const isMine = ({ userId }) => userId === session.account?.userId

@@ -159,7 +159,8 @@ export function showMenus(list, find) {
   })
   for (const name of ['pointerup', 'pointercancel']) list.addEventListener(name, release)
   list.addEventListener('touchend', (event) => {
-    if (isLong) event.preventDefault() // Else it is a click as well, and takes the focus from the menu.
+    // Else it is a click as well, and takes the focus from the menu.
+    if (isLong && event.cancelable) event.preventDefault()
     isLong = false
   })
 

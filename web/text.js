@@ -41,20 +41,3 @@ export function shownOf(text, characters) {
 
 /** How many characters come next. @param {number} [characters] how many were asked for until now */
 export const nextStep = (characters) => (characters ? characters * 2 : FIRST_STEP)
-
-/**
- * Splits a text so that every second piece is an address of the web.
- * @param {string} text @param {boolean} isCut the last word may go on, so that it is no address
- */
-export function splitAtLinks(text, isCut) {
-  const end = isCut ? startOfLastWord(text) : text.length
-  const pieces = text.slice(0, end).split(/(https?:\/\/[^\s<>"]*[^\s<>"'.,:;!?)\]])/i)
-  return [...pieces.slice(0, -1), `${pieces.at(-1)}${text.slice(end)}`]
-}
-
-/** @param {string} text */
-function startOfLastWord(text) {
-  let at = text.length
-  while (at > 0 && !/[\s<>"]/.test(text.charAt(at - 1))) at--
-  return at
-}

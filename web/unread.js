@@ -33,6 +33,7 @@ export class ReadMark {
   update(messages, isLooking, userId) {
     const newest = messages.at(-1)?.id
     if (newest === undefined) return
+    const isFirstVisit = this.#read === undefined
     const read = (this.#read ??= newest)
     const mayBegin = this.#isFirst || (!isLooking && !this.#isOfThisAbsence)
     if (mayBegin && messages.some((message) => message.id > read && message.userId !== userId)) {
@@ -44,7 +45,7 @@ export class ReadMark {
     this.#isFirst = false
     if (!isLooking) return
     this.#isOfThisAbsence = false
-    if (newest <= read) return
+    if (newest <= read && !isFirstVisit) return
     this.#read = newest
     this.#saving ||= window.setTimeout(() => this.#save(), SAVE_MS)
   }

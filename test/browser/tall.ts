@@ -343,7 +343,7 @@ t.test(
     await page.getByRole('dialog').getByRole('button', { name: 'Delete' }).click()
     await item(page, many).waitFor({ state: 'detached' })
     await choose(item(page, some), 'Edit')
-    t.equal(await page.locator('#count').textContent(), '-500')
+    t.equal(await page.locator('#count').textContent(), '500 characters too many')
     await page.fill('#text', 'shorter')
     await page.press('#text', 'Enter')
     await sees(page, 'shorter')

@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict'
 import fc from 'fast-check'
 import t from 'tap'
-import { beginningOf, nextStep, shownOf, splitAtLinks } from '../../web/text.js'
+import { toReplied } from '../../src/chat/messages.ts'
+import { beginningOf, excerptOf, nextStep, shownOf } from '../../web/text.js'
 
 t.test('the beginning of a text is at most so long, and nothing in it is cut in two', async (t) => {
   const characters = fc.constantFrom('a', '\n', '👍', 'é', '漢')
@@ -35,30 +36,10 @@ t.test('of a longer text, more and more is shown', async (t) => {
   t.ok(steps < 8, `and all of a megabyte after ${steps} steps`)
 })
 
-t.test('addresses are found, and none is one that goes on beyond the cut', async (t) => {
-  const links = (text: string, isCut = false) => splitAtLinks(text, isCut).filter((_, i) => i % 2 === 1)
-  const two = ['https://example.com/a?b=1', 'HTTP://EXAMPLE.COM']
-  t.strictSame(links('see https://example.com/a?b=1, or HTTP://EXAMPLE.COM.'), two)
-  t.strictSame(links('https://a.example https://b.example/pa', true), ['https://a.example'])
-  t.strictSame(links('https://b.example/pa', true), [])
-  t.strictSame(links('https://b.example/page.', true), [], 'because what follows the full stop is not known')
-  const pieces = fc.constantFrom('a', ' ', '\n', '"', '.', '👍', 'http://', 'https://b.example/')
-  const text = fc.array(pieces).map((all) => all.join(''))
-  fc.assert(
-    fc.property(text, fc.boolean(), (text, isCut) => {
-      const linked = `${text} https://a.example ${text}`
-      assert.equal(splitAtLinks(text, isCut).join(''), text)
-      assert.equal(splitAtLinks(linked, isCut).join(''), linked)
-    }),
-    { numRuns: 1000 }
-  )
-  const long = [
-    'http://'.repeat(30_000),
-    `http://${'.'.repeat(200_000)}`,
-    'x'.repeat(200_000),
-    'https'.repeat(40_000)
-  ]
-  const started = performance.now()
-  for (const text of long) splitAtLinks(text, true)
-  t.ok(performance.now() - started < 1000, 'in time that is linear')
+t.test('a reply shows the beginning of a text as the service cuts it', async (t) => {
+  for (const text of ['short', 'x'.repeat(100), '👍'.repeat(100)]) t.equal(excerptOf(text), text)
+  for (const text of ['x'.repeat(101), '👍'.repeat(101), `x${'👍'.repeat(2000)}`]) {
+    const { text: expected } = toReplied(1, 1, 'alice', text)
+    t.equal(excerptOf(text), expected)
+  }
 })

@@ -30,6 +30,7 @@ export default {
     deletedMessage: 'Deleted message',
     messageGone: 'This message no longer exists.',
     copyLink: 'Copy link',
+    people: 'People',
     copyText: 'Copy text',
     notCopied: 'This browser does not allow copying.',
     online: '{count} online',
@@ -75,6 +76,8 @@ export default {
 
   /** Texts with a number, by the plural category of the number (`Intl.PluralRules`). */
   counts: {
+    charactersLeft: { one: '{count} character left', other: '{count} characters left' },
+    charactersTooMany: { one: '{count} character too many', other: '{count} characters too many' },
     newMessages: { one: '{count} new message', other: '{count} new messages' }
   },
 

@@ -25,6 +25,7 @@ export default {
     deletedMessage: 'Сообщение удалено',
     messageGone: 'Этого сообщения больше нет.',
     copyLink: 'Копировать ссылку',
+    people: 'Участники',
     copyText: 'Копировать текст',
     notCopied: 'Браузер не разрешает копирование.',
     online: '{count} в сети',
@@ -69,6 +70,18 @@ export default {
   },
 
   counts: {
+    charactersLeft: {
+      one: 'Остался {count} символ',
+      few: 'Осталось {count} символа',
+      many: 'Осталось {count} символов',
+      other: 'Осталось {count} символа'
+    },
+    charactersTooMany: {
+      one: '{count} символ лишний',
+      few: '{count} символа лишних',
+      many: '{count} символов лишних',
+      other: '{count} символа лишних'
+    },
     newMessages: {
       one: '{count} новое сообщение',
       few: '{count} новых сообщения',
