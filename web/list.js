@@ -142,8 +142,10 @@ export function showList(room, outbox, session) {
     }
     menus.update()
     if (room.cursor === undefined || Date.now() < loadAgainAt) return
+    const isEmpty = room.messages.length === 0
+    top.classList.toggle('welcome', isEmpty && !room.more.older)
     if (room.more.older) top.textContent = say('loading')
-    else top.textContent = say(room.messages.length === 0 ? 'empty' : 'begin')
+    else top.textContent = say(isEmpty ? 'empty' : 'begin')
   }
 
   /** Draws all messages, each with what follows from the one before: the day, the line, and the name. */

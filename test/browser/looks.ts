@@ -88,6 +88,72 @@ t.test('in the room', async () => {
   await page.keyboard.press('Escape')
   await page.fill('#text', 'x'.repeat(2010))
   await look(page, 'too-long')
+  await page.fill('#text', 'Thanks, @')
+  await page.getByRole('listbox').waitFor()
+  await look(page, 'names')
+})
+
+t.test('the menu of a message, and a reply', async () => {
+  const looks = { 'menu-desktop': {}, 'menu-phone-dark': { ...phone, colorScheme: 'dark' } } as const
+  for (const [name, options] of Object.entries(looks)) {
+    const page = await open(options, 'Ada')
+    const shall = message(page, 'All tests are green. Shall we?')
+    await shall.locator('.text').click({ button: 'right' })
+    await page.getByRole('menu').waitFor()
+    await look(page, name)
+    await page.getByRole('menuitem', { name: 'Reply' }).click()
+    await page.fill('#text', 'Yes, go ahead')
+    await look(page, name.replace('menu', 'reply'))
+  }
+})
+
+t.test('what people write: quotes, code, mentions, links, and what is new', async (t) => {
+  const { url, call, database } = await startService(t)
+  const client = await connect(t, database)
+  const tokens: Record<string, string> = {}
+  for (const nickname of ['Ada', 'Grace', 'Linus']) {
+    const body = { nickname, password: 'correct horse' }
+    tokens[nickname] = (await call('POST', '/api/register', { body })).body.token
+  }
+  const say = async (nickname: string, text: string, replyTo?: number): Promise<number> => {
+    const body = { text, ...(replyTo && { replyTo }) }
+    return (await call('POST', '/api/messages', { token: tokens[nickname]!, body })).body.id
+  }
+  const looks = {
+    light: {},
+    dark: { colorScheme: 'dark' },
+    phone,
+    'phone-dark': { ...phone, colorScheme: 'dark' }
+  } as const
+  const question = await say('Ada', 'Does the page show code, and links with brackets?')
+  const gone = await say('Linus', 'to be deleted')
+  await say('Grace', 'It does. See https://en.wikipedia.org/wiki/Queue_(data_structure).', question)
+  await say('Linus', 'Well.', gone)
+  await call('DELETE', `/api/messages/${gone}`, { token: tokens['Linus']! })
+  await client.query("update chat_message set created_at = now() - interval '1 day'")
+  const pages: Record<string, Page> = {}
+  for (const [name, options] of Object.entries(looks)) {
+    const page = await openChat(t, browser, url, { viewport: { width: 900, height: 640 }, ...options })
+    await sees(page, 'Well.')
+    await enter(page, 'Ada', 'login')
+    await page.waitForFunction(() => localStorage['chat.read'] !== undefined)
+    await page.goto('about:blank')
+    pages[name] = page
+  }
+  const code = 'npm ci\nnpm test -- --jobs=2'
+  await say('Grace', `@Ada could you run this?\n\`\`\`sh\n${code}\n\`\`\`\n**Then** tell us *how* it went.`)
+  const id = await say('Linus', 'With `--jobs=1` it is quieter.')
+  await call('PATCH', `/api/messages/${id}`, {
+    token: tokens['Linus']!,
+    body: { text: 'With `--jobs=1` it is quieter, but slower.' }
+  })
+  for (const [name, page] of Object.entries(pages)) {
+    await page.goto(url)
+    await page.getByText('New messages').filter({ visible: true }).waitFor()
+    await page.locator('#messages mark').waitFor()
+    await reachesTheEnd(page)
+    await look(page, `written-${name}`)
+  }
 })
 
 t.test('dark, and on a phone', async () => {
