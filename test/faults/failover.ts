@@ -1,12 +1,10 @@
-import { appendFileSync, cpSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import t, { type Test } from 'tap'
 import { startService } from '../helpers/app.ts'
 import { startProxy } from '../helpers/proxy.ts'
 import { folder } from '../helpers/server.ts'
 import { openStream } from '../helpers/stream.ts'
-import { type Postgres, startDatabase } from '../proof/cluster.ts'
+import { type Postgres, startDatabase, startStandby } from '../proof/cluster.ts'
 
 const RECOVERY_MS = 2000
 // A statement that is under way when the server falls silent is waited for.
@@ -38,19 +36,9 @@ async function waitUntil(what: string, holds: () => Promise<boolean>): Promise<v
 
 /** A primary, and a standby that follows it by streaming replication. */
 async function startPair(t: Test): Promise<{ primary: Postgres; standby: Postgres }> {
-  const [first, second] = [folder(t), folder(t)]
-  const primary = await startDatabase(first)
+  const primary = await startDatabase(folder(t))
   t.teardown(() => primary.down('SIGQUIT'))
-  await primary.down()
-  cpSync(first, second, { recursive: true, preserveTimestamps: true })
-  await primary.up()
-  const { POSTGRES_PORT: port, POSTGRES_USER: user, POSTGRES_PASSWORD: password } = primary.env
-  writeFileSync(join(second, 'postgres/standby.signal'), '')
-  appendFileSync(
-    join(second, 'postgres/postgresql.auto.conf'),
-    `primary_conninfo = 'host=127.0.0.1 port=${port} user=${user} password=${password}'\n`
-  )
-  const standby = await startDatabase(second)
+  const standby = await startStandby(primary, folder(t))
   t.teardown(() => standby.down('SIGQUIT'))
   return { primary, standby }
 }

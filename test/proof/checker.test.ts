@@ -47,7 +47,9 @@ const clean = (): Evidence => ({
         }
       ]
     }
-  ]
+  ],
+  silences: [],
+  blackouts: []
 })
 
 const kinds = (plant: (evidence: Evidence) => void) => {
@@ -96,6 +98,25 @@ t.test('what is in order passes', async (t) => {
     'a list that does not reach back to the first message'
   )
 })
+
+/** The log was not in force while the third message came, and everybody was told to load the room again. */
+const blackOut = (evidence: Evidence) => {
+  evidence.log[4] = { seq: 7, kind: 'reset', id: 0 }
+  evidence.blackouts.push({ from: 5, to: 7, created: [3], deleted: [] })
+  seen(evidence).pop()
+  session(evidence).events.pop()
+  session(evidence).resetAt = 7
+  evidence.streams[0]!.sessions.push({
+    since: 7,
+    limit: 50,
+    list: [
+      { id: 1, text: 'one edited' },
+      { id: 3, text: 'three' }
+    ],
+    events: []
+  })
+}
+t.strictSame(kinds(blackOut), [], 'a time when the log was not in force passes')
 
 const faults: Record<string, [kind: string, plant: (evidence: Evidence) => void][]> = {
   'a poller': [
@@ -189,6 +210,52 @@ const faults: Record<string, [kind: string, plant: (evidence: Evidence) => void]
       'rolled back',
       (evidence) => {
         session(evidence).events[0]!.text = `two ${ROLLED_BACK}`
+      }
+    ]
+  ],
+  'a time when the log is not in force': [
+    [
+      'missed',
+      (evidence) => {
+        blackOut(evidence)
+        evidence.streams[0]!.sessions.pop()
+        delete session(evidence).resetAt
+      }
+    ],
+    [
+      'missed',
+      (evidence) => {
+        blackOut(evidence)
+        evidence.streams[0]!.sessions[2]!.list.pop()
+      }
+    ],
+    [
+      'missed',
+      (evidence) => {
+        blackOut(evidence)
+        evidence.blackouts[0]!.created = []
+      }
+    ],
+    [
+      'reset',
+      (evidence) => {
+        session(evidence).resetAt = 6
+      }
+    ]
+  ],
+  'a restriction': [
+    [
+      'heard',
+      (evidence) => {
+        session(evidence).events[3]!.text = 'three-1'
+        evidence.silences.push({ author: 'three', from: 5, to: 6 })
+      }
+    ],
+    [
+      'lost',
+      ({ table, written }) => {
+        table.push({ id: 4, text: 'four' })
+        written.push({ name: 'four', certain: false, ids: [], news: 0, edits: 0, final: undefined })
       }
     ]
   ],

@@ -48,6 +48,8 @@ export interface Session {
   limit: number
   list: Text[]
   events: StreamEvent[]
+  /** Where it was told to load the room again, which has ended it. */
+  resetAt?: number
 }
 /**
  * A reader of events. It followed its last session to the end of the run, and gave up each other one in the
@@ -58,12 +60,37 @@ export interface Stream {
   sessions: Session[]
 }
 
+/**
+ * A time when a user could not post, from the answer to the moderator until the restriction was about to be
+ * lifted: what the log said last at either moment. The first word of all texts of the user begins with
+ * `author` and a hyphen.
+ */
+export interface Silence {
+  author: string
+  from: number
+  to: number
+}
+
+/**
+ * A time when the triggers of the log were not in force: from its entry `from` until the reset `to`, after
+ * which everybody has to load the room again.
+ */
+export interface Blackout {
+  from: number
+  to: number
+  /** The messages that came and went without an entry. */
+  created: number[]
+  deleted: number[]
+}
+
 export interface Evidence {
   table: Text[]
   log: LogRow[]
   written: Written[]
   pollers: Poller[]
   streams: Stream[]
+  silences: Silence[]
+  blackouts: Blackout[]
 }
 export interface Finding {
   kind: string
@@ -73,16 +100,21 @@ export interface Finding {
 type Find = (kind: string, what: string) => void
 interface Truth {
   texts: Map<number, string>
+  /** The entries that tell of a message; for what happened in a blackout, the reset after it. */
   created: Map<number, number>
   deleted: Map<number, number>
   log: LogRow[]
   rows: Map<number, LogRow>
+  blackouts: Blackout[]
+  /** Messages whose creation nobody can read in the log. */
+  unlogged: Set<number>
 }
 
 const nameOf = (text: string) => text.split(' ', 1)[0] ?? ''
 
 /** @returns what must not be; nothing when every promise was kept */
-export function check({ table, log, written, pollers, streams }: Evidence): Finding[] {
+export function check(evidence: Evidence): Finding[] {
+  const { table, log, written, pollers, streams, blackouts } = evidence
   const findings: Finding[] = []
   const find: Find = (kind, what) => findings.push({ kind, what })
   const of = (kind: string) => new Map(log.flatMap((row) => (row.kind === kind ? [[row.id, row.seq]] : [])))
@@ -91,7 +123,19 @@ export function check({ table, log, written, pollers, streams }: Evidence): Find
     created: of('message_created'),
     deleted: of('message_deleted'),
     log,
-    rows: new Map(log.map((row) => [row.seq, row]))
+    rows: new Map(log.map((row) => [row.seq, row])),
+    blackouts,
+    unlogged: new Set(blackouts.flatMap(({ created }) => created))
+  }
+  if (blackouts.length > 0) {
+    // Those that also went in it are known to their writers alone.
+    for (const id of written.flatMap(({ ids }) => ids)) {
+      if (!truth.created.has(id) && !truth.texts.has(id)) truth.unlogged.add(id)
+    }
+  }
+  for (const { to, created, deleted } of blackouts) {
+    for (const id of created) if (!truth.created.has(id)) truth.created.set(id, to)
+    for (const id of deleted) if (!truth.deleted.has(id)) truth.deleted.set(id, to)
   }
   checkWriters(table, written, truth, find)
   checkLog(written, truth, find)
@@ -103,6 +147,7 @@ export function check({ table, log, written, pollers, streams }: Evidence): Find
       checkSession(session, i === sessions.length - 1, truth, (kind, what) => find(kind, `${name}: ${what}`))
     )
   }
+  checkSilences(evidence, find)
   return findings
 }
 
@@ -133,6 +178,8 @@ function checkWriters(table: Text[], written: Written[], { texts }: Truth, find:
         'lost',
         `${name} should be ${final ?? 'deleted'}, and is ${texts.get(id) ?? 'not there'} (message ${id})`
       )
+    } else if (final === undefined && count > 0) {
+      find('lost', `${name} should be deleted, and is in the table`)
     }
   }
   for (const name of stored.keys()) find('invented', `nobody wrote ${name}, which is in the table`)
@@ -146,7 +193,7 @@ function checkLog(written: Written[], { texts, created, deleted, log }: Truth, f
   for (const { seq, kind, id } of log) {
     const change = `${kind} ${id}`
     times.set(change, (times.get(change) ?? 0) + 1)
-    if (kind === 'message_updated') continue
+    if (kind === 'message_updated' || kind === 'reset') continue
     if (times.get(change) !== 1) find('twice', `the log has ${change} again at ${seq}`)
     if (kind === 'message_created' && id < last) {
       find('order', `the log has ${change} after ${last} at ${seq}`)
@@ -175,20 +222,22 @@ function checkLog(written: Written[], { texts, created, deleted, log }: Truth, f
 }
 
 /** A poller saw each message that is there once, in the order of ids, and nothing that never was. */
-function checkPoller(seen: Text[], { texts, created }: Truth, find: Find): void {
+function checkPoller(seen: Text[], { texts, created, unlogged }: Truth, find: Find): void {
   const ids = new Set<number>()
   let last = 0
   for (const { id, text } of seen) {
     if (ids.has(id)) find('twice', `message ${id}`)
     else if (id < last) find('order', `message ${id} after ${last}`)
     const now = texts.get(id)
-    if (!created.has(id) || (now !== undefined && nameOf(now) !== nameOf(text))) {
+    const isKnown = created.has(id) || unlogged.has(id)
+    if (!isKnown || (now !== undefined && nameOf(now) !== nameOf(text))) {
       find('invented', `message ${id}, ${text}`)
     }
     ids.add(id)
     last = id
   }
-  for (const id of texts.keys()) if (!ids.has(id)) find('missed', `message ${id}`)
+  // Whoever knows no resets may be past what was not in the log.
+  for (const id of texts.keys()) if (!ids.has(id) && !unlogged.has(id)) find('missed', `message ${id}`)
   checkTexts(seen, find)
 }
 
@@ -197,15 +246,18 @@ function checkPoller(seen: Text[], { texts, created }: Truth, find: Find): void 
  * table does.
  */
 function checkSession(
-  { since, limit, list, events }: Session,
-  toTheEnd: boolean,
-  { texts, created, deleted, log, rows }: Truth,
+  { since, limit, list, events, resetAt }: Session,
+  isLast: boolean,
+  { texts, created, deleted, log, rows, blackouts, unlogged }: Truth,
   find: Find
 ): void {
+  const toTheEnd = isLast && resetAt === undefined
+  const isDark = blackouts.some(({ from, to }) => since >= from && since < to)
   // Of messages before a list that was full this client knows nothing.
   const first = list.length < limit ? 0 : (list[0]?.id ?? 0)
   const state = new Map(list.map(({ id, text }) => [id, text]))
   for (const id of state.keys()) {
+    if (isDark && unlogged.has(id)) continue
     if ((created.get(id) ?? Infinity) > since || (deleted.get(id) ?? Infinity) <= since) {
       find('snapshot', `message ${id} is in the list at ${since}`)
     }
@@ -233,6 +285,7 @@ function checkSession(
     const due = seq > since && (toTheEnd || seq <= last) && (kind === 'message_deleted' || texts.has(id))
     if (due && !seqs.has(seq)) find('missed', `event ${seq}, ${kind} ${id}`)
   }
+  checkResets(since, toTheEnd ? Infinity : last, resetAt, log, find)
   checkTexts([...list, ...events], find)
   if (!toTheEnd) return
   for (const id of new Set([...state.keys(), ...texts.keys()])) {
@@ -241,6 +294,42 @@ function checkSession(
         'diverged',
         `message ${id} ends as ${state.get(id) ?? 'not there'}, and is ${texts.get(id) ?? 'not there'}`
       )
+    }
+  }
+}
+
+/** Whoever gets past a reset in the log is told to load the room again, and nobody else is. */
+function checkResets(
+  since: number,
+  last: number,
+  resetAt: number | undefined,
+  log: LogRow[],
+  find: Find
+): void {
+  const resets = log.filter(({ seq, kind }) => kind === 'reset' && seq > since).map(({ seq }) => seq)
+  if (resetAt !== undefined && !resets.some((seq) => seq <= resetAt)) {
+    find('reset', `after event ${since}, at ${resetAt}, and the log does not say so`)
+  }
+  for (const seq of resets) if (seq < last) find('missed', `event ${seq}, reset`)
+}
+
+/** Of a user who was told to be silent, nothing is new from the moment when the moderator was answered. */
+function checkSilences({ table, log, written, pollers, streams, silences }: Evidence, find: Find): void {
+  const names = new Map(written.flatMap(({ name, ids }) => ids.map((id) => [id, name])))
+  const seen: { id: number; text?: string }[] = [
+    ...table,
+    ...pollers.flatMap((poller) => poller.seen),
+    ...streams.flatMap(({ sessions }) => sessions.flatMap(({ list, events }) => [...list, ...events]))
+  ]
+  for (const { id, text } of seen) {
+    if (text !== undefined) names.set(id, nameOf(text))
+  }
+  for (const { author, from, to } of silences) {
+    for (const { seq, kind, id } of log) {
+      const isNews = kind === 'message_created' || kind === 'message_updated'
+      if (isNews && seq > from && seq <= to && names.get(id)?.startsWith(`${author}-`)) {
+        find('heard', `${author} was silenced from ${from} to ${to}: event ${seq}, ${kind} ${id}`)
+      }
     }
   }
 }

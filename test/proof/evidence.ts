@@ -3,16 +3,18 @@ import type { Postgres } from './cluster.ts'
 import type { World } from './world.ts'
 
 const CATCH_UP_MS = 5000
+/** Of everybody who takes part. */
+export const PASSWORD = 'correct horse'
 
-/** @returns a token */
-export async function register(world: World, nickname: string): Promise<string> {
+/** Registers a user. @returns the id and a session token */
+export async function register(world: World, nickname: string): Promise<{ userId: number; token: string }> {
   const answer = await world.ask(world.urls[0]!, {
     method: 'POST',
     path: '/api/register',
-    body: { nickname, password: 'correct horse' }
+    body: { nickname, password: PASSWORD }
   })
   if (answer?.status !== 201) throw new Error(`no registration: ${JSON.stringify(answer?.body)}`)
-  return (answer.body as { token: string }).token
+  return answer.body as { userId: number; token: string }
 }
 
 /**
@@ -52,7 +54,8 @@ export async function judge(
   await world.sleep(1000) // for what comes twice
   world.ended.abort()
   await reading
-  world.findings.push(...check({ table, log, written, pollers, streams }))
+  const { silences, blackouts } = world
+  world.findings.push(...check({ table, log, written, pollers, streams, silences, blackouts }))
   world.count('messages at the end', table.length)
   world.count('rows of the log', log.length)
 }

@@ -1,19 +1,40 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import type { Engine, Postgres } from './cluster.ts'
-import type { Replica } from './replicas.ts'
+import { readBlackout, SABOTAGE, sabotage } from './blackout.ts'
+import type { Engine, MovablePostgres, MovableSessions } from './cluster.ts'
+import type { Plant } from './plants.ts'
+import { allReady, type Replica } from './replicas.ts'
 import type { Random, World } from './world.ts'
+
+/** What can fail in a run. */
+export interface Parts {
+  database: MovablePostgres
+  sessions: MovableSessions
+  replicas: Replica[]
+}
+type Fault = [name: string, fault: () => Promise<void>]
 
 /**
  * What goes wrong, over and over in a shuffled order, until nobody writes any more. Afterwards everything
  * runs again.
+ * @param planted its faults come before all others
  */
-export async function faults(
-  world: World,
-  random: Random,
-  database: Postgres,
-  sessions: Engine,
-  replicas: Replica[]
-): Promise<void> {
+export async function faults(world: World, random: Random, parts: Parts, planted: Plant[]): Promise<void> {
+  const deck = createDeck(world, random, parts)
+  const first = planted.flatMap<Fault>(({ first }) => {
+    if (typeof first === 'function') return [['planted faults', () => first(parts)]]
+    return deck.filter(([name]) => name === first).slice(0, 1)
+  })
+  for (let next = first; ; next = random.shuffled(deck)) {
+    for (const [name, fault] of next) {
+      await world.sleep(random.between(200, 2500))
+      if (!world.writing) return
+      world.count(name)
+      await fault()
+    }
+  }
+}
+
+function createDeck(world: World, random: Random, { database, sessions, replicas }: Parts): Fault[] {
   const downFor = () => sleep(random.between(100, 2500))
   const outage = async (engine: Engine, signal?: 'SIGINT' | 'SIGQUIT') => {
     await engine.down(signal)
@@ -34,7 +55,7 @@ export async function faults(
     await client.end()
     world.count('LISTEN connections cut', rowCount ?? 0)
   }
-  const deck: [name: string, fault: () => Promise<void>][] = [
+  const deck: Fault[] = [
     ['replicas killed', () => restart('SIGKILL')],
     ['replicas killed', () => restart('SIGKILL')],
     ['replicas restarted', () => restart('SIGTERM')],
@@ -42,14 +63,33 @@ export async function faults(
     ['cuts of LISTEN', deafen],
     ['PostgreSQL restarts', () => outage(database)],
     ['PostgreSQL crashes', () => outage(database, 'SIGQUIT')],
+    ['PostgreSQL switchovers', () => database.switchOver({ freezes: random.chance(0.5) })],
+    [
+      'triggers of the log put out of force',
+      () => blackOut(world, random, database, () => restart('SIGTERM'))
+    ],
     ['Redis restarts', () => outage(sessions)]
   ]
-  while (world.writing) {
-    for (const [name, fault] of random.shuffled(deck)) {
-      await world.sleep(random.between(200, 2500))
-      if (!world.writing) return
-      world.count(name)
-      await fault()
-    }
+  if (sessions.failOver) {
+    deck.push(['Redis failovers', sessions.failOver], ['Redis failovers', sessions.failOver])
   }
+  return deck
+}
+
+/** Changes do not reach the log for a moment, until the start of a replica repairs that. */
+async function blackOut(
+  world: World,
+  random: Random,
+  database: MovablePostgres,
+  restart: () => Promise<void>
+): Promise<void> {
+  world.blackoutChanges++
+  const client = await database.connect()
+  const from = await sabotage(client, random.pick(SABOTAGE))
+  await world.sleep(random.between(100, 2500))
+  await restart()
+  await allReady(world.urls, world.ended.signal)
+  world.blackouts.push(await readBlackout(client, from))
+  await client.end()
+  world.blackoutChanges++
 }

@@ -1,9 +1,12 @@
 import pg from 'pg'
 import { ROLLED_BACK, type Written } from './checker.ts'
 import type { Random, World } from './world.ts'
+import { wasLogged } from './writers.ts'
 
 const INSERT =
   'insert into chat_message (user_id, text, created_at) select $1, text, now() from unnest($2::text[]) text returning id, text'
+// The server goes down, or has become a standby.
+const INTERRUPTED = /^(57|25006)/
 const UPDATE =
   'update chat_message set text = new.text from unnest($1::bigint[], $2::text[]) new (id, text) where chat_message.id = new.id'
 
@@ -15,6 +18,8 @@ interface Transaction {
   mark: string
   untouched: Written[]
   changes: (() => void)[]
+  /** Whether all of it is in the event log. */
+  isLogged: () => boolean
 }
 
 /** Transactions leave their names here, so that one whose COMMIT had no answer can be looked up. */
@@ -65,6 +70,7 @@ export async function program(
     const transaction = `${name}-${n}`
     const rollsBack = random.chance(0.5)
     const changes: (() => void)[] = []
+    const changesBefore = world.blackoutChanges
     let committed = !rollsBack
     try {
       client ??= await connect()
@@ -84,12 +90,13 @@ export async function program(
           client,
           mark: rollsBack ? ` ${ROLLED_BACK}` : '',
           untouched: random.shuffled(alive),
-          changes
+          changes,
+          isLogged: () => wasLogged(world, changesBefore)
         },
         rollsBack
       )
     } catch (error) {
-      if (error instanceof pg.DatabaseError && !error.code?.startsWith('57')) {
+      if (error instanceof pg.DatabaseError && !INTERRUPTED.test(error.code ?? '')) {
         world.find('error', `${transaction}: ${error.message}`)
       }
       world.count('SQL transactions interrupted')
@@ -119,7 +126,7 @@ export async function program(
 
 /** Writes, edits or deletes one or several messages with one statement. @returns the new ones */
 async function step(
-  { name, userId, client, mark, untouched, changes }: Transaction,
+  { name, userId, client, mark, untouched, changes, isLogged }: Transaction,
   random: Random
 ): Promise<Written[]> {
   const others = untouched.splice(0, random.chance(0.4) ? random.between(1, 3) : 0)
@@ -138,7 +145,7 @@ async function step(
     await client.query(UPDATE, [ids, texts])
     others.forEach((message, i) =>
       changes.push(() => {
-        message.edits++
+        if (isLogged()) message.edits++
         message.final = texts[i]
       })
     )

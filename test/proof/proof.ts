@@ -2,90 +2,87 @@ import { randomInt } from 'node:crypto'
 import { cpus } from 'node:os'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { parseArgs } from 'node:util'
-import { SIGN_FUNCTIONS } from '../../src/database/event-log-check.ts'
 import { runCommand, whole } from '../load/command.ts'
 import { withDataDir } from '../load/service.ts'
 import type { Poller, Stream, Written } from './checker.ts'
-import { type Engine, type Postgres, startDatabase, startSessions } from './cluster.ts'
+import { type Movable, startMovableDatabase, startMovableSessions } from './cluster.ts'
 import { judge, register, report } from './evidence.ts'
-import { faults } from './faults.ts'
+import { faults, type Parts } from './faults.ts'
+import { appoint, createMember, member, moderator } from './moderation.ts'
+import { plants } from './plants.ts'
 import { prepare, program } from './programs.ts'
 import { poller, stream } from './readers.ts'
 import { allReady, type Replica, startReplicas } from './replicas.ts'
 import { World } from './world.ts'
 import { author } from './writers.ts'
 
-// `npm run proof`: that nothing is lost, nothing comes twice and everybody sees one order, while everything
-// fails that can. Three replicas of the built service on a PostgreSQL and a Redis of their own.
+// `npm run proof`: that nothing is lost, nothing comes twice, everybody sees one order and moderators are
+// obeyed, while everything fails that can. Three replicas of the built service on engines of their own.
 
 const REPLICAS = 3
 const AUTHORS = 12
 const CARELESS_AUTHORS = 2
 const PROGRAMS = 3
+/** Users whom a moderator silences. */
+const MEMBERS = 3
 const POLLERS = 3 // and as many who wait
 const STREAMS = 4
 /** How long replicas may take to be ready again, and writers to finish what they began. */
 const TIMEOUT_MS = 45_000
 
-/** Faults of the service itself, which the proof must find. */
-const plants: Record<string, string> = {
-  // Marked as the service marks its own, because it would say so and repair it otherwise.
-  'no-lock': `create or replace function chat_event_lock () returns trigger language plpgsql as $$ begin return null; end $$; ${SIGN_FUNCTIONS}`
-}
-
-const USAGE = `npm run proof -- [--seconds 60] [--seed 1] [--plant ${Object.keys(plants).join(' | ')}]`
+const USAGE = `npm run proof -- [--seconds 60] [--seed 1] [--plant ${Object.keys(plants).join(' | ')} …]`
 
 interface Arguments {
   seconds: number
   seed: number
-  plant: string | undefined
+  plants: string[]
 }
 
 function readArguments(): Arguments {
   const {
-    values: { seconds, seed, plant }
+    values: { seconds, seed, plant: planted = [] }
   } = parseArgs({
     options: {
       seconds: { type: 'string', default: '60' },
       seed: { type: 'string', default: `${randomInt(1, 1_000_000)}` },
-      plant: { type: 'string' }
+      plant: { type: 'string', multiple: true }
     }
   })
-  if (plant !== undefined && !Object.hasOwn(plants, plant)) {
-    throw new Error(`There is no fault ${JSON.stringify(plant)} to plant.`)
-  }
-  return { seconds: whole('seconds', seconds, 3600), seed: whole('seed', seed, 999_999), plant }
+  const unknown = planted.find((name) => !Object.hasOwn(plants, name))
+  if (unknown !== undefined) throw new Error(`There is no fault ${JSON.stringify(unknown)} to plant.`)
+  return { seconds: whole('seconds', seconds, 3600), seed: whole('seed', seed, 999_999), plants: planted }
 }
 
-async function prove({ seconds, seed, plant }: Arguments, signal: AbortSignal): Promise<boolean> {
+async function prove(given: Arguments, signal: AbortSignal): Promise<boolean> {
   const cores = cpus()
+  const planted = given.plants.length > 0 ? `, with planted faults: ${given.plants.join(', ')}` : ''
   console.log(
-    `${REPLICAS} replicas for ${seconds} s, seed ${seed}${plant ? `, with a planted fault: ${plant}` : ''}; ` +
+    `${REPLICAS} replicas for ${given.seconds} s, seed ${given.seed}${planted}; ` +
       `${cores.length} cores (${cores[0]?.model}), Node ${process.versions.node}`
   )
-  const world = new World(seed)
+  const world = new World(given.seed)
   signal.addEventListener('abort', () => {
     world.writing = false
     world.ended.abort()
   })
   await withDataDir(async (dataDir) => {
-    const engines: Engine[] = []
+    const engines: Movable[] = []
     const replicas: Replica[] = []
     try {
-      const database = await startDatabase(dataDir)
+      const database = await startMovableDatabase(dataDir)
       engines.push(database)
-      const sessions = await startSessions(dataDir)
+      const sessions = await startMovableSessions(dataDir)
       engines.push(sessions)
       replicas.push(
         ...(await startReplicas(REPLICAS, { ...database.env, ...sessions.env }, (how) =>
           world.find('crash', how)
         ))
       )
-      await run(world, seconds, plant, database, sessions, replicas)
+      await run(world, given, { database, sessions, replicas })
     } finally {
       world.ended.abort()
       await Promise.all(replicas.map((replica) => replica.end('SIGKILL')))
-      await Promise.allSettled(engines.map((engine) => engine.down('SIGINT')))
+      await Promise.allSettled(engines.map((engine) => engine.stop()))
     }
   })
   signal.throwIfAborted()
@@ -93,31 +90,34 @@ async function prove({ seconds, seed, plant }: Arguments, signal: AbortSignal): 
     'posts acknowledged',
     'SQL transactions committed',
     'events delivered',
+    'messages deleted by moderators',
     ...(world.tally.has('cuts of LISTEN') ? ['LISTEN connections cut'] : [])
   ]) {
     if (!world.tally.get(what)) world.find('nothing', `the run had no ${what}`)
   }
-  return report(world, 'nothing lost, nothing twice, one order for everybody')
+  return report(world, 'nothing lost, nothing twice, one order for everybody, and moderators are obeyed')
 }
 
-async function run(
-  world: World,
-  seconds: number,
-  plant: string | undefined,
-  database: Postgres,
-  sessions: Engine,
-  replicas: Replica[]
-): Promise<void> {
+async function run(world: World, given: Arguments, parts: Parts): Promise<void> {
+  const { database, replicas } = parts
   world.urls = replicas.map(({ url }) => url)
   await allReady(world.urls, world.ended.signal)
   const admin = await database.connect()
   await prepare(admin)
-  if (plant) await admin.query(plants[plant]!)
-  await admin.end()
   const names = Array.from({ length: AUTHORS + CARELESS_AUTHORS }, (_, i) =>
     i < AUTHORS ? `author${i}` : `careless${i}`
   )
-  const tokens = await Promise.all(names.map((nickname) => register(world, nickname)))
+  const users = await Promise.all(names.map((nickname) => register(world, nickname)))
+  const judging = await register(world, 'moderator')
+  await appoint(admin, judging.userId)
+  const members = await Promise.all(
+    Array.from({ length: MEMBERS }, async (_, i) =>
+      createMember(`member${i}`, await register(world, `member${i}`))
+    )
+  )
+  const planted = given.plants.map((name) => plants[name] ?? {})
+  for (const { sql } of planted) if (sql !== undefined) await admin.query(sql)
+  await admin.end()
 
   const pollers: Poller[] = Array.from({ length: 2 * POLLERS }, (_, i) => ({
     name: i < POLLERS ? `poller${i}` : `waiter${i}`,
@@ -125,20 +125,30 @@ async function run(
   }))
   const streams: Stream[] = Array.from({ length: STREAMS }, (_, i) => ({ name: `stream${i}`, sessions: [] }))
   const writing = Promise.all([
-    ...names.map((name, i) => author(world, name, tokens[i]!, i < AUTHORS)),
+    ...names.map((name, i) => author(world, name, users[i]!.token, i < AUTHORS)),
+    ...members.map((who) => member(world, who)),
     ...Array.from({ length: PROGRAMS }, (_, i) => program(world, `program${i}`, database.connect))
   ])
   const reading = Promise.all([
     ...pollers.map((reader, i) => poller(world, reader, i >= POLLERS)),
     ...streams.map((reader) => stream(world, reader))
   ])
-  const failing = faults(world, world.random('faults'), database, sessions, replicas)
+  const moderating = moderator(world, judging.token, members, database.connect)
+  const failing = faults(world, world.random('faults'), parts, planted)
 
   // Whoever fails unexpectedly ends the run at once.
-  await Promise.race([world.sleep(seconds * 1000), Promise.all([writing, reading, failing])])
+  await Promise.race([
+    world.sleep(given.seconds * 1000),
+    Promise.all([writing, moderating, reading, failing])
+  ])
   world.writing = false
   await failing
-  const written = await inTime(allReady(world.urls, world.ended.signal).then(() => writing))
+  const written = await inTime(
+    allReady(world.urls, world.ended.signal).then(async () => {
+      await moderating
+      return writing
+    })
+  )
   if (!written) {
     return world.find(
       'stuck',

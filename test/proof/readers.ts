@@ -45,8 +45,7 @@ export async function stream(world: World, { name, sessions }: Stream): Promise<
         world.cutting && random.chance(0.8) ? random.between(50, SHORT_MS) : random.between(SHORT_MS, LONG_MS)
       for await (const event of events(world, url, since, random.chance(0.5), lifeMs)) {
         if (event.type === 'reset') {
-          // Nobody trims the log of a run, so that it always reaches back.
-          world.find('reset', `${name} after event ${since}, at ${event.seq}`)
+          session.resetAt = event.seq
           session = undefined
           break
         }

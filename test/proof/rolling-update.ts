@@ -124,13 +124,13 @@ async function run(
   another: () => Promise<Replica>
 ): Promise<void> {
   const names = Array.from({ length: AUTHORS }, (_, i) => `author${i}`)
-  const tokens = await Promise.all(names.map((nickname) => register(world, nickname)))
+  const users = await Promise.all(names.map((nickname) => register(world, nickname)))
   const pollers: Poller[] = Array.from({ length: 2 * POLLERS }, (_, i) => ({
     name: i < POLLERS ? `poller${i}` : `waiter${i}`,
     seen: []
   }))
   const streams: Stream[] = Array.from({ length: STREAMS }, (_, i) => ({ name: `stream${i}`, sessions: [] }))
-  const writing = Promise.all(names.map((name, i) => author(world, name, tokens[i]!, true)))
+  const writing = Promise.all(names.map((name, i) => author(world, name, users[i]!.token, true)))
   const reading = Promise.all([
     ...pollers.map((reader, i) => poller(world, reader, i >= POLLERS)),
     ...streams.map((reader) => stream(world, reader))

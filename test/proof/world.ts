@@ -1,6 +1,6 @@
 import { setMaxListeners } from 'node:events'
 import { setTimeout as sleep } from 'node:timers/promises'
-import type { Finding } from './checker.ts'
+import type { Blackout, Finding, Silence } from './checker.ts'
 
 // Above what the service allows itself, so that a request that was given up here is not still under way there
 // when it is sent again.
@@ -35,13 +35,15 @@ export class Random {
 }
 
 export interface Request {
-  method?: 'GET' | 'POST' | 'PATCH' | 'DELETE'
+  method?: 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE'
   path: string
   token?: string
   key?: string
   body?: object
   /** When its sender hangs up, though the answer is on its way. */
   cutAfterMs?: number | undefined
+  /** Whether its sender may be logged out. */
+  mayBeLoggedOut?: boolean
 }
 
 export interface Limit {
@@ -72,6 +74,10 @@ export class World {
   /** Ends everybody. */
   ended = new AbortController()
   findings: Finding[] = []
+  silences: Silence[] = []
+  blackouts: Blackout[] = []
+  /** Odd while triggers of the event log are not in force. */
+  blackoutChanges = 0
   tally = new Map<string, number>()
   seed: number
   constructor(seed: number) {
@@ -103,7 +109,7 @@ export class World {
   /** @returns the answer; nothing when there was none, or one that says to try again (429, 503) */
   async ask(
     url: string,
-    { method = 'GET', path, token, key, body, cutAfterMs }: Request
+    { method = 'GET', path, token, key, body, cutAfterMs, mayBeLoggedOut = false }: Request
   ): Promise<Answer | undefined> {
     const what = `${method} ${path}`
     const limit = this.limit(cutAfterMs ?? TIMEOUT_MS)
@@ -120,13 +126,13 @@ export class World {
       })
       const { status, headers } = response
       const answer = await response.text()
-      if (status === 401) this.find('logged out', `${what}: ${answer}`)
+      if (status === 401 && !mayBeLoggedOut) this.find('logged out', `${what}: ${answer}`)
       if (status === 429 || status === 503) {
         this.count(`answers ${status}`)
         return undefined
       }
       if (status >= 500) this.find('error', `${what}: ${status} ${answer}`)
-      return status < 500 ? { status, headers, body: JSON.parse(answer) } : undefined
+      return status < 500 ? { status, headers, body: answer && JSON.parse(answer) } : undefined
     } catch (error) {
       if (error instanceof SyntaxError) this.find('error', `${what}: ${error.message}`)
       if (!this.ended.signal.aborted) {

@@ -3,6 +3,10 @@ import type { Message, World } from './world.ts'
 
 const EARLIER_POSTS = 20
 
+/** Whether the log was in force since `blackoutChanges` of the world was as given. */
+export const wasLogged = (world: World, changesBefore: number) =>
+  changesBefore % 2 === 0 && world.blackoutChanges === changesBefore
+
 /**
  * One user who posts, and sometimes repeats, edits and deletes a message, through any replica.
  * @param certain posts with keys and does not give up; else each post is sent once, without a key
@@ -51,6 +55,7 @@ export async function author(
   /** Repeats a change until it was made. */
   const change = async (method: 'PATCH' | 'DELETE', message: Written, text?: string): Promise<void> => {
     message.final = text
+    const changesBefore = world.blackoutChanges
     const request = {
       method,
       path: `/api/messages/${message.ids[0]}`,
@@ -72,6 +77,7 @@ export async function author(
     }
     if (!answer) return world.find('lost', `${method} ${request.path} was never acknowledged`)
     world.count(method === 'PATCH' ? 'edits' : 'deletes')
+    if (method === 'PATCH' && wasLogged(world, changesBefore)) message.edits++
   }
 
   for (let n = 1; world.writing; n++) {
@@ -97,7 +103,7 @@ export async function author(
     if (earlier.message.final !== undefined && earlier.message.ids.length > 0) {
       if (certain && random.chance(0.1)) await post(earlier.message, earlier.text, false)
       if (random.chance(0.2)) {
-        await change('PATCH', earlier.message, `${earlier.message.name} edit ${++earlier.message.edits}`)
+        await change('PATCH', earlier.message, `${earlier.message.name} edit ${random.next()}`)
       }
       // A request whose answer was lost may still be under way, and its key ends with the message.
       if (random.chance(0.1) && earlier.settled) await change('DELETE', earlier.message)

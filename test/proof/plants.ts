@@ -1,0 +1,45 @@
+import { SIGN_FUNCTIONS } from '../../src/database/event-log-check.ts'
+import type { Parts } from './faults.ts'
+
+/** A fault of the service, or of who runs it, which the proof must find. */
+export interface Plant {
+  /** Runs before anybody writes. */
+  sql?: string
+  /** Happens before all other faults: one of them, by its name, or one that must not be. */
+  first?: string | ((parts: Parts) => Promise<void>)
+}
+
+/** A function of the service with another text in place of one of its own. */
+const replaced = (signature: string, text: string, other: string) => `
+  do $planted$ begin
+    execute replace(pg_get_functiondef('${signature}'::regprocedure), $old$${text}$old$, $new$${other}$new$);
+  end $planted$;`
+
+export const plants: Record<string, Plant> = {
+  // Functions of triggers are marked as the service marks its own, because it would say so and repair them
+  // otherwise.
+  'no-lock': {
+    sql: `create or replace function chat_event_lock () returns trigger language plpgsql as $$
+      begin return null; end $$; ${SIGN_FUNCTIONS}`
+  },
+  'no-deletions': {
+    sql: `create or replace function chat_event_deleted () returns trigger language plpgsql as $$
+      begin return null; end $$; ${SIGN_FUNCTIONS}`
+  },
+  'deaf-to-moderators': {
+    sql: replaced('chat_admit(bigint[], boolean)', 'restriction.user_id = given.id', 'false')
+  },
+  'no-resets': {
+    sql: `create function no_reset () returns trigger language plpgsql as $$ begin return null; end $$;
+      create trigger no_reset before insert on chat_event for each row when (new.kind = 'reset')
+        execute function no_reset();`,
+    first: 'triggers of the log put out of force'
+  },
+  'lost-writes': { first: ({ database }) => database.switchOver({ forgets: true }) },
+  'lost-sessions': {
+    first: async ({ sessions }) => {
+      await sessions.failOver?.()
+      await sessions.flush()
+    }
+  }
+}
