@@ -142,12 +142,11 @@ async function run(world: World, given: Arguments, parts: Parts): Promise<void> 
     Promise.all([writing, moderating, reading, failing])
   ])
   world.writing = false
-  await failing
   const written = await inTime(
-    allReady(world.urls, world.ended.signal).then(async () => {
-      await moderating
-      return writing
-    })
+    failing
+      .then(() => allReady(world.urls, world.ended.signal))
+      .then(() => moderating)
+      .then(() => writing)
   )
   if (!written) {
     return world.find(
