@@ -1,6 +1,7 @@
 import { writeFileSync } from 'node:fs'
 import { cpus } from 'node:os'
 import { parseArgs } from 'node:util'
+import { fleet } from './bench/fleet.ts'
 import { growth } from './bench/growth.ts'
 import { logins } from './bench/logins.ts'
 import { leaveFirstCore } from './bench/processes.ts'
@@ -93,7 +94,8 @@ const GROUPS: Record<string, Group> = {
     }
   },
   start: figuresOf(start),
-  replicas: figuresOf(replicas)
+  replicas: figuresOf(replicas),
+  fleet: figuresOf(fleet)
 }
 
 const names = Object.keys(GROUPS)

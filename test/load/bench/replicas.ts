@@ -15,7 +15,8 @@ const STEADY_SECONDS = 5
 const STEADY_POSTS = 50
 const CONNECTIONS = 64
 
-const withReplicas = <Result>(
+/** Starts that many replicas of the service. */
+export const withReplicas = <Result>(
   world: World,
   count: number,
   use: (replicas: Service[]) => Promise<Result>,
@@ -46,7 +47,11 @@ async function cost(
 }
 
 /** @returns the posts/s of connections that are spread over the replicas, as fast as the answers come */
-async function most({ tokens, signal }: World, replicas: Service[], duration: number): Promise<number> {
+export async function most(
+  { tokens, signal }: World,
+  replicas: Service[],
+  duration: number
+): Promise<number> {
   const requests = [postMessage(tokens[0] ?? '')]
   const outcomes = await Promise.all(
     replicas.map(({ url }) =>

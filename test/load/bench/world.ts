@@ -4,10 +4,10 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { Redis } from 'ioredis'
 import pg from 'pg'
-import { loadConfig } from '../../../src/config.ts'
+import { type Config, loadConfig } from '../../../src/config.ts'
 import { migrations } from '../../../src/database/migrations.ts'
-import { startEngines } from '../../../src/embedded/engines.ts'
 import { canRun } from '../../../src/embedded/process.ts'
+import { startDatabase, startSessions } from '../../proof/cluster.ts'
 import { embedded, SERVER, type Service, withDataDir, withService } from '../service.ts'
 import { cpuSeconds, onFirstCore } from './processes.ts'
 
@@ -15,6 +15,8 @@ export const USERS = 200
 /** A database as the service makes it, and one as Django does, where nothing orders the messages. */
 export const [NAIVE, UNORDERED] = ['naive', 'unordered']
 const MESSAGES = 5000
+// Enough for a fleet of followers.
+const MAX_CONNECTIONS = 300
 
 /** Seconds of CPU. */
 export interface Cpu {
@@ -31,6 +33,8 @@ export interface World {
   tokens: string[]
   signal: AbortSignal
   sql: (database: string, text: string) => Promise<pg.QueryResult>
+  /** What leads to the engines, and to one of the databases. */
+  config: (database: string) => Config
   /** Starts the service on the first core, unless `cores` says otherwise, on a database that it migrates. */
   withService: <Result>(
     database: string,
@@ -62,17 +66,40 @@ export async function withWorld<Result>(
     throw new Error('a redis-server or valkey-server must be on the PATH')
   }
   return withDataDir(async (DATA_DIR) => {
-    const own = { ...process.env, ...embedded, DATA_DIR }
-    const engines = await startEngines(loadConfig(own), { info: () => {}, warn: () => {}, error: () => {} })
-    const env = {
-      ...own,
-      ...Object.fromEntries(Object.entries(engines.settings).map(([name, value]) => [name, `${value}`]))
-    }
+    const postgres = await startDatabase(DATA_DIR)
+    const redis = await startSessions(DATA_DIR)
+    const env = { ...process.env, ...embedded, DATA_DIR, ...postgres.env, ...redis.env }
     try {
+      await runSql(env, signal, 'postgres', `alter system set max_connections = ${MAX_CONNECTIONS}`)
+      await postgres.down()
+      await postgres.up()
       return await work(await build(signal, DATA_DIR, env))
     } finally {
-      await engines.stop()
+      await Promise.all([postgres.down(), redis.down()])
     }
+  })
+}
+
+async function runSql(
+  env: NodeJS.ProcessEnv,
+  signal: AbortSignal,
+  database: string,
+  text: string
+): Promise<pg.QueryResult> {
+  const client = new pg.Client({
+    host: env['POSTGRES_HOST'],
+    port: Number(env['POSTGRES_PORT']),
+    user: env['POSTGRES_USER'],
+    password: env['POSTGRES_PASSWORD'],
+    database
+  })
+  const stop = async () => client.end() // which breaks off a statement that may take a minute
+  signal.throwIfAborted()
+  signal.addEventListener('abort', stop)
+  await client.connect()
+  return client.query(text).finally(() => {
+    signal.removeEventListener('abort', stop)
+    return client.end()
   })
 }
 
@@ -81,23 +108,7 @@ async function build(
   dataDir: string,
   env: Record<string, string | undefined>
 ): Promise<World> {
-  const sql = async (database: string, text: string) => {
-    const client = new pg.Client({
-      host: env['POSTGRES_HOST'],
-      port: Number(env['POSTGRES_PORT']),
-      user: env['POSTGRES_USER'],
-      password: env['POSTGRES_PASSWORD'],
-      database
-    })
-    const stop = async () => client.end() // which breaks off a statement that may take a minute
-    signal.throwIfAborted()
-    signal.addEventListener('abort', stop)
-    await client.connect()
-    return client.query(text).finally(() => {
-      signal.removeEventListener('abort', stop)
-      return client.end()
-    })
-  }
+  const sql = (database: string, text: string) => runSql(env, signal, database, text)
   const start = <Result>(
     program: string[],
     extra: NodeJS.ProcessEnv,
@@ -125,6 +136,7 @@ async function build(
     tokens,
     signal,
     sql,
+    config: (database) => loadConfig({ ...env, POSTGRES_DB: database }),
     withService: (database, use, cores) => start([SERVER], { POSTGRES_DB: database }, use, cores),
     withRival: (file, extra, use) =>
       start(['--import', 'tsx', fileURLToPath(new URL(file, import.meta.url))], extra, use),
