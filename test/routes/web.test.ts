@@ -1,4 +1,5 @@
 import { readdirSync, readFileSync } from 'node:fs'
+import { brotliDecompressSync, gunzipSync } from 'node:zlib'
 import t from 'tap'
 import { startService } from '../helpers/app.ts'
 
@@ -12,7 +13,7 @@ t.test(
     const { app, call, url } = await startService(t)
     for (const file of files) {
       const path = file === 'index.html' ? '/' : `/web/${file}`
-      const { status, headers, body } = await call('GET', path)
+      const { status, headers, body } = await call('GET', path, { headers: { 'accept-encoding': 'br' } })
       t.equal(status, 200, path)
       t.equal(body, readFileSync(new URL(file, folder), 'utf8'))
       t.match(
@@ -30,7 +31,10 @@ t.test(
       t.match(policy, /require-trusted-types-for 'script'; trusted-types 'none'$/)
       t.notMatch(policy, /unsafe|\*|data:|http/)
       t.equal(headers.get('x-content-type-options'), 'nosniff')
-      const again = await app.inject({ url: path, headers: { 'if-none-match': headers.get('etag')! } })
+      const again = await app.inject({
+        url: path,
+        headers: { 'accept-encoding': 'br', 'if-none-match': headers.get('etag')! }
+      })
       t.match([again.statusCode, again.body], [304, ''], 'and not sent again while it is the same')
       t.match(await call('POST', path, { body: {} }), { status: 405, body: { code: 'method_not_allowed' } })
       t.match((await fetch(`${url}${path}`, { method: 'HEAD' })).status, 200)
@@ -49,6 +53,44 @@ t.test(
     }
   }
 )
+
+t.test('the files are sent compressed to whoever accepts that, and plain to everybody else', async (t) => {
+  const { app } = await startService(t)
+  const css = readFileSync(new URL('style.css', folder))
+  const get = async (accepted?: string, tag?: string) => {
+    const headers = {
+      ...(accepted && { 'accept-encoding': accepted }),
+      ...(tag && { 'if-none-match': tag })
+    }
+    const { statusCode, headers: answered, rawPayload } = await app.inject({ url: '/web/style.css', headers })
+    return { statusCode, coding: answered['content-encoding'], body: rawPayload, headers: answered }
+  }
+  const decoders = { br: brotliDecompressSync, gzip: gunzipSync }
+  const tags = new Set()
+  for (const [accepted, coding] of [
+    ['gzip, deflate, br, zstd', 'br'],
+    ['GZIP;q=0.5', 'gzip'],
+    ['br;q=0, gzip', 'gzip']
+  ] as const) {
+    const { coding: chosen, body, headers } = await get(accepted)
+    t.equal(chosen, coding, accepted)
+    t.equal(headers['content-length'], `${body.length}`)
+    t.ok(body.length < css.length / 2, `${body.length} of ${css.length} bytes`)
+    t.ok(decoders[coding](body).equals(css))
+    t.match(headers, { vary: 'accept-encoding', 'content-type': 'text/css; charset=utf-8' })
+    const etag = `${headers.etag}`
+    tags.add(etag)
+    t.match(await get(accepted, `"other", W/${etag}`), { statusCode: 304, body: Buffer.alloc(0) })
+    t.match(await get('identity', etag), { statusCode: 200 }, 'a tag is of one coding')
+  }
+  for (const accepted of [undefined, 'identity', 'br;q=0, gzip;q=0.000', 'brotli, gzip2']) {
+    const { coding, body, headers } = await get(accepted)
+    t.equal(coding, undefined, accepted ?? 'nothing is said')
+    t.ok(body.equals(css))
+    tags.add(headers.etag)
+  }
+  t.equal(tags.size, 3)
+})
 
 t.test('WEB_CLIENT=off: there is no page', async (t) => {
   const { call } = await startService(t, { WEB_CLIENT: 'off' })
