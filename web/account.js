@@ -1,102 +1,84 @@
 import { Failure } from './api.js'
-import { say, sayDate } from './i18n.js'
-import { attempt, part, tell } from './page.js'
+import { say } from './i18n.js'
+import { attempt, part } from './page.js'
+import { reveal } from './secret.js'
+
+/** @typedef {'login' | 'register'} Way */
 
 /**
- * The forms by which one logs in and looks after an account.
+ * The form by which one logs in or creates an account, and the way to the panel of the account.
  * @param {import('./session.js').Session} session
  */
 export function manageAccount(session) {
-  const entry = part('entry', HTMLFormElement)
-  const settings = part('settings', HTMLDialogElement)
-  const change = part('change', HTMLFormElement)
-  const list = part('sessions', HTMLUListElement)
+  const form = part('entry', HTMLFormElement)
+  const nickname = part('nickname', HTMLInputElement)
+  const password = part('password', HTMLInputElement)
+  const login = part('login', HTMLButtonElement)
+  const register = part('register', HTMLButtonElement)
+  const offer = part('offer', HTMLElement)
+  const create = part('create', HTMLButtonElement)
 
-  entry.addEventListener('submit', (event) => {
+  reveal(part('reveal', HTMLButtonElement), password)
+
+  /** What Enter does, and what a password manager makes of the password. @param {Way} way */
+  function prefer(way) {
+    const [first, second] = way === 'login' ? [login, register] : [register, login]
+    first.after(second)
+    first.classList.remove('second')
+    second.classList.add('second')
+    password.autocomplete = way === 'login' ? 'current-password' : 'new-password'
+  }
+
+  /** Offers to create an account. @param {string} [name] none: no longer */
+  function offerAccount(name = '') {
+    offer.hidden = !name
+    part('join', HTMLElement).hidden = Boolean(name)
+    create.textContent = say('createAs', { nickname: name })
+  }
+
+  /** Whoever has not typed anything yet should have a new password suggested. */
+  register.addEventListener('click', (event) => {
+    prefer('register')
+    const empty = [nickname, password].find(({ value }) => !value)
+    if (!empty) return
     event.preventDefault()
-    const data = new FormData(entry, event.submitter)
+    empty.focus()
+  })
+  login.addEventListener('click', () => prefer('login'))
+  create.addEventListener('click', () => {
+    prefer('register')
+    form.requestSubmit(register)
+  })
+
+  form.addEventListener('submit', (event) => {
+    event.preventDefault()
+    const data = new FormData(form, event.submitter)
+    /** @type {Way} */
     const way = data.get('way') === 'register' ? 'register' : 'login'
+    const name = `${data.get('nickname')}`.trim()
+    offerAccount()
     attempt(
       'notice',
       async () => {
-        await session.begin(way, `${data.get('nickname')}`, `${data.get('password')}`)
-        entry.reset()
+        try {
+          await session.begin(way, name, `${data.get('password')}`)
+        } catch (failure) {
+          const isUnknown = failure instanceof Failure && failure.code === 'invalid_credentials'
+          if (way === 'login' && isUnknown) offerAccount(name)
+          throw failure
+        }
+        form.reset()
+        prefer('login')
       },
-      entry
+      form
     )
   })
   part('logout', HTMLButtonElement).onclick = () => attempt('notice', () => session.end())
-
-  async function showSessions() {
-    /** @type {import('../schemas/accounts.ts').Session[]} */
-    const sessions = await session.call('GET', 'sessions')
-    list.replaceChildren(...sessions.map(makeItem))
-  }
-
-  /** @param {import('../schemas/accounts.ts').Session} session */
-  function makeItem({ id, createdAt, lastSeenAt, current }) {
-    const since = `${say('since')} ${sayDate(new Date(createdAt), 'moment')}`
-    const lastSeen = `${say('lastSeen')} ${sayDate(new Date(lastSeenAt), 'moment')}`
-    const item = document.createElement('li')
-    item.append(makeElement('span', `${since}, ${lastSeen}`))
-    if (current) item.append(makeElement('b', say('thisOne')))
-    else {
-      const end = makeElement('button', say('end'))
-      end.onclick = () =>
-        attempt('settings-notice', async () => {
-          await session.call('DELETE', `sessions/${id}`)
-          await showSessions()
-        })
-      item.append(end)
-    }
-    return item
-  }
-
-  part('account', HTMLButtonElement).onclick = () => {
-    list.replaceChildren()
-    change.reset()
-    part('owner', HTMLInputElement).value = session.account?.nickname ?? ''
-    settings.showModal()
-    attempt('settings-notice', showSessions)
-  }
-  part('end-others', HTMLButtonElement).onclick = () =>
-    attempt('settings-notice', async () => {
-      await session.call('DELETE', 'sessions')
-      await showSessions()
+  part('account', HTMLButtonElement).onclick = () =>
+    attempt('notice', async () => {
+      const { showAccount } = await import('./panels/account.js').catch(() => {
+        throw Failure.unreachable()
+      })
+      await showAccount(session)
     })
-  change.onsubmit = (event) => {
-    event.preventDefault()
-    const data = new FormData(change)
-    attempt(
-      'settings-notice',
-      async () => {
-        const body = { currentPassword: data.get('current'), newPassword: data.get('next') }
-        await session.call('PUT', 'password', { body, patienceMs: 20_000 }).catch(explain)
-        change.reset()
-        await showSessions()
-        const notice = part('settings-notice', HTMLElement)
-        notice.classList.add('good')
-        tell(notice, say('passwordChanged'))
-      },
-      change
-    )
-  }
-  session.addEventListener('change', () => {
-    if (!session.account) settings.close()
-  })
-}
-
-/** Here it cannot be the nickname that is wrong. @param {unknown} failure @returns {never} */
-function explain(failure) {
-  if (failure instanceof Failure && failure.code === 'invalid_credentials') {
-    throw new Failure(say('passwordWrong'), failure.status, failure.code)
-  }
-  throw failure
-}
-
-/** @param {string} tag @param {string} text */
-function makeElement(tag, text) {
-  const element = document.createElement(tag)
-  element.textContent = text
-  return element
 }

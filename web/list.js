@@ -203,9 +203,11 @@ export function showList(room, outbox, session) {
         waiting.set(key, element)
       }
       const reason = `${failure?.isTemporary ? '' : `${say('notSent')} `}${failure?.message}`
-      within(element, '.state').textContent = failure ? reason : say('sending')
-      showButton(element, 'retry', Boolean(failure), () => outbox.retry(key))
-      showButton(element, 'discard', Boolean(failure), () => outbox.discard(key))
+      const isWaiting = !session.account
+      const state = isWaiting ? say('waitsForLogin') : failure ? reason : say('sending')
+      within(element, '.state').textContent = state
+      showButton(element, 'retry', Boolean(failure) && !isWaiting, () => outbox.retry(key))
+      showButton(element, 'discard', Boolean(failure) || isWaiting, () => outbox.discard(key))
       return element
     })
     arrange(pending, elements)

@@ -94,8 +94,13 @@ function remove({ id, text }) {
 
 /** Shows the page as it is for whoever is logged in, or for nobody. */
 function enter() {
-  const { account, ended } = session
-  for (const id of ['composer', 'account', 'logout']) part(id, HTMLElement).hidden = !account
+  const { account, ended, former } = session
+  for (const id of ['account', 'logout']) part(id, HTMLElement).hidden = !account
+  // What is half written stays in sight of whoever has to log in again.
+  const form = part('composer', HTMLFormElement)
+  form.inert = !account
+  form.hidden = !account && !(former && part('text', HTMLTextAreaElement).value)
+  if (former) part('nickname', HTMLInputElement).value = former.nickname
   part('entry', HTMLElement).hidden = Boolean(account)
   part('me', HTMLElement).textContent = account?.nickname ?? ''
   tell(part('notice', HTMLElement), ended && `${ended.message} ${say('loginAgain')}`)
@@ -126,7 +131,7 @@ function report(state) {
 session.addEventListener('change', () => {
   enter()
   if (session.account) composer.focus()
-  else part('entry', HTMLFormElement).querySelector('input')?.focus()
+  else part(session.former ? 'password' : 'nickname', HTMLInputElement).focus()
 })
 const choice = part('language', HTMLSelectElement)
 choice.value = language

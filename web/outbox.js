@@ -54,8 +54,12 @@ export class Outbox {
 
   /** What whoever is logged in has written, the oldest first. */
   get entries() {
-    const { account } = this.session
-    const own = [...this.#all.values()].filter(({ userId }) => userId === account?.userId)
+    return this.#entriesOf(this.session.account)
+  }
+
+  /** @param {{ userId: number } | undefined} person */
+  #entriesOf(person) {
+    const own = [...this.#all.values()].filter(({ userId }) => userId === person?.userId)
     return own.sort((a, b) => a.at - b.at)
   }
 
@@ -108,11 +112,13 @@ export class Outbox {
 
   /**
    * What the reader should see: not what the room shows already, which happens when a message comes back
-   * before its confirmation.
+   * before its confirmation. Whoever has to log in again sees that it is still there.
    */
   get visible() {
     const { messages } = this.room
-    return this.entries.filter(({ isTried, failure, userId, text, replyTo, after }) => {
+    const { account, former } = this.session
+    return this.#entriesOf(account ?? former).filter((entry) => {
+      const { isTried, failure, userId, text, replyTo, after } = entry
       if (!isTried || failure?.isTemporary === false) return true
       const isIt = (/** @type {import('./room.js').Message} */ message) => {
         const isAnswer = message.replyTo?.id === replyTo?.id

@@ -4,6 +4,7 @@ import { onOtherTab, shared } from './storage.js'
 /** @typedef {{ token: string, userId: number, nickname: string }} Account */
 
 const NAME = 'session'
+const FORMER = 'former'
 // How often a request is sent that the service keeps refusing as one too many, and how long it may ask to
 // wait each time.
 const MAX_TRIES = 4
@@ -14,6 +15,8 @@ export class Session extends EventTarget {
   account = readAccount(shared.loadJson(NAME))
   /** Why the session ended, unless somebody logged out. @type {Failure | undefined} */
   ended
+  /** Whose session ended by itself, and may want to log in again. */
+  former = readPerson(shared.loadJson(FORMER))
 
   constructor() {
     super()
@@ -30,11 +33,17 @@ export class Session extends EventTarget {
   #become(account, ended) {
     this.account = account
     this.ended = ended
+    this.former = account ? undefined : readPerson(shared.loadJson(FORMER))
     this.dispatchEvent(new Event('change'))
   }
 
   /** @param {Account | undefined} account @param {Failure} [ended] */
   #set(account, ended) {
+    const former = ended && ended.code !== 'user_not_found' ? this.account : undefined
+    if (former) {
+      const { userId, nickname } = former
+      shared.save(FORMER, JSON.stringify({ userId, nickname }))
+    } else shared.remove(FORMER)
     if (account) shared.save(NAME, JSON.stringify(account))
     else shared.remove(NAME)
     this.#become(account, ended)
@@ -55,6 +64,11 @@ export class Session extends EventTarget {
     const token = this.account?.token
     this.#set(undefined)
     await call('POST', 'logout', { token })
+  }
+
+  /** Logs out of an account that is no more. */
+  forget() {
+    this.#set(undefined)
   }
 
   /**
@@ -99,8 +113,15 @@ export class Session extends EventTarget {
  * @param {unknown} value @returns {Account | undefined} undefined if it is not an account
  */
 function readAccount(value) {
-  const { token, userId, nickname } = Object(value)
+  const { token } = Object(value)
+  const person = readPerson(value)
   const isToken = typeof token === 'string' && /^[\x21-\x7e]+$/.test(token) // fit for a header
-  if (!isToken || !Number.isSafeInteger(userId) || typeof nickname !== 'string') return undefined
-  return { token, userId, nickname }
+  return person && isToken ? { token, ...person } : undefined
+}
+
+/** @param {unknown} value @returns {Omit<Account, 'token'> | undefined} */
+function readPerson(value) {
+  const { userId, nickname } = Object(value)
+  if (!Number.isSafeInteger(userId) || typeof nickname !== 'string') return undefined
+  return { userId, nickname }
 }

@@ -1,0 +1,104 @@
+import t from 'tap'
+import { startService } from '../helpers/app.ts'
+import { enter, message, openChat, PASSWORD, sees, startBrowser, texts, write } from '../helpers/browser.ts'
+import { ownUserIds } from '../helpers/database.ts'
+
+const browser = await startBrowser(t)
+t.jobs = 1
+
+t.test('whoever has no account yet is offered one after a login that failed', async (t) => {
+  const { url, call } = await startService(t)
+  const page = await openChat(t, browser, url)
+  const password = page.locator('input[name=password]')
+  t.equal(await password.getAttribute('autocomplete'), 'current-password')
+  await page.getByRole('button', { name: 'Create account' }).click()
+  t.equal(await page.evaluate(() => document.activeElement!.id), 'nickname', 'the field that is empty')
+  t.equal(await password.getAttribute('autocomplete'), 'new-password', 'so that one is suggested')
+
+  await page.fill('input[name=nickname]', 'alice')
+  await password.fill(PASSWORD)
+  await page.getByRole('button', { name: 'Show password' }).click()
+  t.equal(await password.getAttribute('type'), 'text')
+  await page.getByRole('button', { name: 'Log in', exact: true }).click()
+  await page.getByRole('alert').filter({ hasText: 'Wrong nickname or password.' }).waitFor()
+  t.equal(await password.getAttribute('type'), 'password', 'a password that is sent is hidden again')
+  await page.getByRole('button', { name: 'Create an account as “alice”' }).click()
+  await page.locator('#text').waitFor()
+  t.equal(await page.getByRole('alert').filter({ visible: true }).count(), 0)
+  t.equal((await call('POST', '/api/login', { body: { nickname: 'alice', password: PASSWORD } })).status, 200)
+})
+
+t.test('a session that expires says so; what was written stays in sight and is sent later', async (t) => {
+  const { url, call, database } = await startService(t)
+  await ownUserIds(database)
+  const page = await openChat(t, browser, url)
+  await enter(page, 'alice')
+  await page.context().setOffline(true)
+  await write(page, 'sent too late')
+  await page.fill('#text', 'half a sent')
+  const body = { nickname: 'alice', password: PASSWORD }
+  const { token } = (await call('POST', '/api/login', { body })).body
+  await call('DELETE', '/api/sessions', { token })
+  await page.context().setOffline(false)
+  await page.getByRole('alert').filter({ hasText: 'Your session has expired.' }).waitFor()
+  const isAllThere = async () => {
+    await page.locator('#pending li').filter({ hasText: 'sent too late' }).waitFor()
+    await page.locator('#pending .state').getByText('Waits until you log in.').waitFor()
+    t.equal(await page.inputValue('#text'), 'half a sent')
+    t.ok(await page.locator('#text').isVisible())
+    t.equal(await page.inputValue('input[name=nickname]'), 'alice')
+  }
+  await isAllThere()
+  t.equal(await page.evaluate(() => document.activeElement!.id), 'password')
+  await page.reload()
+  await isAllThere()
+  await page.fill('input[name=password]', PASSWORD)
+  await page.keyboard.press('Enter')
+  await sees(page, 'sent too late')
+  t.strictSame(await texts(page), ['sent too late'])
+  t.equal(await page.inputValue('#text'), 'half a sent')
+
+  await page.click('#logout')
+  await page.locator('#entry').waitFor()
+  t.equal(await page.inputValue('input[name=nickname]'), '', 'whoever logs out leaves no name behind')
+  t.notOk(await page.locator('#text').isVisible())
+})
+
+t.test('the account: devices by their names, tokens for bots, and its deletion', async (t) => {
+  const { url, call, database, register, post } = await startService(t)
+  await ownUserIds(database)
+  await post((await register()).token, 'of somebody else')
+  const page = await openChat(t, browser, url)
+  await enter(page, 'alice')
+  await write(page, 'of alice')
+  await sees(page, 'of alice')
+  await page.click('#account')
+  const dialog = page.getByRole('dialog')
+  await dialog.locator('#sessions').getByText('Chrome on Linux').waitFor()
+  t.notOk(await dialog.getByRole('button', { name: 'End all other sessions' }).isVisible(), 'there are none')
+
+  await dialog.getByText('Bot tokens').click()
+  await dialog.getByLabel('What is it for?').fill('weather bot')
+  await dialog.getByRole('button', { name: 'Create token' }).click()
+  const token = await dialog.getByLabel('Copy the token now.').inputValue()
+  const asBot = async () => (await call('GET', '/api/me', { token })).status
+  t.equal(await asBot(), 200)
+  await dialog.locator('#tokens li').filter({ hasText: 'weather bot' }).waitFor()
+  await dialog.getByRole('button', { name: 'Revoke: weather bot' }).click()
+  await dialog.locator('#tokens li').waitFor({ state: 'detached' })
+  t.equal(await asBot(), 401)
+  t.notOk(await dialog.getByLabel('Copy the token now.').isVisible())
+
+  await dialog.locator('summary').getByText('Delete account').click()
+  const form = dialog.locator('#leave')
+  await form.getByLabel('Password', { exact: true }).fill('wrong')
+  await form.getByRole('button', { name: 'Delete account' }).click()
+  await dialog.getByRole('alert').filter({ hasText: 'Wrong password.' }).waitFor()
+  await form.getByLabel('Password', { exact: true }).fill(PASSWORD)
+  await form.getByRole('button', { name: 'Delete account' }).click()
+  await page.locator('#entry').waitFor()
+  await message(page, 'of alice').waitFor({ state: 'detached' })
+  t.strictSame(await texts(page), ['of somebody else'])
+  const body = { nickname: 'alice', password: PASSWORD }
+  t.equal((await call('POST', '/api/login', { body })).status, 401)
+})

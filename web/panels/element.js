@@ -1,0 +1,50 @@
+/**
+ * Makes an element.
+ * @template {keyof HTMLElementTagNameMap} Tag
+ * @param {Tag} tag
+ * @param {Partial<HTMLElementTagNameMap[Tag]>} properties of the element
+ * @param {...(Node | string)} children
+ * @returns {HTMLElementTagNameMap[Tag]}
+ */
+export function make(tag, properties = {}, ...children) {
+  const element = Object.assign(document.createElement(tag), properties)
+  element.append(...children)
+  return element
+}
+
+/**
+ * A field with its label above it.
+ * @param {string} label @param {HTMLInputElement | HTMLSelectElement | HTMLTextAreaElement} control
+ */
+export function field(label, control) {
+  return make('label', {}, make('span', { textContent: label }), control)
+}
+
+/** @type {Promise<unknown> | undefined} */
+let styles
+
+/** Loads the style sheet of the panels, once. */
+export function loadStyles() {
+  return (styles ??= new Promise((resolve) => {
+    const href = new URL('panels.css', import.meta.url).href
+    // A panel without its style sheet is still of use.
+    const link = make('link', { rel: 'stylesheet', href, onload: resolve, onerror: resolve })
+    document.head.append(link)
+  }))
+}
+
+/**
+ * Shows a dialog, which is removed once it is closed. The focus returns to where it was.
+ * @param {HTMLDialogElement} dialog
+ */
+export function showDialog(dialog) {
+  document.body.append(dialog)
+  dialog.addEventListener('close', () => dialog.remove())
+  // A click beside it lands on the dialog itself, outside of its box.
+  dialog.addEventListener('click', ({ target, clientX, clientY }) => {
+    if (target !== dialog) return
+    const { left, right, top, bottom } = dialog.getBoundingClientRect()
+    if (clientX < left || clientX > right || clientY < top || clientY > bottom) dialog.close()
+  })
+  dialog.showModal()
+}
