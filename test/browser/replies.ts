@@ -19,7 +19,7 @@ async function openRoom(t: Test) {
     [userId]
   )
   const idOf = (n: number) => rows[n - 1]!.id
-  return { ...service, token, client, idOf }
+  return { ...service, token, idOf }
 }
 
 const isInView = (page: Page, text: string) =>
@@ -84,7 +84,7 @@ t.test('a reply to a message that is deleted meanwhile is sent without the quote
 })
 
 t.test('a link to a message opens the room around it', async (t) => {
-  const { url, idOf, client } = await openRoom(t)
+  const { url, idOf, call, token } = await openRoom(t)
   const person = await newPerson(t, browser, { permissions: ['clipboard-read', 'clipboard-write'] })
   const page = await person.newPage()
   await page.goto(`${url}/#m${idOf(100)}`)
@@ -95,7 +95,7 @@ t.test('a link to a message opens the room around it', async (t) => {
   const link = await page.evaluate(() => navigator.clipboard.readText())
   t.equal(link, `${url}/#m${idOf(101)}`)
 
-  await client.query("delete from chat_message where text = 'message 200'")
+  await call('DELETE', `/api/messages/${idOf(200)}`, { token })
   await page.evaluate((id) => {
     location.hash = `#m${id}`
   }, idOf(200))
