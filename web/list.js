@@ -52,6 +52,7 @@ export function showList(room, outbox, session) {
   /** @type {Message[]} */
   const unannounced = []
   let frame = 0
+  let isOpened = false
   /** The message to go to once the room is there. @type {number | undefined} */
   let wanted
   /** Until then no more is loaded, because the last time failed. */
@@ -127,14 +128,23 @@ export function showList(room, outbox, session) {
     texts.fold([...changed])
     changed.clear()
     view.settle()
+    if (!isOpened && room.cursor !== undefined) openAtLine()
     drawNews()
     loadNear()
     if (wanted !== undefined) show(wanted)
   }
 
+  /** Begins where the reader left off. */
+  function openAtLine() {
+    isOpened = true
+    const line = list.querySelector('.unread:not([hidden])')
+    if (!line) return
+    view.show(line)
+    unread = room.messages.filter((message) => isByOthers(message) && message.id > (read.line ?? 0)).length
+  }
+
   function drawMessages() {
-    const isLooking = room.isFollowing && !room.more.newer && !document.hidden
-    if (room.cursor !== undefined) read.update(room.messages, isLooking, session.account?.userId)
+    noteRead()
     arrange(list, drawAll())
     const present = new Set(room.messages.map(({ id }) => id))
     for (const id of drawn.keys()) {
@@ -146,6 +156,11 @@ export function showList(room, outbox, session) {
     top.classList.toggle('welcome', isEmpty && !room.more.older)
     if (room.more.older) top.textContent = say('loading')
     else top.textContent = say(isEmpty ? 'empty' : 'begin')
+  }
+
+  function noteRead() {
+    const isLooking = room.isFollowing && !room.more.newer && !document.hidden
+    if (room.cursor !== undefined) read.update(room.messages, isLooking, session.account?.userId)
   }
 
   /** Draws all messages, each with what follows from the one before: the day, the line, and the name. */
@@ -218,9 +233,13 @@ export function showList(room, outbox, session) {
     tell(part('unsaved', HTMLElement), outbox.wouldLose ? say('notSaved') : '')
   }
 
+  /** @param {Message} message */
+  const isByOthers = ({ userId }) => userId !== session.account?.userId
+
   /** Says what is new, and where. */
   function drawNews() {
-    const news = room.arrived.splice(0).filter(({ userId }) => userId !== session.account?.userId)
+    noteRead()
+    const news = room.arrived.splice(0).filter(isByOthers)
     unread = room.isFollowing && !document.hidden ? 0 : unread + news.length
     const isAway = !room.isFollowing && room.cursor !== undefined
     tell(newest, isAway ? (unread ? sayCount('newMessages', unread) : say('newest')) : '')

@@ -42,8 +42,9 @@ export class ReadMark {
     }
     const { line = Infinity } = this
     if (messages.some((message) => message.id > line && message.userId === userId)) this.line = undefined
+    const isOpening = this.#isFirst && this.line !== undefined
     this.#isFirst = false
-    if (!isLooking) return
+    if (!isLooking || isOpening) return // The page opens at the line.
     this.#isOfThisAbsence = false
     if (newest <= read && !isFirstVisit) return
     this.#read = newest

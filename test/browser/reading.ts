@@ -104,6 +104,36 @@ t.test('a line shows where the reader left off', async (t) => {
   t.equal(await page.getByText('New messages').filter({ visible: true }).count(), 0, 'until they answer')
 })
 
+t.test('who was away for long begins to read where they left off', async (t) => {
+  const { url, say } = await openRoom(t)
+  await say('read')
+  const page = await openChat(t, browser, url)
+  await sees(page, 'read')
+  await page.waitForFunction(() => localStorage['chat.read'] !== undefined)
+  const open = async () => {
+    await page.goto('about:blank')
+    await page.goto(url)
+    await sees(page, 'message 30')
+    await page.waitForFunction(() => {
+      const line = document.querySelector('.unread:not([hidden])')?.getBoundingClientRect()
+      return line && line.top > 0 && line.bottom < innerHeight
+    })
+  }
+  await page.goto('about:blank')
+  for (let i = 1; i <= 30; i++) await say(`message ${i}`)
+  await open()
+  t.equal(await message(page, 'message 1').getByText('New messages').count(), 1)
+  await open()
+  await page.getByRole('button', { name: '30 new messages' }).waitFor()
+  await page.locator('#newest').click()
+  await reachesTheEnd(page)
+  await page.goto('about:blank')
+  await page.goto(url)
+  await sees(page, 'message 30')
+  await reachesTheEnd(page)
+  t.equal(await page.getByText('New messages').filter({ visible: true }).count(), 0)
+})
+
 t.test('what is copied from several messages has their authors', async (t) => {
   const { url, say, nickname } = await openRoom(t)
   await say('one')

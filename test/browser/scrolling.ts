@@ -260,3 +260,34 @@ t.test('what a reader looks at stays in place, whatever happens around it', asyn
     await message(page, 'message 264').waitFor({ state: 'detached' })
   })
 })
+
+t.test('the page never sets scrollTop to what it is, which would end a smooth scroll', async (t) => {
+  const { page, say, client } = await openRoom(t)
+  await message(page, 'message 280').evaluate((element) => element.scrollIntoView())
+  await page.locator('#newest').waitFor()
+  await drawn(page)
+  await page.evaluate(() => {
+    const { get = () => undefined, set } = Object.getOwnPropertyDescriptor(Element.prototype, 'scrollTop')!
+    const useless: number[] = []
+    Object.assign(window, { useless })
+    Object.defineProperty(Element.prototype, 'scrollTop', {
+      get,
+      set(value: number) {
+        if (Math.abs(value - Number(get.call(this))) < 0.5) useless.push(value)
+        set!.call(this, value)
+      }
+    })
+  })
+  for (const text of ['one', 'two']) {
+    await say(text)
+    await sees(page, text)
+  }
+  await client.query("update chat_message set text = repeat(E'line\\n', 60) where text = 'message 281'")
+  await page.getByRole('button', { name: 'Show more' }).click()
+  await page.getByRole('button', { name: 'Show less' }).click()
+  await page.locator('#newest').click()
+  await say('three')
+  await sees(page, 'three')
+  await reachesTheEnd(page)
+  t.strictSame(await page.evaluate(() => (window as unknown as { useless: number[] }).useless), [])
+})
