@@ -328,6 +328,26 @@ export interface paths {
         patch: operations["editMessage"];
         trace?: never;
     };
+    "/api/search": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Search messages
+         * @description Returns the newest messages that have all words of `q`, ascending by id. Words are found by their stems, words in quotes as they are, and the last word by its beginning too. New and edited messages are found within two seconds.
+         */
+        get: operations["searchMessages"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/room": {
         parameters: {
             query?: never;
@@ -778,6 +798,8 @@ export interface components {
             /** @constant */
             status: "deleted";
         };
+        /** @description The newest messages that match, ascending by id. */
+        SearchResult: components["schemas"]["Message"][];
         /** @description What is left out stays as it is. */
         UpdateRoom: {
             /** @description Stored without white space around it; its length counts then. */
@@ -1150,6 +1172,19 @@ export interface components {
                 "application/json": components["schemas"]["ErrorResponse"];
             };
         };
+        /** @description Service Unavailable: database_unavailable, busy. */
+        ListMessagesServiceUnavailable: {
+            headers: {
+                /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
+                "X-Request-Id"?: string;
+                /** @description Seconds. */
+                "Retry-After"?: number;
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["ErrorResponse"];
+            };
+        };
         /** @description Not Found: not_found, user_unknown. */
         UserUnknown: {
             headers: {
@@ -1159,19 +1194,6 @@ export interface components {
                 RateLimit?: string;
                 /** @description Each limit: `q` requests in `w` seconds. */
                 "RateLimit-Policy"?: string;
-                [name: string]: unknown;
-            };
-            content: {
-                "application/json": components["schemas"]["ErrorResponse"];
-            };
-        };
-        /** @description Service Unavailable: database_unavailable, busy. */
-        ListMessagesServiceUnavailable: {
-            headers: {
-                /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
-                "X-Request-Id"?: string;
-                /** @description Seconds. */
-                "Retry-After"?: number;
                 [name: string]: unknown;
             };
             content: {
@@ -1736,6 +1758,17 @@ export interface components {
                 RateLimit?: string;
                 /** @description Each limit: `q` requests in `w` seconds. */
                 "RateLimit-Policy"?: string;
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["ErrorResponse"];
+            };
+        };
+        /** @description Bad Request: invalid_http, q_missing, q_too_short, q_too_long, limit_invalid, before_id_invalid. */
+        SearchMessagesBadRequest: {
+            headers: {
+                /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
+                "X-Request-Id"?: string;
                 [name: string]: unknown;
             };
             content: {
@@ -2777,6 +2810,61 @@ export interface operations {
             431: components["responses"]["HeadersTooLarge"];
             500: components["responses"]["InternalError"];
             503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    searchMessages: {
+        parameters: {
+            query: {
+                /**
+                 * @description Words, all of which must be in the message, and words in quotes, which must follow each other as they are. The last word may be the beginning of one.
+                 * @example hello
+                 */
+                q: string;
+                /** @description At most 200; larger values count as 200. */
+                limit?: number;
+                /** @description Return the newest matches before this id. */
+                before_id?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The newest messages that match, ascending by id. */
+            200: {
+                headers: {
+                    /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
+                    "X-Request-Id"?: string;
+                    /** @description `since` for the events that follow this list. */
+                    "X-Event-Cursor"?: number;
+                    /** @description The search stopped early, because it took too long or the texts are long: go on with this as `before_id`. */
+                    "X-Search-Next"?: number;
+                    /** @description Not all messages are indexed yet; older ones may be missing. */
+                    "X-Search-Incomplete"?: "true";
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example [
+                     *       {
+                     *         "id": 17,
+                     *         "userId": 1,
+                     *         "nickname": "alice",
+                     *         "text": "hello",
+                     *         "createdAt": "2026-01-31T12:00:00.000Z"
+                     *       }
+                     *     ]
+                     */
+                    "application/json": components["schemas"]["SearchResult"];
+                };
+            };
+            400: components["responses"]["SearchMessagesBadRequest"];
+            408: components["responses"]["RequestTimeout"];
+            417: components["responses"]["ExpectationFailed"];
+            431: components["responses"]["HeadersTooLarge"];
+            500: components["responses"]["GetLivenessInternalError"];
+            503: components["responses"]["ListMessagesServiceUnavailable"];
         };
     };
     showRoom: {

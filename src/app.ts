@@ -20,6 +20,7 @@ import postgres from './plugins/postgres.ts'
 import rateLimits from './plugins/rate-limits.ts'
 import redis from './plugins/redis.ts'
 import room from './plugins/room.ts'
+import search from './plugins/search.ts'
 import securityHeaders, { HEADERS } from './plugins/security-headers.ts'
 import sessions from './plugins/sessions.ts'
 import skeletonIndex from './plugins/skeleton-index.ts'
@@ -36,6 +37,7 @@ import moderationRoutes from './routes/moderation.ts'
 import metricsRoutes from './routes/metrics.ts'
 import openapiRoutes from './routes/openapi.ts'
 import roomRoutes from './routes/room.ts'
+import searchRoutes from './routes/search.ts'
 import sessionRoutes from './routes/sessions.ts'
 import tokenRoutes from './routes/tokens.ts'
 import webRoutes from './routes/web.ts'
@@ -104,6 +106,7 @@ export function buildApp(config: Config, logger: FastifyBaseLogger, signal?: Abo
   app.register(authorize)
   app.register(rateLimits, { config })
   app.register(room, { config })
+  app.register(search, { config })
   app.register(passwords, { config })
   app.register(openapi)
   app.register(drain, { connections }) // after what it must still have while it waits
@@ -129,6 +132,7 @@ export function buildApp(config: Config, logger: FastifyBaseLogger, signal?: Abo
     app.register(sessionRoutes)
     app.register(tokenRoutes)
     app.register(messageRoutes, { config })
+    app.register(searchRoutes)
     app.register(roomRoutes)
     app.register(moderationRoutes)
     app.register(openapiRoutes)

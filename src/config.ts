@@ -2,6 +2,7 @@ import { isIP } from 'node:net'
 import { FormatRegistry, type Static, type TSchema, Type } from '@sinclair/typebox'
 import { Value } from '@sinclair/typebox/value'
 import { parseNodes, parsePostgresUrl, parseRedisUrl } from './lib/engine-addresses.ts'
+import { parseLanguages } from './lib/languages.ts'
 import { StartError } from './lib/start-error.ts'
 import { splitList } from './lib/text.ts'
 
@@ -37,6 +38,7 @@ FormatRegistry.Set('url', (text) => isUrl(text, 'http:', 'https:'))
 FormatRegistry.Set('origins', (text) =>
   splitList(text).every((entry) => isUrl(entry, 'http:', 'https:') && new URL(entry).origin === entry)
 )
+FormatRegistry.Set('languages', parsedBy(parseLanguages))
 FormatRegistry.Set('nodes', parsedBy(parseNodes))
 const Nodes = Type.String({ format: 'nodes', description: 'host:port, with commas between' })
 
@@ -101,6 +103,11 @@ export const Config = Type.Object({
   // Unset: messages are kept for ever.
   RETENTION_DAYS: Type.Optional(Type.Integer({ minimum: 1, maximum: 36_500 })),
   EVENT_RETENTION_HOURS: Whole(1, 100_000, 72),
+  SEARCH_LANGUAGES: Type.String({
+    format: 'languages',
+    default: 'english,russian',
+    description: 'languages such as english,russian, or simple, or off'
+  }),
   OTEL_EXPORTER_OTLP_ENDPOINT: Type.Optional(
     Type.String({ format: 'url', description: 'a URL such as http://collector:4318' })
   ), // unset: no traces

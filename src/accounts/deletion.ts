@@ -20,6 +20,8 @@ const DELETE_MESSAGES = `
     delete from chat_message where id = any (array(select id from chat_message where user_id = $1 limit ${BATCH})) returning id
   ), reports as (
     delete from chat_report where message_id = any (array(select id from deleted))
+  ), search as (
+    delete from chat_message_search where message_id = any (array(select id from deleted))
   )
   select id from deleted`
 

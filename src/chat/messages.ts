@@ -129,20 +129,37 @@ export interface Snapshot {
  */
 export const MAX_PAGE_BYTES = 4 * 1024 * 1024
 
+/**
+ * A subquery for the messages that meet some conditions, with their authors and details: the first `limit` of
+ * them in that order, until their texts have so many bytes. `total` counts those that were left out too.
+ * @param options.maxBytes SQL, as are the others
+ */
+export const readableMessages = ({
+  conditions,
+  order,
+  limit = 'all',
+  maxBytes
+}: {
+  conditions: string
+  order: 'asc' | 'desc'
+  limit?: string
+  maxBytes: string
+}) => `
+  select total, ${messageColumns('message', 'message')} from (
+    select message.*, count(*) over () as total, row_number() over by_id as n,
+      sum(octet_length(message.text)) over by_id as bytes
+    from (
+      select message.*, author.nickname
+      from ${visibleMessages(conditions)} join chat_user author on author.id = message.user_id
+      order by message.id ${order} limit ${limit}
+    ) message window by_id as (order by message.id ${order})
+  ) message ${joinDetails()} where n = 1 or bytes <= ${maxBytes}`
+
 // One row at the least, so that an empty page has a cursor as well.
 const page = (conditions: string, order: 'asc' | 'desc', limit: string, maxBytes: string) => `
   select cursor.seq as cursor, ${IS_READ_ONLY} as is_read_only, page.*
-  from (select max(seq) as seq from chat_event) cursor left join lateral (
-    select total, ${messageColumns('message', 'message')} from (
-      select message.*, count(*) over () as total, row_number() over by_id as n,
-        sum(octet_length(message.text)) over by_id as bytes
-      from (
-        select message.*, author.nickname
-        from ${visibleMessages(conditions)} join chat_user author on author.id = message.user_id
-        order by message.id ${order} limit ${limit}
-      ) message window by_id as (order by message.id ${order})
-    ) message ${joinDetails()} where n = 1 or bytes <= ${maxBytes}
-  ) page on true order by page.id`
+  from (select max(seq) as seq from chat_event) cursor
+  left join lateral (${readableMessages({ conditions, order, limit, maxBytes })}) page on true order by page.id`
 
 const NEWEST = page('', 'desc', '$1', '$2')
 const AFTER = page('and id > $1', 'asc', '$2', '$3')

@@ -877,5 +877,104 @@ export const migrations: Migration[] = [
         delete from chat_user where id = member_id;
       end $$;
     `
+  },
+  {
+    // The words of the messages (src/search/). In the index, each word begins with the number of its segment,
+    // which is 65,536 ids. So a search goes from the newest segment to older ones until it has found enough,
+    // and no step takes long: a word that is in every message is found in the first one, and what is nowhere
+    // costs one look-up for each. What is written last is close together in the index, so `fastupdate`, which
+    // would have each search read a list of what is not in the index yet, is not needed.
+    //
+    // The table is filled behind the event log, by one replica at a time; `digest` tells of which text a row
+    // was made, and `below` which messages are to be looked at yet.
+    name: '016_search',
+    restores: true,
+    sql: `
+      create table if not exists chat_message_search (
+        message_id bigint primary key, digest bigint not null, words tsvector not null
+      );
+      create index if not exists chat_message_search_words on chat_message_search using gin (words)
+        with (fastupdate = off);
+      create table if not exists chat_search_state (
+        id integer primary key default 1 check (id = 1), settings text not null, seq bigint not null, below bigint
+      );
+
+      select set_config('search_path', format('%I, pg_temp', current_schema()), true);
+
+      -- Finds the newest messages before an id. Both patterns are texts of a tsquery with chr(1) where the
+      -- segment belongs; the second may be null. It stops when it has found that many, or after so long;
+      -- next_below is where to go on, null where there is nothing left. An expression instead of the id keeps
+      -- PostgreSQL from reading all messages by their ids.
+      create or replace function chat_search (
+        pattern_text text, needed_text text, below_id bigint, wanted integer, max_ms integer,
+        out ids bigint[], out next_below bigint
+      ) language plpgsql stable set search_path from current set jit = off set enable_seqscan = off
+        set enable_bitmapscan = on set enable_indexscan = on set enable_indexonlyscan = on set enable_sort = on as $$
+      declare
+        deadline timestamptz := clock_timestamp() + max_ms * interval '1 millisecond';
+        is_first boolean := true;
+        newest bigint;
+        segment_start bigint;
+        segment_prefix text;
+        pattern tsquery;
+        needed tsquery;
+      begin
+        ids := '{}';
+        next_below := below_id;
+        loop
+          select max(message_id) into newest from chat_message_search where message_id < next_below;
+          if newest is null then
+            next_below := null;
+            return;
+          end if;
+          segment_start := (newest >> 16) << 16;
+          segment_prefix := to_hex(newest >> 16) || ':';
+          pattern := replace(pattern_text, chr(1), segment_prefix)::tsquery;
+          needed := replace(needed_text, chr(1), segment_prefix)::tsquery;
+          -- Frequent words are in some of the newest messages, without an index.
+          if is_first then
+            ids := array(
+              select message_id from (
+                select message_id, words from chat_message_search
+                where message_id >= segment_start and message_id < next_below
+                order by message_id desc limit 1000
+              ) recent where words @@ pattern order by message_id desc limit wanted
+            );
+            if cardinality(ids) < wanted then ids := '{}'; end if;
+            is_first := false;
+          end if;
+          if cardinality(ids) < wanted and (
+            needed is null or exists (select from chat_message_search where words @@ needed)
+          ) then
+            ids := ids || array(
+              select message_id from chat_message_search
+              where words @@ pattern and message_id + 0 < next_below
+              order by message_id + 0 desc limit wanted - cardinality(ids)
+            );
+          end if;
+          if cardinality(ids) >= wanted then
+            next_below := ids[cardinality(ids)];
+            return;
+          end if;
+          next_below := segment_start;
+          if clock_timestamp() >= deadline then return; end if;
+        end loop;
+      end $$;
+
+      create or replace function chat_delete_account (
+        member_id bigint, known_hash text, out refusal text, out message_ids bigint[]
+      ) language plpgsql volatile as $$
+      begin
+        refusal := chat_resign(member_id, known_hash);
+        if refusal is not null then return; end if;
+        with deleted as (
+          delete from chat_message where user_id = member_id returning id
+        )
+        select coalesce(array_agg(id), '{}') into message_ids from deleted;
+        delete from chat_report where message_id = any (message_ids);
+        delete from chat_message_search where message_id = any (message_ids);
+        delete from chat_user where id = member_id;
+      end $$;
+    `
   }
 ]

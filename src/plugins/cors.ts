@@ -22,6 +22,8 @@ export default fp<{ config: Config }>(
         'retry-after',
         'x-event-cursor',
         'x-request-id',
+        'x-search-incomplete',
+        'x-search-next',
         'x-stale'
       ],
       maxAge: 600, // seconds

@@ -118,6 +118,12 @@ export default fp(
     gauge('chat_log_in_force', '1 while every change of a message reaches the event log, else 0.', () =>
       app.room.watch.problem === undefined ? 1 : 0
     )
+    gauge('chat_search_queue', 'Searches that wait for their turn.', () => app.messageSearch?.waiting ?? 0)
+    gauge(
+      'chat_search_index_lag',
+      'Entries of the log that are not indexed for search yet.',
+      () => app.messageSearch?.indexer.lag ?? 0
+    )
     gauge('chat_event_streams', 'Open event streams.', () => app.room.streams.size)
     gauge('chat_long_polls', 'Requests that wait for the next message.', () => app.room.longPolls.size)
     new Gauge({

@@ -6,6 +6,7 @@ import { createQuery } from '../../src/database/query.ts'
 import { migrateWhenReady } from '../../src/plugins/postgres.ts'
 import { startService } from '../helpers/app.ts'
 import { admin, config, connect, createDatabase } from '../helpers/database.ts'
+import { waitUntil } from '../helpers/raw.ts'
 
 const quiet = { info: () => {}, warn: () => {}, error: () => {} }
 
@@ -54,10 +55,12 @@ t.test('an empty database gets the tables of the contract', async (t) => {
     'chat_message',
     'chat_message_detail',
     'chat_message_key',
+    'chat_message_search',
     'chat_moderation_log',
     'chat_report',
     'chat_restriction',
     'chat_room',
+    'chat_search_state',
     'chat_slow_mode',
     'chat_token',
     'chat_user',
@@ -128,6 +131,7 @@ t.test('a role that may create nothing works on a database that is up to date', 
     revoke create on schema public from public; create role ${role} login password 'x';
     grant select, insert on chat_user to ${role}; grant select on chat_backend_migration to ${role};
     grant select, insert, update, delete on chat_message to ${role}; grant select, delete on chat_event to ${role}; grant select, insert on chat_message_key, chat_message_detail to ${role};
+    grant select, insert, update, delete on chat_message_search, chat_search_state to ${role};
     grant select, insert, delete on chat_user_skeleton to ${role}; grant select, delete on chat_user_skeleton_queue to ${role}`)
   const { call, register, post } = await startService(t, {
     POSTGRES_DB: database,
@@ -140,6 +144,7 @@ t.test('a role that may create nothing works on a database that is up to date', 
     status: 200,
     body: { text: 'hi' }
   })
+  await waitUntil('it is indexed', async () => (await call('GET', '/api/search?q=hi')).body.length === 1)
   t.match(await call('DELETE', `/api/messages/${id}`, { token }), { status: 200 })
   await new Retention(createQuery(client), { RETENTION_DAYS: 1, EVENT_RETENTION_HOURS: 1 }, quiet).trim()
 })

@@ -32,7 +32,7 @@ const nodes = (plan: Plan): Plan[] => [plan, ...(plan.Plans ?? []).flatMap(nodes
 const isAbsurd = ({ Plan: plan }: Explained) =>
   nodes(plan).some((node) => node['Total Cost'] >= ABSURD_COST || node.Disabled === true)
 const isOurs = ({ 'Query Text': text }: Explained) =>
-  /chat_event|chat_message_key|chat_message_detail|chat_user_skeleton|_rows/.test(text) &&
+  /chat_event|chat_message_key|chat_message_detail|chat_message_search|chat_user_skeleton|_rows/.test(text) &&
   !/^select pg_catalog/.test(text)
 
 /** Connects as any other program does, with the settings of the database and no limits. */

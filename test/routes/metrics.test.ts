@@ -43,6 +43,8 @@ t.test('the answer is what Prometheus reads, with a sentence for each metric', a
     'chat_long_polls',
     'chat_rate_limit_rejections_total',
     'chat_restriction_refusals_total',
+    'chat_search_queue',
+    'chat_search_index_lag',
     'chat_build_info',
     'nodejs_eventloop_lag_p99_seconds',
     'process_cpu_seconds_total',

@@ -1,0 +1,58 @@
+import { type Static, Type } from '@sinclair/typebox'
+import { beforeIdInvalid, limitInvalid, MAX_PAGE, Message } from './messages.ts'
+
+// `normalize` and `errorMessages` are keywords of src/plugins/validation.ts.
+
+const found = { id: 17, userId: 1, nickname: 'alice', text: 'hello', createdAt: '2026-01-31T12:00:00.000Z' }
+
+const qMissing = { code: 'q_missing', message: 'q must be provided' }
+
+export const SearchQuery = Type.Object(
+  {
+    q: Type.String({
+      normalize: 'text',
+      minLength: 2,
+      maxLength: 100,
+      description:
+        'Words, all of which must be in the message, and words in quotes, which must follow each other as they are. The ' +
+        'last word may be the beginning of one.',
+      examples: ['hello'],
+      errorMessages: {
+        required: qMissing,
+        type: qMissing,
+        minLength: { code: 'q_too_short', message: 'q must have at least 2 characters' },
+        maxLength: { code: 'q_too_long', message: 'q must have at most 100 characters' }
+      }
+    }),
+    limit: Type.Integer({
+      minimum: 1,
+      default: 50,
+      description: `At most ${MAX_PAGE}; larger values count as ${MAX_PAGE}.`,
+      errorMessages: { type: limitInvalid, minimum: limitInvalid }
+    }),
+    before_id: Type.Optional(
+      Type.Integer({
+        description: 'Return the newest matches before this id.',
+        errorMessages: { type: beforeIdInvalid }
+      })
+    )
+  },
+  { title: 'SearchQuery' }
+)
+export type SearchQuery = Static<typeof SearchQuery>
+
+export const SearchResult = Type.Array(Message, {
+  title: 'SearchResult',
+  description: 'The newest messages that match, ascending by id.',
+  examples: [[found]],
+  headers: {
+    'X-Event-Cursor': Type.Integer({ description: '`since` for the events that follow this list.' }),
+    'X-Search-Next': Type.Integer({
+      description:
+        'The search stopped early, because it took too long or the texts are long: go on with this as `before_id`.'
+    }),
+    'X-Search-Incomplete': Type.Literal('true', {
+      description: 'Not all messages are indexed yet; older ones may be missing.'
+    })
+  }
+})
