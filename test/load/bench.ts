@@ -8,6 +8,7 @@ import { leaveFirstCore } from './bench/processes.ts'
 import { replicas } from './bench/replicas.ts'
 import { draw, type Figure, hasBudget, isMissed, printFigures, printRows, type Row } from './bench/report.ts'
 import { against, requests } from './bench/requests.ts'
+import { search } from './bench/search.ts'
 import { start } from './bench/start.ts'
 import { streams } from './bench/streams.ts'
 import { waiters } from './bench/waiters.ts'
@@ -93,6 +94,7 @@ const GROUPS: Record<string, Group> = {
         }))
     }
   },
+  search: figuresOf(search),
   start: figuresOf(start),
   replicas: figuresOf(replicas),
   fleet: figuresOf(fleet)

@@ -1,6 +1,7 @@
 import { Agent } from 'node:http'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { connect } from '../../helpers/database.ts'
+import { waitUntil } from '../../helpers/raw.ts'
 import { post } from '../../load/scenarios.ts'
 import { send } from '../../load/send.ts'
 import { CONNECTIONS } from '../attacker.ts'
@@ -10,6 +11,10 @@ import { type Account, row, type Stage } from '../row.ts'
 const agent = new Agent({ keepAlive: true, maxSockets: CONNECTIONS })
 
 const PUBLIC_PATHS = ['/', '/web/main.js', '/web/style.css', '/api/docs', '/api/openapi.json', '/metrics']
+
+const SEARCHED = ['one two three and four', 'two three one or four', 'three one and two times four']
+// The last ones have many candidates, and are nowhere.
+const SEARCHES = ['one', 'four', 'o t', 'on', 'th', '"two three"', '"two one"', '"four one"', 'one twx']
 
 const WRITES = '5 posts, edits and deletes a second and a burst of 10, for an account'
 
@@ -152,6 +157,34 @@ export const messages = [
       const other = Object.keys(found).filter((status) => !['200', '503'].includes(status))
       t.strictSame(other, [], 'each is answered or told to come back')
       t.ok((found['200'] ?? 0) > 50, 'many of them are answered')
+    }
+  }),
+
+  row({
+    name: 'searches all the time',
+    sent: '50 connections that search for frequent words, phrases of them and beginnings of words in a room of 60,000 messages, one after the other',
+    stops:
+      'a connection has one request handled at a time; a fifth of the database connections search, each for a second at most, and 100 searches wait',
+    prepare: async ({ insert, sql }) => {
+      for (const text of SEARCHED) await insert(20_000, text)
+      const isIndexed = async () =>
+        (await sql.query('select from chat_search_state where below is null and seq >= 60000')).rowCount === 1
+      await waitUntil('the messages are indexed', isIndexed, 120_000)
+    },
+    attack: async (attacker) => {
+      const answers: number[] = []
+      await attacker.repeat(CONNECTIONS, async (n) => {
+        const q = SEARCHES[n % SEARCHES.length] ?? ''
+        const path = `/api/search?limit=200&q=${encodeURIComponent(q)}`
+        const { status } = await attacker.ask({ path }, { agent })
+        if (!attacker.isOver) answers.push(status)
+      })
+      return count(answers)
+    },
+    expect: ({ t }, answers) => {
+      const others = Object.keys(answers).filter((status) => !['200', '503'].includes(status))
+      t.strictSame(others, [], 'each is answered, or refused as busy')
+      t.ok((answers['200'] ?? 0) > 0, 'some are answered')
     }
   }),
 
