@@ -28,6 +28,7 @@ t.test('an empty environment gives the documented defaults', async (t) => {
     MAX_LONG_POLLS: 10_000,
     MAX_LONG_POLLS_PER_ADDRESS: 2000,
     EVENT_RETENTION_HOURS: 72,
+    SEARCH_LANGUAGES: 'english,russian',
     WEB_CLIENT: 'on',
     CACHE_PAGES: 'off',
     DATA_DIR: '.data'
@@ -98,6 +99,11 @@ t.test('a bad value is refused with one line that names the variable and its leg
       'LOG_LEVEL must be one of info, trace, debug, warn, error, fatal, silent, not "loud"'
     ],
     ['MIGRATE', 'yes', 'MIGRATE must be one of on, own, off, only, not "yes"'],
+    [
+      'SEARCH_LANGUAGES',
+      'english,off',
+      'SEARCH_LANGUAGES must be languages such as english,russian, or simple, or off, not "english,off"'
+    ],
     ['RETENTION_DAYS', '0', 'RETENTION_DAYS must be a whole number from 1 to 36500, not "0"'],
     [
       'CORS_ORIGIN',
