@@ -111,7 +111,7 @@ const SHAPES = [
 t.test('whatever is in the storage, the page lives, and one can log in and write', async (t) => {
   const { url, database } = await startService(t)
   await ownUserIds(database)
-  const names = ['session', 'language', 'outbox.x', 'outbox.', 'draft', '', 'constructor']
+  const names = ['session', 'language', 'outbox.x', 'outbox.', 'draft', 'read', 'reply', '', 'constructor']
   const page = await (await newPerson(t, browser)).newPage()
   for (const [i, shape] of SHAPES.entries()) {
     await page.goto(`${url}/api/openapi.json`) // the same storage, without the chat
