@@ -69,6 +69,8 @@ export class ChatClient {
 
   /** Lists messages, ascending by id: the newest, or those next to a cursor. */
   listMessages = this.#method('get', '/api/messages')
+  /** Finds the newest messages with these words, ascending by id. */
+  searchMessages = this.#method('get', '/api/search')
   /** Gets one message. */
   getMessage = this.#method('get', '/api/messages/{id}')
   /**
