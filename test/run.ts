@@ -12,34 +12,24 @@ import { startEngines } from '../src/embedded/engines.ts'
 const dataDir = mkdtempSync(join(tmpdir(), 'chat-test-'))
 const config = loadConfig({ ...process.env, DATA_DIR: dataDir })
 const engines = await startEngines(config, pino({ base: null, timestamp: false }))
-const {
-  POSTGRES_HOST,
-  POSTGRES_PORT,
-  POSTGRES_DB,
-  POSTGRES_USER,
-  POSTGRES_PASSWORD,
-  REDIS_HOST,
-  REDIS_PORT,
-  REDIS_PASSWORD,
-  REDIS_DB
-} = { ...config, ...engines.settings }
-const settings = {
-  POSTGRES_HOST,
-  POSTGRES_PORT,
-  POSTGRES_DB,
-  POSTGRES_USER,
-  POSTGRES_PASSWORD,
-  REDIS_HOST,
-  REDIS_PORT,
-  REDIS_PASSWORD,
-  REDIS_DB
-}
+const settings = { ...config, ...engines.settings }
+const engineVariables = [
+  'POSTGRES_HOST',
+  'POSTGRES_PORT',
+  'POSTGRES_DB',
+  'POSTGRES_USER',
+  'POSTGRES_PASSWORD',
+  'REDIS_HOST',
+  'REDIS_PORT',
+  'REDIS_PASSWORD',
+  'REDIS_DB'
+] as const
 
 const tap = spawn('tap', process.argv.slice(2), {
   stdio: 'inherit',
   env: {
     ...process.env,
-    ...Object.fromEntries(Object.entries(settings).map(([name, value]) => [name, `${value ?? ''}`]))
+    ...Object.fromEntries(engineVariables.map((name) => [name, `${settings[name] ?? ''}`]))
   }
 })
 process.on('SIGINT', () => {}) // Ctrl-C reaches tap as well, and this process ends after it.
