@@ -6,8 +6,8 @@ import { reach } from './lib/reach.ts'
 import { StartError } from './lib/start-error.ts'
 import { waitFor } from './lib/wait-for.ts'
 
-// `node dist/src/wait.js postgres` (or redis) waits, as long as it takes, until something answers where the
-// service itself would connect: for init containers, which have its image and its environment.
+// For init containers: `node dist/src/wait.js postgres` (or redis) waits until something accepts connections
+// where the service would connect. It has no timeout.
 
 const log = pino({ timestamp: pino.stdTimeFunctions.isoTime }, pino.destination({ sync: true }))
 const TIMEOUT_MS = 2000

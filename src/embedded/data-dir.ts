@@ -15,20 +15,20 @@ import { createServer } from 'node:net'
 import { dirname, join, resolve } from 'node:path'
 import { StartError } from '../lib/start-error.ts'
 
-/** The folder of the embedded engines, which no other process uses until this one ends. */
+/** The data directory of the embedded engines, locked for this process. */
 export interface DataDir {
   path: string
-  /** The password that was drawn for the engines. */
+  /** Holds the random password of the engines. */
   passwordFile: string
   /**
-   * Removes everything that this start made, and gives the folder back to its owner; for a start that failed.
+   * Undoes a failed start: removes everything that it created, and gives the folder back to its owner.
    */
   undo: () => void
 }
 
 /**
- * Makes the folder and its password where they are missing, and locks it. @throws {StartError} with one
- * sentence
+ * Locks the folder. Creates it and its password if they are missing.
+ * @throws {StartError}
  */
 export async function openDataDir(folder: string): Promise<DataDir> {
   const made = makeFolders(folder)
@@ -46,7 +46,7 @@ export async function openDataDir(folder: string): Promise<DataDir> {
 
   const passwordFile = join(path, 'password')
   try {
-    // It is empty when the disk was full.
+    // An earlier start leaves an empty file if the disk was full.
     if (!existsSync(passwordFile) || statSync(passwordFile).size === 0) {
       writeFileSync(passwordFile, randomBytes(16).toString('hex'), { mode: 0o600 })
     }
@@ -58,8 +58,8 @@ export async function openDataDir(folder: string): Promise<DataDir> {
 }
 
 /**
- * Says why a folder cannot be used, and what to do.
- * @param error of a file system call, from anywhere below the folder
+ * Explains why a folder cannot be used, and what to do about it.
+ * @param error from a file system call on the folder or anything in it
  */
 export function unusable(folder: string, error: NodeJS.ErrnoException): StartError {
   const path = resolve(folder)
@@ -102,9 +102,9 @@ function ownerOf(path: string): number | undefined {
 }
 
 /**
- * Makes a folder with those above it. Node's own `recursive` never returns where the kernel refuses (below
+ * Creates a folder and its missing parents. Node's `recursive` never returns where the kernel refuses (below
  * /proc, seen in Node 20).
- * @returns those that were missing, the innermost first; when it fails, none of them is left
+ * @returns the folders that were created, innermost first. If it fails, it removes them again
  */
 function makeFolders(folder: string): string[] {
   const missing: string[] = []
@@ -123,8 +123,8 @@ function makeFolders(folder: string): string[] {
 }
 
 /**
- * Holds a folder until this process ends, however it ends: by an abstract socket (Linux alone has them) that
- * is named after it.
+ * Locks a folder until this process ends, even by SIGKILL. The lock is an abstract Unix socket with the
+ * folder's name, which only Linux has.
  */
 async function lock(folder: string): Promise<void> {
   if (process.platform !== 'linux') return

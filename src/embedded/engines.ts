@@ -7,15 +7,15 @@ import { startRedis } from './redis.ts'
 
 export interface Engines extends Engine {
   /**
-   * Removes what this start made in `DATA_DIR`, after `stop`; for a start that failed before anybody used it.
+   * Undoes a failed start, after `stop`: removes what it created in `DATA_DIR`.
    */
   undo: () => void
 }
 
 /**
- * Starts the engines that the configuration leads to no server for, on loopback, with data and a random
- * password in `DATA_DIR`.
- * @param signal gives up; then it rejects with the signal's reason. A start that failed leaves nothing behind
+ * Starts the engines for which no server is configured, on loopback, with their data and a random password in
+ * `DATA_DIR`. A failed start leaves nothing behind.
+ * @param signal cancels the start, which rejects with the signal's reason
  * @throws {StartError}
  */
 export async function startEngines(config: Config, log: Log, signal?: AbortSignal): Promise<Engines> {
@@ -41,7 +41,7 @@ async function startAll(
   log: Log,
   signal?: AbortSignal
 ): Promise<Engines> {
-  // When one fails, the others are not waited for.
+  // When one fails, do not wait for the others.
   const givenUp = new AbortController()
   const giveUp = () => givenUp.abort(signal?.reason)
   if (signal?.aborted) giveUp()

@@ -8,9 +8,9 @@ import { StartError } from '../lib/start-error.ts'
 import { stopWithParent, type Engine, freePort, runProgram, canRun, startProgram } from './process.ts'
 
 /**
- * Starts the PostgreSQL that npm installed for this platform on a free loopback port, with its data below
+ * Starts the PostgreSQL that npm installed for this platform, on a free loopback port, with its data in
  * `dataDir`.
- * @param signal gives up, and rejects with its reason once nothing runs any more
+ * @param signal cancels the start, which rejects with the signal's reason once everything has stopped
  * @throws {StartError}
  */
 export async function startPostgres(
@@ -23,7 +23,7 @@ export async function startPostgres(
   const cluster = join(dataDir, 'postgres')
   const as = runAs(existsSync(cluster), dataDir, passwordFile)
   if (!existsSync(cluster)) {
-    // Made beside its place and moved there when it is whole, so that an interruption leaves no half of it.
+    // Created under another name and renamed when complete, so an interruption leaves nothing half done.
     rmSync(`${cluster}.new`, { recursive: true, force: true })
     const options = [
       '-D',
@@ -104,7 +104,7 @@ async function binaries(): Promise<{ initdb: string; postgres: string }> {
       { cause }
     )
   })
-  // The package cannot hold symbolic links: its install script makes them, where install scripts are allowed.
+  // npm packages cannot contain symbolic links. An install script creates them, if scripts are allowed.
   const home = join(found.postgres, '../../..')
   const links: { source: string; target: string }[] = JSON.parse(
     readFileSync(join(home, 'native/pg-symlinks.json'), 'utf8')
@@ -134,10 +134,10 @@ const hasName = () => {
 }
 
 /**
- * What PostgreSQL must be run by. It refuses to run as root, and to make a database as a user without a name.
- * In a user namespace it is nobody while its files stay whose they are; where the kernel refuses the
- * namespace (as in most containers), and this is root, `paths` become nobody's.
- * @throws {StartError} where there is no way
+ * The command to run PostgreSQL with. It refuses to run as root, and initdb refuses a user without a name. In
+ * a user namespace it runs as nobody, and its files keep their owner. Where the kernel refuses namespaces (as
+ * in most containers) and this is root, `paths` are given to nobody.
+ * @throws {StartError} if there is no way to run it
  */
 function runAs(isMade: boolean, ...paths: string[]): string[] {
   if (!isRoot() && (isMade || hasName())) return []
@@ -170,8 +170,8 @@ const isPostgres = (pidFile: string) => {
 }
 
 /**
- * After a `kill -9` of the service, its PostgreSQL is still shutting down for a moment; after one of both,
- * its pid may be another program's.
+ * Waits for the PostgreSQL of a previous run. After a `kill -9` of the service it is still shutting down for
+ * a moment; if it was killed too, its pid may now belong to another program.
  */
 async function predecessorGone(pidFile: string, signal?: AbortSignal): Promise<void> {
   for (const deadline = Date.now() + 10_000; Date.now() < deadline && existsSync(pidFile); await sleep(20)) {

@@ -7,7 +7,7 @@ import type { Log } from '../lib/logger.ts'
 import { StartError } from '../lib/start-error.ts'
 import { waitFor } from '../lib/wait-for.ts'
 
-/** A running engine: the settings that reach it, and its orderly end. */
+/** A running engine: the settings to connect to it, and how to stop it. */
 export interface Engine {
   settings: Partial<Config>
   stop: () => Promise<void>
@@ -29,16 +29,16 @@ export const canRun = (program: string, ...args: string[]) =>
  */
 export const stopWithParent = () => (canRun('setpriv', '--version') ? ['setpriv', '--pdeathsig', 'INT'] : [])
 
-/** What a program said went wrong, in one line: the first error that it printed, else its last line. */
+/** Why a program failed, in one line: the first error that it printed, or else its last line. */
 function complaint(output: string): string | undefined {
   const lines = output.trim().split('\n')
   return lines.find((line) => /\b(error|FATAL|PANIC): /.test(line)) ?? lines.at(-1)
 }
 
 /**
- * Runs a program to its end, in a process group of its own, so that Ctrl-C reaches the service alone.
- * @param signal ends it; then it rejects with the signal's reason, once the program is gone
- * @throws {Error} with what it complained about
+ * Runs a program until it exits, in a process group of its own, so that Ctrl-C reaches only the service.
+ * @param signal stops the program, then rejects with the signal's reason
+ * @throws {Error} with the program's own complaint
  */
 export async function runProgram([program = '', ...args]: string[], signal?: AbortSignal): Promise<void> {
   signal?.throwIfAborted()
@@ -55,12 +55,13 @@ export async function runProgram([program = '', ...args]: string[], signal?: Abo
 }
 
 /**
- * Starts a program in a process group of its own, so that Ctrl-C reaches the service alone, and waits until
- * it is ready.
- * @param logFile gets what it prints
- * @param signal gives up; then it rejects with the signal's reason, once the program is gone
- * @returns its orderly end: PostgreSQL waits on SIGTERM for its last connections, and for nobody on SIGINT
- * @throws {StartError} with the last that it printed, when it ends instead of being ready
+ * Starts a program in a process group of its own, so that Ctrl-C reaches only the service, and waits until it
+ * is ready.
+ * @param logFile receives its output
+ * @param signal stops the program, then rejects with the signal's reason
+ * @returns a function that stops it, with SIGINT: on SIGTERM, PostgreSQL would wait for its clients to
+ * disconnect
+ * @throws {StartError} with its last line of output, if it exits before it is ready
  */
 export async function startProgram(
   [program = '', ...args]: string[],

@@ -18,9 +18,9 @@ import { stopWithParent, type Engine, freePort, canRun, startProgram } from './p
 import { redisPortFile } from './running.ts'
 
 /**
- * Starts a session store on a free loopback port, with its data below `dataDir`: a real server where one is
- * on the PATH, else one in this process.
- * @param signal gives up, and rejects with its reason once nothing runs any more
+ * Starts a session store on a free loopback port, with its data in `dataDir`: a Redis or Valkey server if one
+ * is on the PATH, otherwise a store in this process.
+ * @param signal cancels the start, which rejects with the signal's reason once everything has stopped
  * @throws {StartError}
  */
 export async function startRedis(
@@ -78,8 +78,8 @@ async function startServer(
 }
 
 /**
- * A reimplementation of Redis, in this process. Each change is in a journal before its answer is sent, so a
- * crash logs nobody out.
+ * A reimplementation of Redis in this process. Each change is written to a journal before it is acknowledged,
+ * so a crash logs nobody out.
  */
 async function startStore(dataDir: string, { host, port, password }: Address, log: Log) {
   const { createRedisCommandExecutor, RedisServerState, Resp2Server } =
@@ -111,7 +111,7 @@ async function startStore(dataDir: string, { host, port, password }: Address, lo
   })
 
   const resp = new Resp2Server({ server: state, executor: createRedisCommandExecutor() })
-  // Its own `listen` takes no address, and would listen on all of them.
+  // Its own `listen` takes no address: it would listen on all of them.
   const server: Server = resp['server']
   await once(server.listen(port, host), 'listening')
   log.warn(

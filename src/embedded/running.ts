@@ -3,7 +3,7 @@ import { join, resolve } from 'node:path'
 import { type Config, isExternal } from '../config.ts'
 import { StartError } from '../lib/start-error.ts'
 
-/** Where the port of the embedded session store is kept while it runs. */
+/** The file that holds the port of the embedded session store while it runs. */
 export const redisPortFile = (dataDir: string) => join(dataDir, 'redis.port')
 
 // https://www.postgresql.org/docs/current/storage-file-layout.html: the fourth line of postmaster.pid.
@@ -11,9 +11,9 @@ const postgresPort = (dataDir: string) =>
   Number(readFileSync(join(dataDir, 'postgres/postmaster.pid'), 'utf8').split('\n')[3])
 
 /**
- * Finds the engines that a running service has started in `DATA_DIR`.
- * @returns the settings that reach them; nothing where both engines are external
- * @throws {StartError} where no service runs there, or this user may not read the folder
+ * Finds the embedded engines of a running service by its `DATA_DIR`.
+ * @returns the settings to connect to them; empty if both engines are external
+ * @throws {StartError} if no service is running there, or this user may not read the folder
  */
 export function findEngines(config: Config): Partial<Config> {
   const dataDir = resolve(config.DATA_DIR)

@@ -7,14 +7,14 @@ import { requestId } from '../lib/request-id.ts'
 
 declare module 'fastify' {
   interface FastifyReply {
-    /** The code of the error that is answered. */
+    /** The code of the error in the response. */
     errorCode?: string
   }
 }
 
 const errorJson = fastJson(ErrorResponse)
 
-// What Fastify and Node refuse before a handler sees it, by their codes.
+// Errors of Fastify and Node for requests that never reach a handler, by their codes.
 const refusals: Record<string, new () => errors.ClientError> = {
   FST_ERR_BAD_URL: errors.InvalidUrl,
   FST_ERR_CTP_INVALID_CONTENT_LENGTH: errors.InvalidHttp,
@@ -31,8 +31,8 @@ function visible(error: FastifyError): errors.ClientError {
 }
 
 /**
- * An error as the log may hold it: no more, because the detail of a database error quotes rows, and with them
- * password hashes.
+ * The parts of an error that may be logged. The detail of a database error may not: it quotes rows, password
+ * hashes included.
  */
 const loggable = ({ name, code, message, stack, cause }: FastifyError): object => ({
   type: name,
@@ -43,8 +43,7 @@ const loggable = ({ name, code, message, stack, cause }: FastifyError): object =
 })
 
 /**
- * Answers every error in one shape; what no client should see becomes `internal_error`, and the log says what
- * it was.
+ * Sends every error in the same shape. Unexpected ones are logged and become `internal_error`.
  */
 export function answerError(error: FastifyError, request: FastifyRequest, reply: FastifyReply): void {
   const { statusCode, code, message, retryAfter = 1 } = visible(error)
@@ -61,7 +60,7 @@ export function answerError(error: FastifyError, request: FastifyRequest, reply:
     .send(errorJson(answer))
 }
 
-/** The answer to bytes that never became a request, because they are no HTTP, too many, or too late. */
+/** The response to bytes that never became a request: not HTTP, too large or too late. */
 export function clientErrorResponse({ code: reason }: NodeJS.ErrnoException): string {
   const { statusCode, code, message } = new (refusals[reason ?? ''] ?? errors.InvalidHttp)()
   const answer: ErrorResponse = { error: message, code, requestId: requestId() }

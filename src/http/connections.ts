@@ -2,38 +2,38 @@ import { createServer, IncomingMessage, type Server, type ServerOptions } from '
 import type { Socket } from 'node:net'
 import { PacedResponse } from './paced-response.ts'
 
-/** How many requests may wait behind the one that is handled, on one connection. */
+/** How many requests may wait on one connection, behind the one being handled. */
 export const MAX_PIPELINED = 16
-/** How many requests may wait behind others, on all connections together. */
+/** How many requests may wait on all connections together. */
 export const MAX_PIPELINED_IN_TOTAL = 10_000
 /**
- * How many requests are kept in total that came beyond those limits. Node forgets them when their connection
- * closes, and each takes about 1.5 KiB until then.
+ * How many requests beyond these limits may be kept in total. Node frees them when their connection closes;
+ * until then each takes about 1.5 KiB.
  */
 const MAX_DROPPED_IN_TOTAL = 20_000
 /**
- * How many connections beyond the limit are let in to ask for the health, so that a full process is not
- * killed as a dead one.
+ * How many connections beyond the limit are accepted for health checks, so that a full process is not killed
+ * as a dead one.
  */
 const RESERVE = 100
-/** How long a connection beyond the limit may take to ask for it. */
+/** How long such a connection may take to send its health check. */
 const RESERVE_MS = 5000
-/** How long a new connection may take to send its first request before it makes room for others. */
+/** How long a new connection may take to send its first request before it can be closed to make room. */
 const FIRST_REQUEST_MS = 1000
-/** How long a connection that is to be closed may take to read what it still gets. */
+/** How long a client may take to read the rest before its connection is closed. */
 const CLOSING_MS = 10_000
-/** How long a client may leave an answer unread. */
+/** How long a client may stop reading a response. */
 export const MAX_STALL_MS = 30_000
-/** How many bytes of answers may wait for clients to read them, in total. */
+/** How many bytes of responses may wait to be read, in total. */
 const MAX_UNREAD_BYTES = 64 * 1024 * 1024
 const SWEEP_MS = 1000
 
 type Handler = (request: DroppableRequest, response: PacedResponse) => void
 
 /**
- * When a connection closes, Node destroys each of its requests that was not answered, with an error of its
- * own whose stack it formats. A client that pipelines thousands of small requests would take a whole
- * processor by that alone, so a request that is dropped is left to the garbage collector.
+ * When a connection closes, Node destroys each unanswered request with an error, whose stack it formats. With
+ * thousands of small pipelined requests this alone occupies a core, so dropped requests are left to the
+ * garbage collector.
  */
 class DroppableRequest extends IncomingMessage {
   isDropped = false
@@ -43,25 +43,24 @@ class DroppableRequest extends IncomingMessage {
   }
 }
 
-/** What is known of one connection. */
+/** The state of one connection. */
 interface Connection {
   readonly address: string
   readonly isBeyondLimit: boolean
-  /** The answer under way. Node emits `close` for this one alone when the client goes away. */
+  /** The response under way. It is the only one that gets `close` from Node when the client goes away. */
   current: PacedResponse | undefined
   readonly waiting: [DroppableRequest, PacedResponse][]
-  /** How many requests came that are never answered. */
+  /** How many requests were dropped. They are never answered. */
   dropped: number
   isClosing: boolean
-  /** Whether the answer whose head is sent now is the last one. */
+  /** Whether the response whose head is being sent is the last one. */
   readonly isLast: () => boolean
-  /** Closes the connection in the end, whatever its client does. */
+  /** Closes the connection, whatever its client does. */
   deadline: NodeJS.Timeout | undefined
   /** Sent before the connection is closed. */
   lastWords: string
   /**
-   * What was sent when it was last looked at, and since when that has not grown although more waits to be
-   * sent.
+   * The bytes sent at the last check, and since when that number has not grown although more is waiting.
    */
   sentBytes: number
   stalledSince: number
@@ -70,33 +69,32 @@ interface Connection {
 /** The connections from one address. */
 interface Peer {
   count: number
-  /** Those that have sent no request yet, with the time when they were opened, the oldest first. */
+  /** Those that have not sent a request yet, with the time they were opened, oldest first. */
   unused: Map<Socket, number>
-  /** Those that wait for a further request, the one that was idle for the longest time first. */
+  /** Idle keep-alive connections, the longest idle first. */
   idle: Set<Socket>
 }
 
 /**
- * The connections of this process. On each of them, one request is handled at a time, whatever was pipelined:
- * so everything that a request holds is bounded by the number of connections, and is released when its
- * connection closes.
+ * The connections of this process. Each handles one request at a time, even if more were pipelined. So
+ * whatever requests hold is bounded by the number of connections, and is released when a connection closes.
  */
 export class Connections {
   #limit: number
   #all = new Map<Socket, Connection>()
   #peers = new Map<string, Peer>()
-  /** The connections for which there was no room, the oldest first. */
+  /** The connections beyond the limit, oldest first. */
   #beyondLimit = new Set<Socket>()
   #waitingCount = 0
   #droppedCount = 0
   /**
-   * Whether connections are to be closed after the answers to what has come on them, whose heads then say so,
-   * those of answers under way included.
+   * Whether to close connections after the requests that have already arrived. Responses then carry
+   * `Connection: close`, including those under way whose head was not sent yet.
    */
   isDraining: () => boolean = () => false
   #sweep = setInterval(() => this.#closeStalled(), SWEEP_MS).unref()
 
-  /** @param limit how many connections may be open at once */
+  /** @param limit how many connections may be open at a time */
   constructor(limit: number) {
     this.#limit = limit
   }
@@ -105,7 +103,7 @@ export class Connections {
     return this.#all.size
   }
 
-  /** Makes a server whose requests reach `handle` one at a time for each connection. */
+  /** Creates a server that passes the requests of each connection to `handle` one at a time. */
   createServer(options: ServerOptions, handle: Handler): Server {
     const server = createServer({
       ...options,
@@ -115,18 +113,18 @@ export class Connections {
     server.on('connection', (socket) => this.#add(socket))
     const dispatch: Handler = (request, response) => this.#dispatch(request, response, handle)
     server.on('request', dispatch)
-    // Node would answer 417 to an unknown expectation with an empty body.
+    // Without a listener, Node answers an unknown expectation with 417 and an empty body.
     server.on('checkExpectation', dispatch)
     return server
   }
 
-  /** Whether there was no room for this connection, so that it may ask for the health alone. */
+  /** Whether this connection is beyond the limit and may only be used for health checks. */
   isBeyondLimit(socket: Socket): boolean {
     return this.#all.get(socket)?.isBeyondLimit ?? false
   }
 
   /**
-   * Answers bytes that are no HTTP, after the answers to what came before them, and closes the connection.
+   * Answers bytes that are not HTTP, after the responses to earlier requests, and closes the connection.
    */
   refuse(socket: Socket, answer: string): void {
     const connection = this.#all.get(socket)
@@ -136,7 +134,7 @@ export class Connections {
       connection.lastWords = answer
       this.#closeAfterAnswers(socket, connection)
     } else if (current?.headersSent) {
-      socket.destroy() // in the middle of an answer, of which the client would take this for a part
+      socket.destroy() // in the middle of a response, which this would corrupt
     } else {
       socket.end(answer)
       this.#closeWithin(CLOSING_MS, socket, connection)
@@ -183,7 +181,7 @@ export class Connections {
     const connection = this.#all.get(socket)
     const peer = connection && this.#peers.get(connection.address)
     if (!peer) return
-    clearTimeout(connection.deadline) // It would keep the connection in memory, with all that was dropped.
+    clearTimeout(connection.deadline) // The timer would keep the connection and its dropped requests in memory.
     this.#waitingCount -= connection.waiting.length
     this.#droppedCount -= connection.dropped
     this.#beyondLimit.delete(socket)
@@ -195,8 +193,8 @@ export class Connections {
   }
 
   /**
-   * Makes room by closing the connection that has been idle for the longest time, of the address that has the
-   * most. One that has just been opened is left alone: its request, perhaps for the health, is on its way.
+   * Makes room by closing the longest idle connection of the address that has the most. One that was just
+   * opened is left alone: its request, perhaps a health check, is on its way.
    */
   #closeIdle(): boolean {
     let closable: Socket | undefined
@@ -215,8 +213,7 @@ export class Connections {
   }
 
   /**
-   * Closes the oldest of the connections beyond the limit, so that whoever asks for the health now finds
-   * room.
+   * Closes the oldest connection beyond the limit, to make room for a health check.
    */
   #makeRoomInReserve(): void {
     const [oldest] = this.#beyondLimit
@@ -245,7 +242,7 @@ export class Connections {
       connection.waiting.push([request, response])
       this.#waitingCount++
     } else {
-      // What is beyond is never answered, so its client must send it again (RFC 9112, 9.3.2).
+      // These are never answered, so the client must send them again (RFC 9112, 9.3.2).
       this.#drop(socket, connection, request)
       this.#closeAfterAnswers(socket, connection)
       socket.pause()
@@ -292,8 +289,8 @@ export class Connections {
   }
 
   /**
-   * Closes connections whose clients do not read: those that stopped for too long, and the longest of them
-   * where too much waits in total.
+   * Closes connections whose clients do not read: those that stalled for too long and, if too much is waiting
+   * in total, those that stalled the longest.
    */
   #closeStalled(): void {
     const now = performance.now()

@@ -1,35 +1,35 @@
 import { once } from 'node:events'
 import { type IncomingMessage, ServerResponse } from 'node:http'
 
-/** A larger answer is sent in slices of this size, so that it can be seen whether its client reads it. */
+/** Larger bodies are sent in slices of this size, to see whether the client reads them. */
 const SLICE_BYTES = 64 * 1024
-/** How much of a body that nobody wants is read all the same. */
+/** How much of an unwanted request body is read and discarded. */
 const MAX_DISCARDED_BYTES = 16 * 1024 * 1024
 
 const hasBody = ({ headers }: IncomingMessage): boolean =>
   headers['transfer-encoding'] !== undefined || Number(headers['content-length'] ?? 0) > 0
 
 /**
- * A response that goes at the pace of its client. A large body is sent slice by slice, each when the one
- * before has been taken. And before it ends, the rest of its request is read and thrown away: to close a
- * connection with input unread resets it, and the reset takes the answer with it, so that a client or a proxy
- * that sends a large body would never see why it was refused (RFC 9112, 9.6). The answer itself is sent at
- * once. All of this is bounded by the server's `requestTimeout`, and by `Connections`.
+ * A response that keeps its client's pace. A large body is sent slice by slice, each after the one before has
+ * been read. Before the response ends, the rest of the request is read and discarded: closing a connection
+ * with unread input resets it, and the client would never see why its large body was refused (RFC 9112, 9.6).
+ * The response itself is sent at once. All of this is bounded by the server's `requestTimeout` and by
+ * `Connections`.
  */
 export class PacedResponse<
   Request extends IncomingMessage = IncomingMessage
 > extends ServerResponse<Request> {
-  /** Whether its connection is closed after this answer. Asked when the head is sent. */
+  /** Whether the connection is closed after this response. Called when the head is sent. */
   isLast: () => boolean = () => false
   #isEnding = false
   #unsent: Buffer | undefined
 
-  /** The body of a large answer of which a part has not been sent yet. Several answers may share one. */
+  /** The body, if a part of it has not been sent yet. Several responses may share one. */
   get unsent(): Buffer | undefined {
     return this.#unsent
   }
 
-  /** Whether its body is complete, so that nothing is missing but time to send it. */
+  /** Whether the body is complete and only has to be sent. */
   get isEnding(): boolean {
     return this.#isEnding || this.writableEnded
   }

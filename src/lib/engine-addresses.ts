@@ -9,11 +9,11 @@ import { splitList } from './text.ts'
 /** Where an engine listens: on a host and port, or on a Unix domain socket. */
 export type Address = { host: string; port: number } | { path: string }
 
-/** What a URL says of PostgreSQL, in the options of `pg`; `host` may be the folder of its sockets. */
+/** A parsed PostgreSQL URL, as options of `pg`. `host` may be the directory of a Unix socket. */
 export type PostgresTarget = ClientConfig & { host: string; port: number }
 
 /**
- * How to connect to one Redis, in the options of `ioredis`: to a host and port, or to the socket at `path`.
+ * How to connect to a single Redis server, as options of `ioredis`: a host and port, or the socket at `path`.
  */
 export interface RedisTarget {
   host?: string
@@ -22,18 +22,18 @@ export interface RedisTarget {
   username?: string
   password?: string
   db?: number
-  /** 4 or 6: the only kind of address to look up. */
+  /** 4 or 6: look up only addresses of this family. */
   family?: number
   tls?: object
 }
 
-/** An address as a person writes it. */
+/** Formats an address for logs and error messages. */
 export function formatAddress(address: Address): string {
   if ('path' in address) return address.path
   return `${isIPv6(address.host) ? `[${address.host}]` : address.host}:${address.port}`
 }
 
-/** An IPv6 address as sockets take it, whether or not it is written as in a URL. */
+/** Strips the brackets that a URL puts around an IPv6 address. */
 export const withoutBrackets = (host: string) => host.replace(/^\[(.*)\]$/, '$1')
 
 function toPort(text: string | null | undefined, usual: number): number {
@@ -43,9 +43,10 @@ function toPort(text: string | null | undefined, usual: number): number {
 }
 
 /**
- * Reads a URL as libpq does: https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-CONNSTRING-URIS
- * @throws {StartError} where a certificate that it names cannot be read
- * @throws {Error} where it leads nowhere
+ * Parses a URL as libpq does:
+ * https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-CONNSTRING-URIS
+ * @throws {StartError} if it names a certificate that cannot be read
+ * @throws {Error} if it is not a valid PostgreSQL URL
  */
 export function parsePostgresUrl(text: string): PostgresTarget {
   if (!/^postgres(ql)?:\/\//i.test(text)) throw new Error('It is not a URL of PostgreSQL.')
@@ -69,8 +70,8 @@ export function parsePostgresUrl(text: string): PostgresTarget {
 }
 
 /**
- * Reads a URL of Redis: https://www.iana.org/assignments/uri-schemes/prov/redis
- * @throws {Error} where it leads nowhere
+ * Parses a Redis URL: https://www.iana.org/assignments/uri-schemes/prov/redis
+ * @throws {Error} if it is not valid
  */
 export function parseRedisUrl(text: string): RedisTarget & { host: string; port: number } {
   const { protocol, username, password, hostname, port, pathname, searchParams } = new URL(text)
@@ -90,7 +91,7 @@ export function parseRedisUrl(text: string): RedisTarget & { host: string; port:
   }
 }
 
-/** Reads `host:port` with commas between. @throws {Error} where one of them leads nowhere */
+/** Parses a comma-separated list of `host:port`. @throws {Error} if an entry is not valid */
 export function parseNodes(text: string): { host: string; port: number }[] {
   return splitList(text).map((entry) => {
     if (!/^[^/@]+:\d+$/.test(entry)) throw new Error('It is not a host and a port.')
@@ -100,7 +101,7 @@ export function parseNodes(text: string): { host: string; port: number }[] {
 }
 
 /**
- * How to connect to PostgreSQL. What the URL says nothing of is as the other variables say, but for its port.
+ * How to connect to PostgreSQL. The other variables fill in what `POSTGRES_URL` leaves out, except the port.
  */
 export function postgresTarget({
   POSTGRES_URL: url,
@@ -125,7 +126,7 @@ export function postgresAddress(config: Config): Address {
   return host.startsWith('/') ? { path: join(host, `.s.PGSQL.${port}`) } : { host, port }
 }
 
-/** How to connect to Redis, where neither Sentinels nor a cluster are configured. */
+/** How to connect to Redis when neither Sentinels nor a cluster is configured. */
 export function redisTarget({
   REDIS_URL: url,
   REDIS_HOST: host = '',
@@ -138,7 +139,7 @@ export function redisTarget({
   return { ...at, db, ...(password !== undefined && { password }) }
 }
 
-/** Where Redis is; of several addresses one is enough. */
+/** The addresses of Redis. One that answers is enough. */
 export function redisAddresses(config: Config): Address[] {
   const nodes = config.REDIS_CLUSTER_NODES ?? config.REDIS_SENTINELS
   if (nodes !== undefined) return parseNodes(nodes)

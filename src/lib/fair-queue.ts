@@ -6,20 +6,20 @@ interface Waiter {
 }
 
 /**
- * Runs a bounded number of tasks at a time. Those that wait take turns by key (usually a client's address),
- * so one client that asks for much delays only itself.
+ * Runs a limited number of tasks at a time. Waiting tasks take turns by key (usually a client's address), so
+ * a client that asks for a lot delays only itself.
  */
 export class FairQueue {
   #concurrency: number
   #maxWaiting: number
   #running = 0
   #waitingCount = 0
-  // The keys in the order of their turns, each with its tasks in the order in which they came.
+  // Keys in the order of their turns, each with its tasks in order of arrival.
   #waiting = new Map<string, Waiter[]>()
 
   /**
    * @param options.concurrency how many tasks run at a time
-   * @param options.maxWaiting how many tasks wait at most, of all keys together
+   * @param options.maxWaiting how many tasks may wait, for all keys together
    */
   constructor({ concurrency, maxWaiting }: { concurrency: number; maxWaiting: number }) {
     this.#concurrency = concurrency
@@ -35,10 +35,10 @@ export class FairQueue {
   }
 
   /**
-   * Runs `task` when it is the turn of `key`.
-   * @param signal takes the task out of the queue when it aborts; a task that has started is not interrupted
-   * @throws {Busy} when too many tasks wait, and no other key has more of them than this one
-   * @throws {ClientGone} when `signal` aborts before the task has started
+   * Runs `task` when it is `key`'s turn.
+   * @param signal removes the task from the queue when it aborts; a task that has started is not interrupted
+   * @throws {Busy} if the queue is full and no other key has more tasks in it
+   * @throws {ClientGone} if `signal` aborts before the task starts
    */
   async run<Result>(key: string, signal: AbortSignal, task: () => Promise<Result>): Promise<Result> {
     if (signal.aborted) throw new ClientGone()
@@ -51,7 +51,7 @@ export class FairQueue {
     }
   }
 
-  /** Resolves when the task of this caller may start. */
+  /** Resolves when the caller's task may start. */
   async #turn(key: string, signal: AbortSignal): Promise<void> {
     if (this.#waitingCount >= this.#maxWaiting) this.#makeRoomFor(key)
     await new Promise<void>((resolve, reject) => {
@@ -84,12 +84,12 @@ export class FairQueue {
     const [key, waiters] = next
     const waiter = waiters.shift()
     this.#waiting.delete(key)
-    if (waiters.length > 0) this.#waiting.set(key, waiters) // at the end, after the other keys
+    if (waiters.length > 0) this.#waiting.set(key, waiters) // last, after the other keys
     this.#waitingCount--
     waiter?.start()
   }
 
-  /** Refuses the newest task of whichever key has the most. @throws {Busy} when that is the key that asks */
+  /** Rejects the newest task of the key that has the most. @throws {Busy} if that is `key` itself */
   #makeRoomFor(key: string): void {
     let longest = key
     for (const [other, { length }] of this.#waiting) {

@@ -3,10 +3,10 @@ import { connect, isIP, type LookupFunction } from 'node:net'
 import type { Address } from './engine-addresses.ts'
 
 /**
- * Connects to an address and disconnects at once.
- * @param options.timeoutMs for the name and the connection together
- * @param options.lookup resolves names; by default that of Node
- * @throws {Error} whose message tells a name that DNS does not resolve from an engine that does not answer
+ * Checks that something accepts connections at an address.
+ * @param options.timeoutMs covers the DNS lookup and the connection together
+ * @param options.lookup resolves names; Node's own by default
+ * @throws {Error} with a message that tells a DNS failure from an engine that does not answer
  */
 export async function reach(
   address: Address,

@@ -1,4 +1,4 @@
-/** Counts what is held at the same time, and refuses what is beyond a limit: in total, and for each key. */
+/** A semaphore with two limits: in total and per key. It refuses instead of waiting. */
 export class Slots {
   #limit: number
   #limitPerKey: number
@@ -14,14 +14,14 @@ export class Slots {
     return this.#taken
   }
 
-  /** Whether there is no room for anybody. */
+  /** Whether the total limit is reached. */
   get isFull(): boolean {
     return this.#taken >= this.#limit
   }
 
   /**
-   * @param key usually the address of a client; undefined where the limit for each key does not apply
-   * @returns whether there was room; then `release` must follow
+   * @param key usually a client's address; undefined if the limit per key does not apply
+   * @returns whether a slot was free; if so, the caller must `release` it
    */
   take(key: string | undefined): boolean {
     if (this.isFull) return false

@@ -1,9 +1,9 @@
-/** No answer in time. */
+/** The work did not finish in time. */
 export class TimeoutError extends Error {}
 
 /**
- * Stops waiting for `work` after that many milliseconds. The work itself goes on.
- * @throws {TimeoutError} when the time is up
+ * Stops waiting for `work` after `ms` milliseconds. The work itself goes on.
+ * @throws {TimeoutError}
  */
 export async function withTimeout<Result>(ms: number, work: Promise<Result>): Promise<Result> {
   let timer: NodeJS.Timeout | undefined

@@ -1,7 +1,7 @@
 import { createRequire } from 'node:module'
 
 /**
- * Of this package. By a name in package.json, because this file is at two depths: as it is written, and as it
- * is built.
+ * The version of this package. `#package.json` is an import of package.json, because a relative path would
+ * differ between `src/` and `dist/src/`.
  */
 export const { version }: { version: string } = createRequire(import.meta.url)('#package.json')

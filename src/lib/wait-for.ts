@@ -3,12 +3,10 @@ import type { Log } from './logger.ts'
 import { StartError } from './start-error.ts'
 
 /**
- * Tries `attempt` until it resolves, with a log line for each failure.
- * @param options.pauseMs between two tries
- * @param options.signal gives up at once, and rejects with the signal's reason; an attempt under way is not
- * waited for
- * @throws {StartError} after that many seconds, with the last reason; or at once, where the attempt throws
- * one
+ * Retries `attempt` until it resolves, and logs each failure.
+ * @param options.pauseMs between two attempts
+ * @param options.signal rejects at once with the signal's reason, even while an attempt is under way
+ * @throws {StartError} after `seconds`, with the last failure; or at once if the attempt throws one
  */
 export async function waitFor<Result>(
   engine: string,
@@ -38,7 +36,7 @@ export async function waitFor<Result>(
   }
 }
 
-/** Waits for `work` until the signal is aborted, and then rejects with its reason. */
+/** Waits for `work`, but rejects with the signal's reason as soon as it aborts. */
 export async function unlessAborted<Result>(
   signal: AbortSignal | undefined,
   work: PromiseLike<Result>

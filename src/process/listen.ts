@@ -5,14 +5,13 @@ import { type Config, isExternal } from '../config.ts'
 import { StartError } from '../lib/start-error.ts'
 
 const LOOPBACK = ['127.0.0.1', '::1']
-// The first is IPv4 as well, because Node switches IPV6_V6ONLY off; the second is for a kernel without IPv6.
+// `::` covers IPv4 too, because Node turns IPV6_V6ONLY off. `0.0.0.0` is for kernels without IPv6.
 const ANY = ['::', '0.0.0.0']
 
 /**
- * Chooses the addresses to listen on: `HTTP_HOST`; without it all of IPv4 and IPv6, or with both engines
- * embedded those of loopback, as for `localhost`. It looks whether that is possible, so that a port in use is
- * known before anything is made.
- * @throws {StartError} with one sentence
+ * Chooses the addresses to listen on: `HTTP_HOST`; otherwise all addresses, or loopback if both engines are
+ * embedded. It tries each of them first, so that a port in use stops the start before anything is created.
+ * @throws {StartError}
  */
 export async function findHosts(config: Config, probe = tryToListen): Promise<string[]> {
   const { HTTP_HOST: host, HTTP_PORT: port } = config
@@ -23,8 +22,8 @@ export async function findHosts(config: Config, probe = tryToListen): Promise<st
 }
 
 /**
- * Leaves out the addresses that this machine does not have. @throws {StartError} when it has none, or the
- * port is in use
+ * Filters out the addresses that this machine does not have.
+ * @throws {StartError} if none is left, or the port is in use
  */
 async function available(hosts: string[], port: number, probe: typeof tryToListen): Promise<string[]> {
   const found: string[] = []
@@ -34,7 +33,7 @@ async function available(hosts: string[], port: number, probe: typeof tryToListe
       await probe(host, port)
       found.push(host)
     } catch (error) {
-      const reason = error as NodeJS.ErrnoException // Node's own, of `listen` or of the look-up of the name.
+      const reason = error as NodeJS.ErrnoException // from `listen` or from the DNS lookup
       missing = cannotListen(host, port, reason)
       if (!['EADDRNOTAVAIL', 'EAFNOSUPPORT'].includes(reason.code ?? '')) throw missing
     }
@@ -50,7 +49,7 @@ async function tryToListen(host: string, port: number): Promise<void> {
   await once(probe, 'close')
 }
 
-/** Says why nothing can listen there, and what to do. */
+/** Explains why the service cannot listen there, and what to do about it. */
 export function cannotListen(host: string, port: number, error: NodeJS.ErrnoException): StartError {
   const sentences: Record<string, string> = {
     EADDRINUSE: `HTTP_PORT ${port} is in use: end the program that listens there, or set HTTP_PORT to another port`,

@@ -9,7 +9,7 @@ function formatMessage(line: Record<string, unknown>, messageKey: string): strin
     : `${String(method)} ${String(route)} ${String(status)} in ${String(durationMs)} ms`
 }
 
-/** For a person at a terminal, where the package that formats lines is installed. */
+/** Formatted lines for a terminal, if pino-pretty is installed. */
 async function openTerminal(): Promise<DestinationStream | undefined> {
   if (!process.stdout.isTTY) return undefined
   const pretty = await import('pino-pretty').catch(() => undefined)
@@ -27,7 +27,7 @@ function openStandardOutput(): DestinationStream {
   return buffer
 }
 
-/** As `pino.stdTimeFunctions.isoTime`, but lines of the same millisecond share the text. */
+/** Like `pino.stdTimeFunctions.isoTime`, but formats each millisecond only once. */
 function createTimestamp(): () => string {
   let last = NaN
   let text = ''
@@ -41,7 +41,7 @@ function createTimestamp(): () => string {
   }
 }
 
-/** Opens the log of this process: JSON lines on standard output, or formatted ones on a terminal. */
+/** Opens the log: JSON lines on standard output, or formatted lines on a terminal. */
 export async function openLog(): Promise<Logger> {
   return pino({ timestamp: createTimestamp() }, (await openTerminal()) ?? openStandardOutput())
 }

@@ -27,14 +27,14 @@ async function migrateOnly(config: Config): Promise<never> {
   await migrateWhenReady(config, log, shutdownSignal).catch((error) => {
     if (!shutdownSignal.aborted) throw error
     log.info(shutdownSignal.reason.message)
-    process.exit(1) // Whoever waits for the tables must not take them for made.
+    process.exit(1) // A waiting job must not conclude that the tables exist.
   })
   process.exit(0)
 }
 
 /**
- * Starts everything, and resolves when the service listens. @throws {Signalled} when the process is told to
- * end meanwhile
+ * Starts everything, and resolves when the service listens.
+ * @throws {Signalled} if the process is told to stop meanwhile
  */
 async function start(config: Config): Promise<FastifyInstance> {
   const hosts = await findHosts(config)
@@ -62,12 +62,12 @@ const limitShutdown = () =>
     process.exit(1)
   }, SHUTDOWN_TIMEOUT_MS)
 
-/** Ends everything that was started, in order, and then the process. */
+/** Stops everything that was started, in order, and exits. */
 async function end(code: number): Promise<never> {
   isEnding = true
   if (!shutdownSignal.aborted) limitShutdown()
   const hasServed = app?.server.listening === true
-  // Closing an app that could not start fails for the reason that is known already.
+  // Closing an app that failed to start fails again for the same reason.
   await app?.close().catch((err) => {
     if (hasServed) log.error({ err }, 'graceful shutdown failed')
   })

@@ -1,4 +1,4 @@
-/** The first signal to end, as the reason of `shutdownSignal`. */
+/** The reason of an abort: the signal that the process received. */
 export class Signalled extends Error {
   readonly signal: NodeJS.Signals
   constructor(signal: NodeJS.Signals) {
@@ -8,18 +8,18 @@ export class Signalled extends Error {
 }
 
 /**
- * npm passes on the SIGINT that its child has had from the terminal already, so a signal that follows within
- * this time is the same one.
+ * On Ctrl-C, npm forwards the SIGINT that its child has already received from the terminal. A signal within
+ * this time counts as the same one.
  */
 const SAME_SIGNAL_MS = 500
 
 const first = new AbortController()
 const second = new AbortController()
 
-/** Aborted by the first signal that asks the process to end, with a `Signalled` as the reason. */
+/** Aborts at the first signal, with a `Signalled` as the reason: time for a graceful shutdown. */
 export const shutdownSignal = first.signal
 /**
- * Aborted when a signal comes again later: whoever sends it does not want to wait for a graceful shutdown.
+ * Aborts at the second signal: exit without waiting for the graceful shutdown.
  */
 export const exitSignal = second.signal
 

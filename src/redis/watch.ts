@@ -4,23 +4,23 @@ import { Cluster, type Redis } from 'ioredis'
 import type { Log } from '../lib/logger.ts'
 import { StartError } from '../lib/start-error.ts'
 
-// A master that became a replica goes on with the connections that it has, and the address may lead to
-// another one by now. Within a script, Redis before version 7 puts its own words before the code.
+// A demoted master keeps its connections, although the address may lead to another server by now. Before
+// version 7, Redis puts other words before the code of an error within a script.
 const DEMOTED = /(?:^|-)(?:READONLY|MASTERDOWN)\b/
 const REFUSED = /(?:^|-)(?:READONLY|MASTERDOWN|OOM|MISCONF|NOREPLICAS|NOPERM)\b/
 const CHECK_EVERY_MS = 500
-/** How long a client waits before it connects again. */
+/** How long a client waits before it reconnects. */
 export const RETRY_MS = 100
 
-// What the probe writes is gone by then.
+// The keys that the probe writes expire after this time.
 const PROBE_SECONDS = 10
-// So many keys are on each of a cluster's masters, unless it has very many.
+// With this many keys, each master of a cluster holds some, unless there are very many masters.
 const CLUSTER_KEYS = 32
 
 const SCRIPT = "return redis.call('GET', KEYS[1])"
 const SHA = createHash('sha1').update(SCRIPT).digest('hex')
 
-/** The commands of this service, all on keys like its own. Without one of them it could not do its work. */
+/** All commands that this service needs, on keys that look like its own. */
 function probe(tag: string): [name: string, ...args: (string | number)[]][] {
   const session = `session:{${tag}}`
   const other = `chat-backend:{${tag}}`
@@ -46,9 +46,9 @@ function probe(tag: string): [name: string, ...args: (string | number)[]][] {
 }
 
 /**
- * Knows whether Redis does what this service needs. It may well answer and still refuse: because it is a
- * replica now, full, cannot save, misses its replicas, or does not give the rights. Then a connection to a
- * replica is replaced, and the log has one line when that begins and one when it is over.
+ * Watches whether Redis does what this service needs. Redis may answer and still refuse commands: because it
+ * was demoted to a replica, is full, cannot save, misses its replicas, or because the user lacks rights. A
+ * connection to a replica is replaced. The log has one line when such a refusal begins, and one when it ends.
  */
 export class RedisWatch {
   #log: Log
@@ -62,17 +62,16 @@ export class RedisWatch {
     this.#log = log
   }
 
-  /** The option `reconnectOnError` of the client: it is asked for every error that Redis answers with. */
+  /** The client's option `reconnectOnError`, which is called for each error reply of Redis. */
   readonly reconnectOnError = ({ message }: Error): boolean => {
     if (REFUSED.test(message)) this.#noteRefusal(message)
     if (!DEMOTED.test(message) || performance.now() - this.#leftAt < RETRY_MS) return false
-    // Once is enough for all answers on their way: each time, the client would add listeners to the same
-    // socket.
+    // Once for all replies on their way: the client would add listeners to the same socket each time.
     this.#leftAt = performance.now()
     return true
   }
 
-  /** Begins to log, and to look whether it is over. */
+  /** Starts to log refusals, and to probe whether they are over. */
   start(redis: Redis | Cluster): void {
     this.#redis = redis
   }
@@ -82,9 +81,9 @@ export class RedisWatch {
   }
 
   /**
-   * Does once what this service does, on keys of its own.
-   * @throws {StartError} naming what the rights of the user do not include
-   * @throws {Error} with the words of Redis, or of its client
+   * Tries all commands that this service needs.
+   * @throws {StartError} that names what the user has no rights for
+   * @throws {Error} from Redis or its client
    */
   async check(redis: Redis | Cluster): Promise<void> {
     const commands = probe(this.#tag)

@@ -18,7 +18,7 @@ import { version } from '../lib/version.ts'
 
 const FLUSH_MS = 5000
 
-/** Sends spans, and complains once for each time that the collector is away. */
+/** Exports spans, and logs one line for each outage of the collector. */
 class Exporter extends OTLPTraceExporter {
   #log: Log
   #isAway = false
@@ -42,11 +42,13 @@ class Exporter extends OTLPTraceExporter {
 }
 
 /**
- * Makes a span of each request, with spans of its SQL statements and Redis commands below it, and of each
- * batch of messages, with links to those who wait for it, and sends them by OTLP over HTTP. Its other
- * settings are the SDK's own variables (`OTEL_…`). What a client sent is in no span: neither an address,
- * which the pattern of its route stands for, nor a value of a statement, nor a key in Redis, which may hold a
- * token. No more than the class of an error is either, because its words may quote them.
+ * Exports spans by OTLP over HTTP: one for each request, with its SQL statements and Redis commands below,
+ * and one for each batch of posts, with links to the requests in it. The SDK's own variables (`OTEL_…`) hold
+ * the other settings.
+ *
+ * Nothing that a client sent is in a span: the route's pattern replaces the path, and there are no values of
+ * statements and no keys of Redis, which may contain a token. Of an error there is only the class, because
+ * its message may quote such values.
  */
 export function startTelemetry(app: FastifyInstance, endpoint: string): void {
   const resource = defaultResource()
@@ -74,7 +76,7 @@ export function startTelemetry(app: FastifyInstance, endpoint: string): void {
     return span.spanContext()
   })
   app.addHook('onRequest', (request, _reply, done) => active.run(spans.get(request.raw), done))
-  // The parts of a body come from elsewhere.
+  // Body chunks arrive in another async context.
   app.addHook('preValidation', (request, _reply, done) => active.run(spans.get(request.raw), done))
   app.addHook('onResponse', (request, reply, done) => {
     const route = request.routeOptions.url
@@ -85,7 +87,7 @@ export function startTelemetry(app: FastifyInstance, endpoint: string): void {
     done()
   })
 
-  const nothing = () => {} // The types want all five.
+  const nothing = () => {} // The types require all five handlers.
   const ends = {
     start: nothing,
     end: nothing,
@@ -104,7 +106,7 @@ export function startTelemetry(app: FastifyInstance, endpoint: string): void {
     }
   }
 
-  /** Makes a span of what a channel tells, below the active one. */
+  /** Creates a child of the active span for each event of a channel. */
   function below<Message extends object>(
     describe: (message: Message) => { name: string; attributes: Record<string, string> }
   ) {
@@ -167,7 +169,7 @@ export function startTelemetry(app: FastifyInstance, endpoint: string): void {
     channels.waiting.unsubscribe(note)
     channels.batch.start.unbindStore(active)
     channels.batch.unsubscribe(ends)
-    // Nobody waits longer for a collector that is away.
+    // Do not let a missing collector delay the shutdown.
     await withTimeout(FLUSH_MS, provider.shutdown()).catch(() => {})
   })
 }

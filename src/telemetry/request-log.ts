@@ -1,14 +1,14 @@
 import { type FastifyReply, type FastifyRequest, LogController } from 'fastify'
 import type { Config } from '../config.ts'
 
-/** A request that takes longer is logged in any case. */
+/** Requests that take longer are always logged. */
 const SLOW_MS = 1000
 const READING_METHODS = new Set(['GET', 'HEAD', 'OPTIONS'])
 
 /**
  * Logs completed requests, one line each, with the route's pattern instead of the path, and never a header or
- * a body. By default these are writes, errors and slow requests: the line of a successful read would cost
- * half as much as reading itself.
+ * a body. By default only writes, errors and slow requests are logged: a line for each successful read would
+ * cost half as much as the read itself.
  */
 export class RequestLog extends LogController {
   #logged: Config['LOG_REQUESTS']

@@ -3,8 +3,8 @@ import type { FastifyBaseLogger, FastifyInstance } from 'fastify'
 import { readTraceparent } from './tracing.ts'
 
 /**
- * `request.log`: a child of the service's logger that is made when it is first used. Most requests log
- * nothing, and a child made for each of them costs 11 to 17 % of a bare route.
+ * `request.log`: a child logger, created on first use. Most requests log nothing, and creating a child for
+ * each of them costs 11 to 17 % of a bare route.
  */
 class RequestLogger implements FastifyBaseLogger {
   #parent: FastifyBaseLogger
@@ -69,8 +69,8 @@ class RequestLogger implements FastifyBaseLogger {
 }
 
 /**
- * Makes `request.log` for Fastify: every line has the request's id and, where the request has a span or came
- * with a `traceparent`, the ids of its trace. Starts the span, where spans are made.
+ * Creates `request.log` for Fastify. Each line has the request's id and, if the request has a span or came
+ * with a `traceparent`, the ids of its trace. Also starts the request's span if tracing is on.
  */
 export function createRequestLogger(
   this: FastifyInstance,

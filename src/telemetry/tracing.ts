@@ -15,8 +15,8 @@ export interface TraceIds {
 }
 
 /**
- * Reads a header `traceparent` (https://www.w3.org/TR/trace-context/#traceparent-header). @returns undefined
- * when it is not valid
+ * Parses a `traceparent` header (https://www.w3.org/TR/trace-context/#traceparent-header).
+ * @returns undefined if it is not valid
  */
 export function readTraceparent(header: string): TraceIds | undefined {
   const [, version, traceId = '', spanId = '', flags = '', more] =
@@ -30,17 +30,17 @@ export function readTraceparent(header: string): TraceIds | undefined {
   return isValid ? { traceId, spanId, traceFlags: parseInt(flags, 16) } : undefined
 }
 
-/** What src/telemetry.ts listens to. As long as nobody does, a channel costs nothing. */
+/** The diagnostics channels that opentelemetry.ts subscribes to. Without a subscriber they cost nothing. */
 export const channels = {
-  /** A statement, from the wait for a connection to the last row. */
+  /** A statement, from waiting for a connection to the last row. */
   sql: tracingChannel<unknown, { text: string }>('chat-backend:sql'),
-  /** A message that waits to be written, named by an object of its own. */
+  /** A post that waits to be written, identified by an object. */
   waiting: channel('chat-backend:waiting'),
-  /** A batch of those. */
+  /** A batch of posts. */
   batch: tracingChannel<unknown, { posts: object[] }>('chat-backend:batch')
 }
 
-/** Does the work, and lets a channel know. */
+/** Runs `work` and publishes it on a channel. */
 export const traced = <Message extends object, Result>(
   channel: TracingChannel<unknown, Message>,
   message: Message,
