@@ -15,7 +15,8 @@ const USAGE = `Usage: npm run admin -- COMMAND        in the image: node dist/sr
                             ban a user, until a time such as 2026-01-31T12:00:00Z or for ever,
                             and end all sessions
   unban NICK                lift the ban, or the mute, of a user
-  reset-password NICK       set a random password, print it, and end all sessions
+  reset-password NICK       set a random password, print it, end all sessions
+                            and revoke all API tokens
   sessions end NICK         end all sessions of a user
   list                      list who has a role or a restriction
 

@@ -93,17 +93,26 @@ t.test('ban ends all sessions on all replicas, and unban lifts it', async (t) =>
   )
 })
 
-t.test('reset-password prints a password that works, and ends all sessions', async (t) => {
-  const alice = await register('alice')
-  const { code, stdout, stderr } = await admin('reset-password', 'alice')
-  t.match({ code, stderr }, { code: 0, stderr: '' })
-  const fresh = /^the new password of alice is (\S{24})$/.exec(stdout)?.[1] ?? stdout
-  t.strictSame(await statuses(alice.token), [401, 401])
-  t.match(await login('alice', password), { status: 401 }, 'the old password')
-  t.match(await login('alice', fresh), { status: 200 }, 'the new one')
-  t.notSame((await admin('reset-password', 'alice')).stdout, stdout, 'it is drawn anew')
-  t.match((await readLog())[0], { action: 'reset_password', by: null, user: alice.userId, details: null })
-})
+t.test(
+  'reset-password prints a password that works, ends all sessions and revokes all API tokens',
+  async (t) => {
+    const [alice, bob] = [await register('alice'), await register('bob')]
+    const bot = (await ask(url, '/api/tokens', alice.token, { name: 'bot' })).body.token
+    const bystander = (await ask(url, '/api/tokens', bob.token, { name: 'bot' })).body.token
+    const post = (token: string) => ask(other, '/api/messages', token, { text: 'hello' })
+    t.match(await post(bot), { status: 201 })
+    const { code, stdout, stderr } = await admin('reset-password', 'alice')
+    t.match({ code, stderr }, { code: 0, stderr: '' })
+    const fresh = /^the new password of alice is (\S{24})$/.exec(stdout)?.[1] ?? stdout
+    t.strictSame(await statuses(alice.token), [401, 401])
+    t.match(await post(bot), { status: 401, body: { code: 'session_not_found' } }, 'the API token')
+    t.match(await post(bystander), { status: 201 }, "another user's API token")
+    t.match(await login('alice', password), { status: 401 }, 'the old password')
+    t.match(await login('alice', fresh), { status: 200 }, 'the new one')
+    t.notSame((await admin('reset-password', 'alice')).stdout, stdout, 'it is drawn anew')
+    t.match((await readLog())[0], { action: 'reset_password', by: null, user: alice.userId, details: null })
+  }
+)
 
 t.test('sessions end ends the sessions of one user, who can log in again', async (t) => {
   const [alice, bob] = [await register('alice'), await register('bob')]

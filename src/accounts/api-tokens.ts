@@ -70,6 +70,11 @@ export async function revokeApiToken(query: Query, userId: number, id: number): 
   )
 }
 
+/** Revokes all API tokens of a user. */
+export async function revokeAllApiTokens(query: Query, userId: number): Promise<void> {
+  await query('delete from chat_token where user_id = $1', [userId])
+}
+
 /**
  * Resolves to the id of the user whose API token this is, or to undefined when it is nobody's, or that of a
  * user who is banned.

@@ -1,5 +1,6 @@
 import { randomInt } from 'node:crypto'
 import { CreateRestriction, SetRole } from '../../schemas/moderation.ts'
+import { revokeAllApiTokens } from '../accounts/api-tokens.ts'
 import { createPasswords } from '../accounts/passwords.ts'
 import type { Sessions } from '../accounts/sessions.ts'
 import { findUser, setPassword } from '../accounts/users.ts'
@@ -110,6 +111,8 @@ async function resetPassword({ engines, config, values: [nickname = ''] }: Call)
   await setPassword(query, id, hash)
   // A login with the old password that is under way looks at the hash again once its session has started.
   await endSessions(sessions, id, `the password of ${name} was reset`)
+  // After the sessions, because a session can still create a token.
+  await revokeAllApiTokens(query, id)
   return `the new password of ${name} is ${password}`
 }
 

@@ -2,11 +2,11 @@ import { STATUS_CODES } from 'node:http'
 import type { TSchema } from '@sinclair/typebox'
 import { ErrorResponse, type ValidationMessage } from '../../schemas/errors.ts'
 
-/** An error that a client may see: an HTTP status, a code for programs, a sentence for people. */
+/** An error for clients: an HTTP status, a code for programs and a sentence for people. */
 export abstract class ClientError extends Error {
   abstract readonly statusCode: number
   abstract readonly code: string
-  /** What `Retry-After` says, in seconds, where something better is known than one second. */
+  /** `Retry-After` in seconds, if it is known to be other than one second. */
   readonly retryAfter: number | undefined = undefined
 }
 
@@ -19,7 +19,7 @@ const define = <Status extends number>(status: Status, code: string, sentence: s
     }
   }
 
-/** Defines an error whose sentence says until when, if it ends by itself. */
+/** Defines an error whose sentence says when it ends, if it does. */
 const defineUntil = <Status extends number>(status: Status, code: string, sentence: string) =>
   class extends ClientError {
     readonly statusCode = status
@@ -29,7 +29,7 @@ const defineUntil = <Status extends number>(status: Status, code: string, senten
     }
   }
 
-/** A value that the schema of a route refuses, in the words of the schema's keyword `errorMessages`. */
+/** A value that a schema rejects, with the code and sentence of the schema's `errorMessages`. */
 export class ValidationFailed extends ClientError {
   readonly statusCode = 400
   readonly code: string
@@ -39,7 +39,7 @@ export class ValidationFailed extends ClientError {
   }
 }
 
-/** Every error that validation by these schemas can end in, for `failures`. */
+/** All errors that validation by these schemas can produce, for `failures`. */
 export const validationFailures = (...schemas: TSchema[]) =>
   [...new Set(schemas.flatMap(messagesOf))].map(({ code, message }) => define(400, code, message))
 
@@ -110,7 +110,7 @@ export const ExpectationFailed = define(
 export const IdempotencyKeyReused = define(
   422,
   'idempotency_key_reused',
-  'Idempotency-Key was already used for a different text'
+  'Idempotency-Key was already used for a different message'
 )
 export const RateLimited = define(429, 'rate_limited', 'too many requests, try again later')
 
@@ -137,24 +137,24 @@ export const RedisUnavailable = define(503, 'redis_unavailable', 'redis is not r
 export const Busy = define(503, 'busy', 'service is busy, try again soon')
 export const ShuttingDown = define(503, 'shutting_down', 'shutting down')
 
-/** What a request can be refused with before anything looks at its address, and what nobody thought of. */
+/** Errors that any route can return. */
 const always = [InvalidHttp, RequestTimeout, ExpectationFailed, HeadersTooLarge, InternalError]
-/** What comes of a body that is no JSON; any request but GET may have one. */
+/** Errors of bodies that are not JSON. Any request but GET may have a body. */
 export const bodyFailures = [InvalidJson, BodyTooLarge, NotJson, EncodedBody]
-/** What comes of a part of the address that is not what it should be. */
+/** Errors of paths with a parameter that is not valid. */
 export const addressFailures = [InvalidUrl, RouteNotFound]
 export const tokenFailures = [AuthorizationMissing, AuthorizationMalformed]
-/** Of routes that take API tokens as well as sessions. */
+/** Errors of routes that accept both session tokens and API tokens. */
 export const authorFailures = [...tokenFailures, SessionNotFound, UserNotFound]
 export const sessionFailures = [...authorFailures, SessionRequired]
 export const moderatorFailures = [...sessionFailures, Forbidden]
-/** Why a post or an edit is not accepted. */
+/** Errors of posts and edits. */
 export const speechFailures = [Muted, ReadOnly]
 export const outages = [DatabaseUnavailable, RedisUnavailable, Busy]
 
 /**
- * Declares the errors that a route can answer, beside those of any route: for each status the schema, with
- * its errors as examples.
+ * Builds the `response` schemas for the errors of a route, and for those that any route can return: one for
+ * each status, with its errors as examples.
  */
 export function failures<Status extends number>(
   ...known: (new () => ClientError & { statusCode: Status })[]
@@ -172,6 +172,6 @@ export function failures<Status extends number>(
       'x-examples': examples
     }
   }
-  // The loop has made one for each of them.
+  // The loop above has added one for each of these statuses.
   return answers as Record<Status | InstanceType<(typeof always)[number]>['statusCode'], typeof ErrorResponse>
 }

@@ -175,8 +175,12 @@ t.test(
     const { body: one } = await send('one')
     const { body: other } = await send('other')
     const { body: reply } = await send('reply', one.id, 'key')
+    const error = 'Idempotency-Key was already used for a different message'
     for (const replyTo of [other.id, undefined]) {
-      t.match(await send('reply', replyTo, 'key'), { status: 422, body: { code: 'idempotency_key_reused' } })
+      t.match(await send('reply', replyTo, 'key'), {
+        status: 422,
+        body: { code: 'idempotency_key_reused', error }
+      })
     }
     t.match(await send('another text', one.id, 'key'), { status: 422 })
     const again = await send('reply', one.id, 'key')
