@@ -1,7 +1,7 @@
 import { once } from 'node:events'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { FastifyInstance } from 'fastify'
-import { formatAddress } from '../lib/engine-addresses.ts'
+import { formatAddress, postgresAddress, redisAddresses } from '../lib/engine-addresses.ts'
 import { buildApp } from '../app.ts'
 import { type Config, engineVariables, isExternal, loadConfig } from '../config.ts'
 import { type Engines, startEngines } from '../embedded/engines.ts'
@@ -49,11 +49,27 @@ async function start(config: Config): Promise<FastifyInstance> {
   )
   const [host = ''] = hosts
   const url = `http://${formatAddress({ host: host === '::' || host === '0.0.0.0' ? '127.0.0.1' : host, port })}`
-  log.info(
-    `the chat is ready at ${url}; ${config.WEB_CLIENT === 'on' ? 'open it in a browser, or ' : ''}join it by: curl -H 'content-type: application/json' ` +
-      `-d '{"nickname":"alice","password":"correct horse"}' ${url}/api/register`
-  )
+  log.info(readyMessage(config, url))
   return app
+}
+
+/** What runs, where, and what to do next: three lines for a person at a terminal, otherwise one. */
+function readyMessage(config: Config, url: string): string {
+  const register =
+    "curl -H 'content-type: application/json' " +
+    `-d '{"nickname":"alice","password":"correct horse"}' ${url}/api/register`
+  const next = `${config.WEB_CLIENT === 'on' ? 'open it in a browser, or ' : ''}register: ${register}`
+  if (!process.stdout.isTTY) return `the chat is ready at ${url}; ${next}`
+  const embedded = `embedded, with its data in ${config.DATA_DIR}`
+  const postgres = isExternal('postgres', config) ? formatAddress(postgresAddress(config)) : embedded
+  const redis = isExternal('redis', config)
+    ? redisAddresses(config).map(formatAddress).join(' or ')
+    : embedded
+  return [
+    `the chat is ready at ${url}; Ctrl-C stops it`,
+    `PostgreSQL: ${postgres}; Redis: ${redis}`,
+    `next: ${next}`
+  ].join('\n')
 }
 
 const limitShutdown = () =>

@@ -66,7 +66,7 @@ t.test('the service ends when nobody reads its log any more', async (t) => {
   t.equal(await server.exited, 0)
 })
 
-t.test('on a terminal, a request is one line', async (t) => {
+t.test('on a terminal, the start ends with three lines, and a request is one', async (t) => {
   const POSTGRES_DB = await createDatabase(t)
   // `script` is the terminal: what is shown there it prints.
   const terminal = spawn(
@@ -100,8 +100,11 @@ t.test('on a terminal, a request is one line', async (t) => {
   terminal.stdout.setEncoding('utf8').on('data', (text) => {
     shown += text
   })
-  await waitUntil('it is ready', () => /ready at http:\S+;/.test(shown), 60_000)
-  const url = /ready at (http:[^\s;]+)/.exec(shown)?.[1]
+  await waitUntil('it is ready', () => shown.includes('/api/register'), 60_000)
+  const [ready = '', engines, next] = shown.slice(shown.indexOf('the chat is ready')).split(/\r?\n/)
+  const url = /^the chat is ready at (http:\S+); Ctrl-C stops it$/.exec(ready)?.[1]
+  t.match(engines, /^ *PostgreSQL: 127\.0\.0\.1:\d+; Redis: 127\.0\.0\.1:\d+$/)
+  t.match(next, `next: open it in a browser, or register: curl `)
   shown = ''
   await fetch(`${url}/nowhere`, { headers: { 'x-request-id': 'the-request' } })
   await fetch(`${url}/health/livez`, { headers: { 'x-request-id': 'the-next' } })
