@@ -3,23 +3,23 @@ import type { ApiToken } from '../../schemas/accounts.ts'
 import { milliseconds, type Query } from '../database/query.ts'
 import { SessionNotFound, TooManyApiTokens } from '../errors/catalogue.ts'
 
-/** The most API tokens that a user can have. */
+/** How many API tokens a user can have. */
 export const MAX_API_TOKENS = 10
 
 const PREFIX = 'chat_'
 
-/** Tells an API token from the token of a session, which is hexadecimal. */
+/** Tells an API token from a session token, which is hexadecimal. */
 export const isApiToken = (token: string) => token.startsWith(PREFIX)
 
 const digest = (token: string) => createHash('sha256').update(token).digest()
 
-// What the function of src/database/migrations.ts refuses a token with.
+// The refusals of the SQL function chat_create_token (src/database/migrations.ts).
 const refusals = { gone: SessionNotFound, too_many: TooManyApiTokens }
 
 /**
- * Makes an API token for a user.
- * @returns its id and the token, which cannot be read again
- * @throws {SessionNotFound} when the user is deleted or banned
+ * Creates an API token for a user.
+ * @returns its id and the token, which is not stored
+ * @throws {SessionNotFound} if the user is deleted or banned
  * @throws {TooManyApiTokens}
  */
 export async function createApiToken(
@@ -46,7 +46,7 @@ interface Row {
 
 const toTime = (ms: number) => new Date(ms).toISOString()
 
-/** Lists the API tokens of a user, the oldest first. */
+/** Lists a user's API tokens, oldest first. */
 export async function listApiTokens(query: Query, userId: number): Promise<ApiToken[]> {
   const rows = await query<Row>(
     `select id, name, ${milliseconds('created_at')} as created_ms,
@@ -62,7 +62,7 @@ export async function listApiTokens(query: Query, userId: number): Promise<ApiTo
   }))
 }
 
-/** Revokes an API token of a user. @returns whether it was there */
+/** Revokes one of a user's API tokens. @returns whether there was one with this id */
 export async function revokeApiToken(query: Query, userId: number, id: number): Promise<boolean> {
   return (
     (await query('delete from chat_token where id = $1 and user_id = $2 returning id', [id, userId])).length >
@@ -76,8 +76,8 @@ export async function revokeAllApiTokens(query: Query, userId: number): Promise<
 }
 
 /**
- * Resolves to the id of the user whose API token this is, or to undefined when it is nobody's, or that of a
- * user who is banned.
+ * Finds the user that an API token belongs to.
+ * @returns the user's id; undefined if the token is unknown or the user is banned
  */
 export async function findApiToken(query: Query, token: string): Promise<number | undefined> {
   const [row] = await query<{ user_id: number }>(
@@ -88,7 +88,7 @@ export async function findApiToken(query: Query, token: string): Promise<number 
   return row?.user_id
 }
 
-/** Notes that an API token is in use, unless that was noted in the last minute. */
+/** Records that an API token was used, at most once a minute. */
 export async function noteApiTokenUse(query: Query, token: string): Promise<void> {
   await query(
     `update chat_token set last_used_at = now() where digest = $1

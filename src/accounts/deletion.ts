@@ -3,18 +3,18 @@ import type { Query } from '../database/query.ts'
 import { accepted, type Outcome } from '../database/refusal.ts'
 import { InvalidCredentials, LastAdmin, SessionNotFound } from '../errors/catalogue.ts'
 
-// A batch holds up whoever writes for as long as it takes.
+// Other writers wait while a batch is deleted.
 const BATCH = 1000
 const MAX_TRIES = 3
 const FOREIGN_KEY_VIOLATION = '23503'
 
-// What the functions of src/database/migrations.ts refuse a deletion with.
+// The refusals of the SQL functions chat_resign and chat_delete_account (src/database/migrations.ts).
 const refusals = { gone: SessionNotFound, password_changed: InvalidCredentials, last_admin: LastAdmin }
 type Answer = Outcome<keyof typeof refusals>
 
 const RESIGN = 'select chat_resign($1, $2) as refusal'
 const DELETE_ACCOUNT = 'select * from chat_delete_account($1, $2)'
-// Rows that have `deleted_at` set as well: they refer to the user.
+// Rows with `deleted_at` set must go as well, because they reference the user.
 const DELETE_MESSAGES = `
   with deleted as (
     delete from chat_message where id = any (array(select id from chat_message where user_id = $1 limit ${BATCH})) returning id
@@ -26,12 +26,12 @@ const DELETE_MESSAGES = `
   select id from deleted`
 
 /**
- * Deletes an account with its messages, API tokens, role, restriction and reports. Sessions are not ended
- * here. Should it fail on the way, the account is still there, and can be deleted again.
- * @param user with the hash of the password that was checked
- * @param onDeleted told of the messages of each batch, by the ids
- * @throws {SessionNotFound} when the user is deleted or banned meanwhile
- * @throws {InvalidCredentials} when the password is another one by now
+ * Deletes an account with its messages, API tokens, role, restriction and reports, but not its sessions. If
+ * it fails on the way, the account still exists and can be deleted again.
+ * @param user with the password hash that was checked
+ * @param onDeleted called with the message ids of each batch
+ * @throws {SessionNotFound} if the user has been deleted or banned meanwhile
+ * @throws {InvalidCredentials} if the password has changed meanwhile
  * @throws {LastAdmin}
  */
 export async function deleteAccount(
@@ -45,7 +45,7 @@ export async function deleteAccount(
   for (let isMore = true; isMore;) {
     const rows = await query<{ id: number }>(DELETE_MESSAGES, [user.id])
     onDeleted(rows.map(({ id }) => id))
-    isMore = rows.length === BATCH // What is left then goes with the user.
+    isMore = rows.length === BATCH // The rest is deleted with the user.
   }
   const { message_ids: messageIds } = accepted(await deleteUserAndRest(query, values), refusals)
   onDeleted(messageIds)
@@ -56,7 +56,7 @@ async function deleteUserAndRest(query: Query, values: unknown[], tries = 1) {
     const [row] = await query<Answer & { message_ids: number[] }>(DELETE_ACCOUNT, values)
     return row
   } catch (error) {
-    // Where the triggers of chat_message are not in force, a message may come in between.
+    // If the triggers of chat_message are disabled, a message may slip in.
     const isReferredTo = error instanceof DatabaseError && error.code === FOREIGN_KEY_VIOLATION
     if (!isReferredTo || tries === MAX_TRIES) throw error
     return deleteUserAndRest(query, values, tries + 1)

@@ -6,16 +6,16 @@ import { FairQueue } from '../lib/fair-queue.ts'
 
 type Task = { password: string; cost: number } | { password: string; storedHash: string }
 
-/** For whom a password is hashed. */
+/** The client that a password is hashed for. */
 interface Client {
   address: string
-  /** Aborts when the client has gone. A password that is being hashed by then is hashed to the end. */
+  /** Aborts when the client is gone. A hash that has started is finished. */
   signal: AbortSignal
 }
 
-// A text, so that no thread needs what loads TypeScript in the tests, which would take it a second. On Linux
-// each thread has a priority of its own; elsewhere this would slow the whole service. Where it is forbidden,
-// hashing works all the same.
+// Inlined as a string: loading TypeScript in each thread would cost the tests a second. Only Linux has
+// priorities per thread; elsewhere this would slow down the whole service. Hashing also works where it is
+// forbidden.
 const THREAD = `
   const { parentPort, workerData } = require('node:worker_threads')
   const { hashSync, verifySync } = require(workerData)
@@ -23,17 +23,16 @@ const THREAD = `
   parentPort.on('message', ({ password, cost, storedHash }) =>
     parentPort.postMessage(cost === undefined ? verifySync(password, storedHash) : hashSync(password, cost)))`
 const bcrypt = createRequire(import.meta.url).resolve('@node-rs/bcrypt')
-// One core stays free for everything else.
+// Leave one core to everything else.
 const THREADS = Math.max(1, availableParallelism() - 1)
-/** How many passwords may wait for a thread: at cost 10 and one thread, the last of them waits about 9 s. */
+/** How many passwords may wait for a thread. At cost 10 and one thread, the last one waits about 9 s. */
 export const MAX_WAITING = 128
 
 /**
- * Hashes passwords of at most 72 bytes with bcrypt at `cost`, and checks them; hashes made by Go (`$2a$`) and
- * PHP (`$2y$`) are accepted. It works on threads of low priority, a few at a time, so that a storm of logins
- * does not slow the chat. Those that wait take turns by the address of the client, so that a storm delays
- * nobody but the addresses it comes from. Both functions throw `Busy` when too many wait already, and
- * `ClientGone` when `signal` aborts before it is their turn.
+ * Hashes and verifies passwords of at most 72 bytes with bcrypt at `cost`. Hashes from Go (`$2a$`) and PHP
+ * (`$2y$`) are accepted too. A few low-priority threads do the work, so a storm of logins does not slow down
+ * the chat. Waiting clients take turns by address, so a storm delays only the addresses it comes from. Both
+ * functions throw `Busy` if too many are waiting, and `ClientGone` if `signal` aborts before their turn.
  */
 export function createPasswords(cost: number) {
   const queue = new FairQueue({ concurrency: THREADS, maxWaiting: MAX_WAITING })
@@ -44,7 +43,7 @@ export function createPasswords(cost: number) {
     const thread = new Worker(THREAD, { eval: true, execArgv: [], workerData: bcrypt })
     thread.unref()
     threads.add(thread)
-    // Whoever waits for it gets the error as well.
+    // The pending call also gets the error.
     return thread.on('exit', () => threads.delete(thread)).on('error', () => {})
   }
 
@@ -57,16 +56,16 @@ export function createPasswords(cost: number) {
       return result
     })
 
-  // The hash of no password at all: an unknown nickname costs as much as a known one.
+  // Matches no password. Verifying against it makes an unknown nickname cost as much as a known one.
   const nobody = `$2b$${String(cost).padStart(2, '0')}$${'.'.repeat(53)}`
   return {
     hash: async (password: string, client: Client): Promise<string> => {
       const hash = await run<string>({ password, cost }, client)
-      return hash.replace('$2y$', '$2b$') // PHP's name for the same algorithm, which the library writes
+      return hash.replace('$2y$', '$2b$') // PHP's name for the same algorithm
     },
     /**
-     * Without a hash (an unknown nickname), or for a password that bcrypt would cut, the answer is no, and as
-     * slow as any other.
+     * Resolves to false without a hash (an unknown nickname) and for a password that bcrypt would truncate,
+     * and takes as long as for any other.
      */
     verify: async (password: string, storedHash: string | undefined, client: Client): Promise<boolean> => {
       const comparable = storedHash !== undefined && Buffer.byteLength(password) <= 72
@@ -74,11 +73,11 @@ export function createPasswords(cost: number) {
         (await run<boolean>({ password, storedHash: comparable ? storedHash : nobody }, client)) && comparable
       )
     },
-    /** How many are under way, and how many wait for a thread. */
+    /** How many passwords are being hashed, and how many are waiting. */
     get queue() {
       return { running: queue.running, waiting: queue.waiting }
     },
-    /** Ends the threads. */
+    /** Stops the threads. */
     close: async () => {
       await Promise.all([...threads].map((thread) => thread.terminate()))
     }

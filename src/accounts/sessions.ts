@@ -4,39 +4,37 @@ import { Cluster, type Redis } from 'ioredis'
 import type { Session } from '../../schemas/accounts.ts'
 import { RedisUnavailable } from '../errors/catalogue.ts'
 
-// Sessions are shared with the Go service: `session:<token>` holds the user's id as a decimal string, for 24
-// hours.
+// Shared with the Go service: `session:<token>` holds the user's id as a decimal string for 24 hours.
 const PREFIX = 'session:'
 const TTL_SECONDS = 24 * 60 * 60
 const TTL_MS = TTL_SECONDS * 1000
 const key = (token: string) => `${PREFIX}${token}`
-// What the Go service does not know. These only describe sessions: whether one lives, its own key alone
-// decides. Both are sorted sets of a user's tokens.
-// With the milliseconds when each expires.
+// Unknown to the Go service. These keys only describe sessions; whether a session is valid depends on its own
+// key alone. Both are sorted sets of a user's tokens. Scored by expiry, in milliseconds.
 const expirationsKey = (userId: number) => `chat-backend:user-sessions:${userId}`
-// With those when each was last used.
+// Scored by last use, in milliseconds.
 const usesKey = (userId: number) => `chat-backend:session-uses:${userId}`
-// The User-Agent header of a session's login. A key for each session, so that it expires with it.
+// The User-Agent of the login. One key for each session, so that it expires with the session.
 const userAgentKey = (token: string) => `chat-backend:session-agent:${token}`
 
 /** How many code points of a User-Agent header are kept. */
 const MAX_USER_AGENT = 200
 const BLANKS = /[\s\p{C}]+/gu
 
-/** A User-Agent header as its user may see it. Whoever logs in chooses it, so it is bounded and cleaned. */
+/** Shortens and cleans a User-Agent header, which the client chooses, for display. */
 function cleanUserAgent(header = ''): string {
-  // A header has at most 16 KiB, so this costs little.
+  // Cheap, because headers are limited to 16 KiB.
   const text = header.replace(BLANKS, ' ').trim()
   return [...text].slice(0, MAX_USER_AGENT).join('').trim()
 }
 
-/** The most sessions that a user can have. */
+/** How many sessions a user can have. */
 export const MAX_SESSIONS = 100
-// Of commands that have a length: none of them may keep Redis or this process from everything else for long.
+// Bounds the size of a command, so that none blocks Redis or this process for long.
 const BATCH = 500
 
-// Deletes, of one page of all keys, the sessions of some users, each but one. SCAN sees every key that is
-// there from the beginning of a pass to its end
+// Scans one page of all keys, and deletes the sessions of the given users, except one each. SCAN returns
+// every key that exists from the start of a pass to its end
 // (https://redis.io/docs/latest/commands/scan/#scan-guarantees).
 const END_PAGE = `
   local page = redis.call('SCAN', ARGV[1], 'MATCH', ARGV[2] .. '*', 'COUNT', ARGV[3])
@@ -52,7 +50,7 @@ const END_PAGE = `
   end
   return page[1]`
 
-/** A session as its user may see it, and its token, which must not go out. */
+/** A session as its user may see it, with its token, which must never be sent to a client. */
 type KnownSession = Session & { token: string }
 
 const toUserId = (text: string | null | undefined) => (text && /^\d+$/.test(text) ? Number(text) : undefined)
@@ -65,13 +63,13 @@ function* batches<Item>(items: Item[]): Generator<Item[]> {
   for (let from = 0; from < items.length; from += BATCH) yield items.slice(from, from + BATCH)
 }
 
-/** The sessions of all users, in Redis. Every method throws `RedisUnavailable` when Redis does not answer. */
+/** The sessions of all users, in Redis. Every method throws `RedisUnavailable` if Redis does not answer. */
 export class Sessions {
   #redis: Redis | Cluster
-  // Those who are looked for in this turn of the event loop, and their users.
+  // The tokens to look up in this turn of the event loop, and the resulting users.
   #wanted: string[] = []
   #found: Promise<(string | null)[]> | undefined
-  // Whose sessions the next pass ends, and which one of each it keeps.
+  // The users whose sessions the next pass ends, and the session that each keeps.
   #ending: [userId: number, kept: string][] = []
   #nextPass: Promise<void> | undefined
   #pass: Promise<void> = Promise.resolve()
@@ -81,15 +79,15 @@ export class Sessions {
   }
 
   /**
-   * Starts a session, and ends those that are too many.
-   * @param userAgent the header of the request that logs in
+   * Starts a session, and ends the oldest ones beyond the limit.
+   * @param userAgent the header of the login request
    * @returns its token
    */
   async start(userId: number, userAgent?: string): Promise<string> {
     const token = randomBytes(32).toString('hex')
     const cleaned = cleanUserAgent(userAgent)
     try {
-      // Before it is described, because what has no key of its own is taken for one that has ended.
+      // First, because a described session without this key counts as ended.
       await Promise.all([
         this.#redis.set(key(token), userId, 'EX', TTL_SECONDS),
         cleaned !== '' && this.#redis.set(userAgentKey(token), cleaned, 'EX', TTL_SECONDS)
@@ -102,8 +100,9 @@ export class Sessions {
   }
 
   /**
-   * Resolves to the id of the user whose session a token is, or to undefined when there is none. All that are
-   * asked for in one turn of the event loop are one command, which costs little more than one of them.
+   * Finds the user that a session token belongs to. All lookups in one turn of the event loop are sent as one
+   * command, which costs little more than one lookup.
+   * @returns the user's id; undefined if there is no such session
    */
   async find(token: string): Promise<number | undefined> {
     const index = this.#wanted.push(token) - 1
@@ -112,7 +111,7 @@ export class Sessions {
   }
 
   /**
-   * Notes that a session is in use; the first time is when a session of the Go service becomes known here.
+   * Records that a session was used. This is also how sessions of the Go service become known here.
    */
   async noteUse(token: string, userId: number): Promise<void> {
     try {
@@ -123,9 +122,9 @@ export class Sessions {
     }
   }
 
-  /** Lists the sessions of a user, the last used first. */
+  /** Lists a user's sessions, last used first. */
   async list(userId: number, current: string): Promise<KnownSession[]> {
-    await this.noteUse(current, userId) // its first use may be this one
+    await this.noteUse(current, userId) // this may be its first use here
     const sessions = await this.#tidy(userId).catch(throwNamed)
     const userAgents = await this.#get(sessions.map(({ token }) => userAgentKey(token))).catch(throwNamed)
     return sessions.map(({ token, expiresAt, usedAt }, i) => ({
@@ -138,14 +137,14 @@ export class Sessions {
     }))
   }
 
-  /** Ends a session. @returns the user whose session it was, or undefined when there was none */
+  /** Ends a session. @returns its user's id; undefined if there was no such session */
   async end(token: string): Promise<number | undefined> {
     try {
-      // Sent together, and in this order.
+      // Pipelined, in this order.
       const [userId, count] = await Promise.all([
         this.#redis.get(key(token)),
         this.#redis.del(key(token)),
-        this.#redis.del(userAgentKey(token)) // not in one command: in a cluster it may be on another server
+        this.#redis.del(userAgentKey(token)) // alone: in a cluster it may be on another server
       ])
       return count === 1 ? toUserId(userId) : undefined
     } catch (error) {
@@ -154,10 +153,9 @@ export class Sessions {
   }
 
   /**
-   * Ends every session of a user but one. It looks at all sessions of all users: what this service knows of
-   * them may be incomplete, because the Go service starts some too, and whoever ends them all wants a thief's
-   * to be among them. One pass serves everybody who asked for it before it began; only one at a time is under
-   * way.
+   * Ends all of a user's sessions except one. It scans the sessions of all users, because the Go service
+   * starts sessions that this service does not know of, and a thief's may be among them. One pass at a time
+   * runs, for all calls that were made before it began.
    */
   async endOthers(userId: number, current: string): Promise<void> {
     this.#ending.push([userId, key(current)])
@@ -173,12 +171,12 @@ export class Sessions {
     await this.#nextPass.catch(throwNamed)
   }
 
-  /** Ends every session of a user, as `endOthers` does. */
+  /** Ends all of a user's sessions, in the same way. */
   async endAll(userId: number): Promise<void> {
     await this.endOthers(userId, '')
   }
 
-  /** Ends every session of a user who is deleted, and forgets what was known of them. */
+  /** Ends all sessions of a deleted user, and removes the keys that describe them. */
   async forget(userId: number): Promise<void> {
     try {
       const tokens = [...(await this.#readSet(expirationsKey(userId))).keys()]
@@ -212,13 +210,13 @@ export class Sessions {
   }
 
   async #get(keys: string[]): Promise<(string | null)[]> {
-    // In a cluster, keys of one command must be on one server.
+    // In a cluster, all keys of a command must be on one server.
     return isCluster(this.#redis)
       ? Promise.all(keys.map((key) => this.#redis.get(key)))
       : this.#redis.mget(keys)
   }
 
-  /** Notes what is known of a session that is in use, and ends those that are too many by it. */
+  /** Updates the description of a session, and ends the oldest ones beyond the limit. */
   async #describe(token: string, userId: number, expiresAt: number): Promise<void> {
     const now = Date.now()
     const [expirations, uses] = [expirationsKey(userId), usesKey(userId)]
@@ -235,10 +233,9 @@ export class Sessions {
   }
 
   /**
-   * Forgets the sessions of a user that have ended, and ends those that are too many, which are the ones used
-   * longest ago. Whoever starts one looks after that, so however many start at once, the last to look sees
-   * all of them.
-   * @returns those that are left, the last used first
+   * Forgets a user's ended sessions, and ends those beyond the limit, least recently used first. Each start
+   * of a session calls this afterwards, so even if many start at once, the last call sees all of them.
+   * @returns the remaining sessions, last used first
    */
   async #tidy(userId: number): Promise<{ token: string; expiresAt: number; usedAt: number }[]> {
     const [expirations, uses] = await Promise.all([

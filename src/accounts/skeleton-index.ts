@@ -2,11 +2,11 @@ import type { Query } from '../database/query.ts'
 import type { Log } from '../lib/logger.ts'
 import { skeletonDigests } from './skeletons.ts'
 
-// Users at a time: some milliseconds of computing, and not much more of writing.
+// Users at a time: a few milliseconds of computing, and not much more of writing.
 const BATCH = 500
 const EVERY_MS = 60_000
 
-// Who is gone has no nickname.
+// A deleted user has no nickname.
 const READ_CHANGES = `
   select changed.seq, changed.user_id, chat_user.nickname
   from (select seq, user_id from chat_user_skeleton_queue order by seq limit ${BATCH}) changed
@@ -18,9 +18,9 @@ interface Change {
 }
 
 /**
- * Keeps `chat_user_skeleton` up to date with the nicknames of `chat_user`, of which others write as well.
- * Their changes wait in a queue, because SQL cannot tell what a nickname looks like. After the first
- * migration, all users are in it.
+ * Keeps `chat_user_skeleton` in step with the nicknames in `chat_user`, which other programs write too.
+ * Triggers queue their changes, because SQL cannot compute skeletons. After the first migration, all users
+ * are queued.
  */
 export class SkeletonIndex {
   #query: Query
@@ -36,12 +36,12 @@ export class SkeletonIndex {
     this.#log = log
   }
 
-  /** Whether more waits than a registration can wait for: the background is at it. */
+  /** Whether the queue is too long for a registration to wait for it. */
   get isFarBehind(): boolean {
     return this.#isFarBehind
   }
 
-  /** Works off the queue, now and every minute, in the background: there may be a million users in it. */
+  /** Processes the queue in the background, now and every minute. It may hold a million users. */
   start(): void {
     const run = () => {
       this.#background ??= this.#workOff()
@@ -55,7 +55,7 @@ export class SkeletonIndex {
     run()
   }
 
-  /** Resolves when nothing is under way any more. */
+  /** Stops the background work, and resolves when it has finished. */
   async stop(): Promise<void> {
     this.#isStopped = true
     clearInterval(this.#timer)
@@ -63,8 +63,8 @@ export class SkeletonIndex {
   }
 
   /**
-   * Works off a part of the queue. Whoever asks while that is under way waits for the same part.
-   * @returns the number of changes, 0 when there were none
+   * Processes a part of the queue. Calls made meanwhile wait for the same part.
+   * @returns the number of changes; 0 if the queue was empty
    * @throws {DatabaseUnavailable}
    */
   async workOffSome(): Promise<number> {

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
 import { CONFUSABLES } from './confusables.ts'
 
-// Read when it is first needed: no start waits for it.
+// Loaded on first use, so that the start does not wait for it.
 let prototypes: Map<string, string> | undefined
 
 const toText = (points: string) => String.fromCodePoint(...points.split('+').map((hex) => parseInt(hex, 16)))
@@ -21,8 +21,8 @@ function prototypeOf(point: string): string {
 }
 
 /**
- * What a text looks like: texts that look alike have the same skeleton. This is `internalSkeleton` of UTS 39,
- * which leaves aside that characters swap places where text runs from right to left.
+ * Computes the skeleton of a text: texts that look alike have the same one. This is `internalSkeleton` of UTS
+ * 39, which ignores the reordering of right-to-left text.
  * https://www.unicode.org/reports/tr39/#Confusable_Detection
  */
 export function skeleton(text: string): string {
@@ -30,12 +30,12 @@ export function skeleton(text: string): string {
   return Array.from(visible, prototypeOf).join('').normalize('NFD')
 }
 
-// JavaScript has no case folding. It takes both ways, because some letters have only one case: ß, ẞ, SS.
+// JavaScript has no case folding. Both directions are needed, because of letters such as ß, ẞ and SS.
 const foldCase = (text: string) => text.toLowerCase().toUpperCase().toLowerCase()
 
 const isCapital = (point: string) => point !== point.toLowerCase()
 
-/** Replaces capitals by those that they look like. The prototype of I is l, which is no capital. */
+/** Replaces capitals by what they look like. I stays, because its prototype, l, is not a capital. */
 function prototypesOfCapitals(text: string): string {
   return Array.from(text, (point) => {
     if (!isCapital(point)) return point
@@ -45,11 +45,11 @@ function prototypesOfCapitals(text: string): string {
 }
 
 /**
- * What a nickname can be mistaken for: two nicknames are too similar when they have one of these digests in
- * common. (They are digests because a skeleton can be too long for an index.)
+ * Two nicknames are too similar if they share one of these digests. (A skeleton itself can be too long for an
+ * index.)
  *
- * UTS 39 compares texts as they are written. Nicknames are to differ by more than their case, and that leads
- * to three skeletons:
+ * UTS 39 compares texts as written. Nicknames must differ in more than their case, which takes three
+ * skeletons:
  * 1. of the nickname in lower case: `ADMIN`, and `аdmin` with a Cyrillic а, look like `admin`;
  * 2. of the nickname as it is written: `PayPaI` with a capital I looks like `Paypal`;
  * 3. of the nickname in lower case, after its capitals became those that they look like, and full-width
@@ -61,6 +61,6 @@ export function skeletonDigests(nickname: string): Buffer[] {
     skeleton(foldCase(nickname)),
     skeleton(foldCase(skeleton(nickname))),
     skeleton(foldCase(prototypesOfCapitals(nickname).normalize('NFKC')))
-  ].map((text) => text.replace(/\p{White_Space}+/gu, ' ').trim()) // as a page shows it
+  ].map((text) => text.replace(/\p{White_Space}+/gu, ' ').trim()) // as HTML renders it
   return [...new Set(skeletons)].map((text) => createHash('sha256').update(text).digest().subarray(0, 16))
 }

@@ -5,7 +5,7 @@ import { lookupNickname } from './nicknames.ts'
 import type { SkeletonIndex } from './skeleton-index.ts'
 import { skeletonDigests } from './skeletons.ts'
 
-// A registration may take a second longer because of others.
+// How long a registration waits for the nicknames of other writers to be indexed.
 const CATCH_UP_MS = 1000
 const MAX_TRIES = 3
 
@@ -27,12 +27,12 @@ const toUser = (row: Row | undefined) =>
   }
 
 /**
- * Adds a user, unless the nickname is that of another, or looks like it. The database decides, so of several
- * at once one succeeds.
- * @param repairSequences sets right a sequence that was set back, so that ids are given again
+ * Adds a user, unless the nickname is taken or looks like another one. The database decides, so exactly one
+ * of several simultaneous registrations succeeds.
+ * @param repairSequences advances a sequence that was set back and hands out ids that are already in use
  * @returns the new id, or what is wrong with the nickname
- * @throws {Busy} while nicknames that were written by others are still to be compared, and are many
- * @throws {DatabaseUnavailable} while no new id can be had
+ * @throws {Busy} while too many nicknames of other writers are not indexed yet
+ * @throws {DatabaseUnavailable} while no new id is available
  */
 export async function insertUser(
   query: Query,
@@ -53,7 +53,7 @@ export async function insertUser(
     if (row.refusal === null) return row.new_id
     if (row.refusal === 'similar') return row.refusal
     if (row.refusal === 'taken') {
-      // Another unique column has the same effect as the nickname, in most cases the id.
+      // The conflict may be on another unique column, usually the id.
       const isTaken = await query('select from chat_user where nickname = $1', [nickname])
       if (isTaken.length > 0) return row.refusal
       tries++
@@ -72,7 +72,7 @@ export const deleteUser = (query: Query, id: number) => query('delete from chat_
 /** Finds a user by nickname, as typed or as this service stores it. */
 export async function findUser(query: Query, nickname: string) {
   const { typed, normal } = lookupNickname(nickname)
-  // What is longer than the column cannot be found, so it is not sent.
+  // A nickname longer than the column cannot exist.
   const spellings = [typed, normal].filter((spelling) => spelling.length <= MAX_NICKNAME * 2)
   const [row] = await query<Row>(
     `select ${COLUMNS} from chat_user
@@ -87,7 +87,7 @@ export async function findUserById(query: Query, id: number) {
   return toUser(row)
 }
 
-/** Replaces a password hash. @returns whether it was still the one to be replaced */
+/** Replaces a password hash, unless it has changed meanwhile. @returns whether it was replaced */
 export async function replacePassword(
   query: Query,
   id: number,
@@ -101,6 +101,6 @@ export async function replacePassword(
   return rows.length > 0
 }
 
-/** Sets a password hash, whatever it was before. */
+/** Sets a password hash unconditionally. */
 export const setPassword = (query: Query, id: number, hash: string) =>
   query('update chat_user set password_hash = $2 where id = $1', [id, hash])

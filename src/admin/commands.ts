@@ -13,11 +13,11 @@ import { findRestriction, listNotable, type Notable } from '../moderation/lists.
 import { parseData } from '../plugins/validation.ts'
 import { type Engines, reasonOf } from './engines.ts'
 
-// Without letters and digits that look alike, because a person types it. 24 of 32 are 120 bits.
+// No letters and digits that look alike, because people type it. 24 characters of 32 give 120 bits.
 const PASSWORD_CHARACTERS = 'abcdefghijkmnpqrstuvwxyz23456789'
 const PASSWORD_LENGTH = 24
 
-// The moderation log has no moderator where whoever runs the service acts.
+// Entries of the operator have no moderator in the moderation log.
 const OPERATOR = undefined
 
 interface Options {
@@ -25,7 +25,7 @@ interface Options {
   reason?: string | undefined
 }
 
-/** What the operator asks for, and where it is done. */
+/** A parsed command line, and what it needs to run. */
 export interface Call {
   engines: Engines
   config: Config
@@ -33,16 +33,16 @@ export interface Call {
   options: Options
 }
 
-/** A command, by its name, with what must follow it. */
+/** A command with its name, parameters and options. */
 export interface Command {
   name: string
   parameters: string[]
   options: (keyof Options)[]
-  /** Does it, and returns what to print. @throws {StartError | ClientError} */
+  /** Runs the command. @returns what to print @throws {StartError | ClientError} */
   run: (call: Call) => Promise<string>
 }
 
-/** A text of users for a terminal, which must not obey it. */
+/** Makes text from users safe to print: no control sequences reach the terminal. */
 const printable = (text: string) => text.replace(/\p{C}/gu, '\ufffd')
 
 async function findByNickname(query: Query, nickname: string): Promise<{ id: number; name: string }> {
@@ -51,7 +51,7 @@ async function findByNickname(query: Query, nickname: string): Promise<{ id: num
   return { id: user.id, name: printable(user.nickname) }
 }
 
-/** @param done what has happened already, should this fail */
+/** @param done what has already happened, for the error if this fails */
 async function endSessions(sessions: Sessions, userId: number, done: string): Promise<void> {
   try {
     await sessions.endAll(userId)
@@ -109,7 +109,7 @@ async function resetPassword({ engines, config, values: [nickname = ''] }: Call)
   const hash = await passwords.hash(password, client).finally(() => passwords.close())
   await logAction(query, OPERATOR, id, 'reset_password')
   await setPassword(query, id, hash)
-  // A login with the old password that is under way looks at the hash again once its session has started.
+  // A login under way with the old password checks the hash again after it has started its session.
   await endSessions(sessions, id, `the password of ${name} was reset`)
   // After the sessions, because a session can still create a token.
   await revokeAllApiTokens(query, id)

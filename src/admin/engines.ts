@@ -13,19 +13,19 @@ import { createClient } from '../plugins/redis.ts'
 // A person at a terminal can wait longer than a request.
 const CONNECT_TIMEOUT_MS = 5000
 
-/** What went wrong, in one line; an error of several addresses has no message of its own. */
+/** The reason of an error in one line. An AggregateError of several addresses has no message. */
 export function reasonOf(error: unknown): string {
   if (!(error instanceof Error)) return String(error)
   return error.message || ('code' in error ? String(error.code) : error.name)
 }
 
-/** The engines of a service, running or not; each is connected to when it is needed. */
+/** Connects to the engines of the service on demand. */
 export class Engines {
   #config: Config
   #postgres: pg.Client | undefined
   #redis: Redis | Cluster | undefined
 
-  /** @throws {StartError} where the service has embedded engines, and does not run */
+  /** @throws {StartError} if the engines are embedded and the service is not running */
   constructor(config: Config) {
     this.#config = { ...config, ...findEngines(config) }
   }
@@ -36,7 +36,7 @@ export class Engines {
       ...connectionOptions(this.#config),
       connectionTimeoutMillis: CONNECT_TIMEOUT_MS
     })
-    client.on('error', () => {}) // A query reports it as well.
+    client.on('error', () => {}) // Queries report it as well.
     this.#postgres = client
     await client.connect().catch((cause: unknown) => {
       const where = formatAddress(postgresAddress(this.#config))
@@ -55,7 +55,7 @@ export class Engines {
     })
     try {
       await withTimeout(CONNECT_TIMEOUT_MS, client.connect())
-      // While it connects, the client takes a database number that is out of range for a warning.
+      // While connecting, the client only warns of a database number that is out of range.
       if (client instanceof Redis) await client.select(client.options.db ?? 0)
     } catch (error) {
       throw new StartError(`Redis at ${where} cannot be used: ${reasonOf(reason ?? error)}`, { cause: error })

@@ -59,8 +59,8 @@ export async function runProgram([program = '', ...args]: string[], signal?: Abo
  * is ready.
  * @param logFile receives its output
  * @param signal stops the program, then rejects with the signal's reason
- * @returns a function that stops it, with SIGINT: on SIGTERM, PostgreSQL would wait for its clients to
- * disconnect
+ * @returns a function that stops it: with SIGTERM, on which PostgreSQL waits for its clients to disconnect,
+ * and after 2 s with SIGINT, on which it does not
  * @throws {StartError} with its last line of output, if it exits before it is ready
  */
 export async function startProgram(
@@ -82,10 +82,10 @@ export async function startProgram(
       `the embedded ${name} did not start: ${complaint(printed) || `it ended with ${how}`} (see ${logFile})`
     )
   })
-  const stop = async (patienceMs: number) => {
+  const stop = async (timeoutMs: number) => {
     child.kill('SIGTERM')
-    const impatience = setTimeout(() => child.kill('SIGINT'), patienceMs)
-    await exited.finally(() => clearTimeout(impatience))
+    const timer = setTimeout(() => child.kill('SIGINT'), timeoutMs)
+    await exited.finally(() => clearTimeout(timer))
   }
   try {
     const quiet = { warn: () => {} }

@@ -11,7 +11,7 @@ import {
   UserUnknown
 } from '../errors/catalogue.ts'
 
-// What the functions of src/database/migrations.ts refuse an action with.
+// The refusals of the SQL functions in src/database/migrations.ts.
 const refusals = {
   gone: SessionNotFound,
   forbidden: Forbidden,
@@ -22,12 +22,12 @@ const refusals = {
 }
 type Answer = Outcome<keyof typeof refusals>
 
-/** Who acts: the id of a moderator, or undefined for whoever runs the service. */
+/** Who acts: the id of a moderator, or undefined for the operator. */
 export type Moderator = number | undefined
 
 /**
- * Restricts a user in place of any restriction there was. When it resolves, no post of the user is accepted
- * any more. Sessions are not ended here.
+ * Restricts a user, replacing any other restriction. Once it resolves, the user cannot post any more. It does
+ * not end sessions.
  * @throws {SessionNotFound | Forbidden | UserUnknown | OwnAccount | UserProtected | LastAdmin}
  */
 export async function restrict(
@@ -47,7 +47,7 @@ export async function restrict(
 }
 
 /**
- * Lifts the restriction of a user, if there is one.
+ * Lifts a user's restriction, if there is one.
  * @throws {SessionNotFound | Forbidden | UserUnknown | OwnAccount | UserProtected}
  */
 export async function liftRestriction(query: Query, moderator: Moderator, userId: number): Promise<void> {
@@ -62,8 +62,8 @@ export async function setRole(query: Query, moderator: Moderator, userId: number
 }
 
 /**
- * Changes settings of the room, and tells everybody in the event log.
- * @returns the room as it is then
+ * Changes settings of the room and adds a `room_updated` event to the log.
+ * @returns the new settings
  * @throws {SessionNotFound | Forbidden}
  */
 export async function updateRoom(
@@ -80,7 +80,8 @@ export async function updateRoom(
 }
 
 /**
- * Notes in the moderation log what is about to be done to a user. @returns the id of the entry
+ * Records in the moderation log what is about to be done to a user.
+ * @returns the id of the entry
  * @throws {SessionNotFound | Forbidden | UserUnknown | OwnAccount | UserProtected}
  */
 export async function logAction(

@@ -2,13 +2,13 @@ import { deleteMessagesOf } from '../chat/messages.ts'
 import type { Query } from '../database/query.ts'
 import { logAction, type Moderator } from './actions.ts'
 
-// A batch holds up whoever writes for as long as it takes.
+// Other writers wait while a batch is deleted.
 const BATCH = 500
 
 /**
  * Deletes all messages of a user, in batches.
- * @param onDeleted told of each batch, by the ids
- * @returns how many there were
+ * @param onDeleted called with the ids of each batch
+ * @returns how many were deleted
  * @throws {SessionNotFound | Forbidden | UserUnknown | OwnAccount | UserProtected}
  */
 export async function deleteAllMessages(
@@ -23,7 +23,7 @@ export async function deleteAllMessages(
     const ids = await deleteMessagesOf(query, userId, BATCH)
     onDeleted(ids)
     deleted += ids.length
-    isMore = ids.length > 0 // Fewer than a batch do not mean that it was the last.
+    isMore = ids.length > 0 // A batch that is not full need not be the last.
   }
   await query('update chat_moderation_log set details = $2 where id = $1', [entryId, { deleted }])
   return deleted

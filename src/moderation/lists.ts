@@ -21,8 +21,8 @@ const toPerson = (userId: number, nickname: string | null): Person => ({
 })
 const toTime = (ms: number) => new Date(ms).toISOString()
 
-// Each list has an SQL text for its newest page and one for the others, because PostgreSQL plans one text for
-// both of them for the worst.
+// Each list has one statement for the newest page and one for older pages. For a single statement, PostgreSQL
+// would choose a plan that suits the worst case.
 const page = (sql: (conditions: string) => string, id: string) => ({
   newest: `${sql('')} order by ${id} desc limit $1`,
   before: `${sql(`and ${id} < $2`)} order by ${id} desc limit $1`
@@ -71,11 +71,11 @@ const toRestriction = (row: RestrictionRow): Restriction => ({
 const RESTRICTIONS = page(restrictions, 'restriction.id')
 const RESTRICTION_OF = restrictions('and restriction.user_id = $1')
 
-/** Lists the restrictions that are in force, the newest first. */
+/** Lists the restrictions in force, newest first. */
 export const listRestrictions = async (query: Query, wanted: PageQuery): Promise<Restriction[]> =>
   (await read<RestrictionRow>(query, RESTRICTIONS, wanted)).map(toRestriction)
 
-/** Finds the restriction of a user that is in force. */
+/** Finds the restriction in force for a user. */
 export async function findRestriction(query: Query, userId: number): Promise<Restriction | undefined> {
   const [row] = await query<RestrictionRow>(RESTRICTION_OF, [userId])
   return row && toRestriction(row)
@@ -105,7 +105,7 @@ const ENTRIES = page(
   'entry.id'
 )
 
-/** Lists what moderators did, the newest first. */
+/** Lists the moderation log, newest first. */
 export async function listModerationLog(query: Query, wanted: PageQuery): Promise<ModerationEntry[]> {
   const rows = await read<EntryRow>(query, ENTRIES, wanted)
   return rows.map((row) => ({
@@ -140,7 +140,7 @@ const REPORTS = page(
   'report.id'
 )
 
-/** Lists the open reports of messages that still exist, the newest first. */
+/** Lists the open reports of messages that still exist, newest first. */
 export async function listReports(query: Query, wanted: PageQuery): Promise<Report[]> {
   const rows = await read<ReportRow>(query, REPORTS, wanted)
   return rows.map((row) => ({
@@ -152,7 +152,7 @@ export async function listReports(query: Query, wanted: PageQuery): Promise<Repo
   }))
 }
 
-/** Finds a user with the role it has. */
+/** Finds a user's role. */
 export async function findUserRole(query: Query, userId: number): Promise<UserRole | undefined> {
   const [row] = await query<{ nickname: string; role: Role }>(
     `select chat_user.nickname, coalesce(member.role, 'member') as role
@@ -162,7 +162,7 @@ export async function findUserRole(query: Query, userId: number): Promise<UserRo
   return row && { userId, ...row }
 }
 
-/** Somebody who has a role, a restriction, or both. */
+/** A user who has a role, a restriction, or both. */
 export interface Notable {
   nickname: string
   role: Role
@@ -188,7 +188,7 @@ const NOTABLE = `
   where member.role is not null or restriction.kind is not null
   order by array_position(array['admin', 'moderator'], member.role), chat_user.nickname`
 
-/** Lists everybody who has a role or a restriction that is in force: admins, moderators, then the others. */
+/** Lists all users with a role or a restriction in force: admins, then moderators, then the others. */
 export async function listNotable(query: Query): Promise<Notable[]> {
   const rows = await query<NotableRow>(NOTABLE)
   return rows.map(({ nickname, role, kind, until_ms: untilMs, reason }) => ({

@@ -2,7 +2,7 @@ import type { Role } from '../../schemas/moderation.ts'
 import { milliseconds, type Query } from '../database/query.ts'
 import { SessionNotFound, UserNotFound } from '../errors/catalogue.ts'
 
-/** A restriction that is in force; one without `until` has no end. */
+/** A restriction in force. Without `until` it is permanent. */
 export interface ActiveRestriction {
   kind: 'mute' | 'ban'
   until: Date | undefined
@@ -13,7 +13,7 @@ export interface ActiveRestriction {
 export interface Member {
   role: Role
   restriction: ActiveRestriction | undefined
-  /** Whether there would be no admin without this one. */
+  /** Whether this is the only admin. */
   isLastAdmin: boolean
 }
 
@@ -29,7 +29,7 @@ const FIND_MEMBER = `
   select role, kind, reason, is_last_admin, case when until is not null then ${milliseconds('until')} end as until_ms
   from chat_member($1)`
 
-/** Finds the role of a user and the restriction that is in force now. */
+/** Finds a user's role and the restriction in force. */
 export async function findMember(query: Query, userId: number): Promise<Member | undefined> {
   const [row] = await query<Row>(FIND_MEMBER, [userId])
   if (row === undefined) return undefined
@@ -42,10 +42,10 @@ export async function findMember(query: Query, userId: number): Promise<Member |
 }
 
 /**
- * Finds the same of a user who has a session.
- * @throws {UserNotFound} when the user is deleted
- * @throws {SessionNotFound} when the user is banned: the session is about to end, or the Go service started
- * it in spite of the ban
+ * Finds the same for a user with a session.
+ * @throws {UserNotFound} if the user is deleted
+ * @throws {SessionNotFound} if the user is banned: the session is about to end, or the Go service started it
+ * despite the ban
  */
 export async function requireMember(query: Query, userId: number): Promise<Member> {
   const member = await findMember(query, userId)

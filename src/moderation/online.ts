@@ -1,15 +1,15 @@
 import { randomUUID } from 'node:crypto'
 import type { Cluster, Redis } from 'ioredis'
 
-// A sorted set of `<replica>:<open streams>`, with the milliseconds when each expires.
+// A sorted set of `<replica>:<open streams>`, scored by expiry in milliseconds.
 const KEY = 'chat-backend:online'
 const EVERY_MS = 2000
 const EXPIRES_MS = 10_000
 
 /**
- * Counts the open event streams of all replicas. Each tells the others through Redis, so the number is a few
- * seconds old, and that of a replica that died lives on for a moment. Without Redis, only the streams of this
- * replica count.
+ * Counts the open event streams of all replicas. Each replica publishes its number in Redis, so the sum is a
+ * few seconds old, and the streams of a replica that died count for a moment longer. Without Redis, only the
+ * streams of this replica count.
  */
 export class OnlineCount {
   #redis: Redis | Cluster
@@ -19,7 +19,7 @@ export class OnlineCount {
   #others = 0
   #timer: NodeJS.Timeout | undefined
 
-  /** @param own how many streams are open here */
+  /** @param own returns the number of open streams of this replica */
   constructor(redis: Redis | Cluster, own: () => number) {
     this.#redis = redis
     this.#own = own

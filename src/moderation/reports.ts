@@ -16,8 +16,8 @@ const REPORT = `
   select exists (select from author) as "hasUser", exists (select from message) as "hasMessage"`
 
 /**
- * Reports a message, once for each user and message.
- * @returns whether there are this user and this message
+ * Reports a message. A user's second report of the same message changes nothing.
+ * @returns whether both the user and the message exist
  */
 export async function reportMessage(
   query: Query,
@@ -36,7 +36,7 @@ const CLOSE = `
   insert into chat_moderation_log (moderator_id, action, message_id, details)
   select $1, 'close_report', message_id, jsonb_build_object('report', reason) from closed returning id`
 
-/** Notes that a report was dealt with. @returns whether it was open */
+/** Closes a report. @returns whether it was open */
 export async function closeReport(query: Query, moderatorId: number, id: number): Promise<boolean> {
   return (await query(CLOSE, [moderatorId, id])).length > 0
 }
