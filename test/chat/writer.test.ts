@@ -82,7 +82,10 @@ t.test('the same user, key and text always give the same message', async (t) => 
   }
   t.match(await post('bye', 'key-1'), {
     status: 422,
-    body: { error: 'Idempotency-Key was already used for a different message', code: 'idempotency_key_reused' }
+    body: {
+      error: 'Idempotency-Key was already used for a different message',
+      code: 'idempotency_key_reused'
+    }
   })
   const { token: another } = await register()
   t.not((await post('hello', 'key-1', another)).body.id, first.body.id, 'keys are of one user')
