@@ -1,8 +1,7 @@
 import type { QueryResultRow } from 'pg'
 
 /**
- * What is wrong, as an English sentence without a full stop; `isSequence` where `REPAIR` can mend it while
- * the service runs.
+ * What is wrong, in a few words of English. `isSequence` if `REPAIR` can fix it while the service runs.
  */
 export interface Problem extends QueryResultRow {
   what: string
@@ -29,12 +28,12 @@ const SEQUENCES = [
 // exact).
 export const MAX_SEQUENCE = 2 ** 52
 
-// A function is the one of this service while its comment tells its fingerprint. So a replica of another
-// version, which has other functions, is content with what the newest migration has made.
+// A function is this service's if its comment holds its fingerprint. So a replica of another version, which
+// knows other functions, accepts those of the newest migration.
 const fingerprint = (oid: string) => `(
   select 'chat-backend ' || md5(concat_ws(' ', prosrc, prosecdef, proconfig)) from pg_catalog.pg_proc signed where signed.oid = ${oid})`
 
-/** Marks the functions of the triggers as this service's, after a migration has made them. */
+/** Stores the fingerprints of the trigger functions, after a migration has created them. */
 export const SIGN_FUNCTIONS = `
   do $$ declare found record; begin
     for found in select oid, oid::regprocedure as name from pg_catalog.pg_proc
@@ -49,8 +48,8 @@ const behind = ([table = '', column = '']: string[]) => `
     < (select max(${column}) from ${table} where ${column} <= ${MAX_SEQUENCE})`
 
 /**
- * Asks whether every change of a message reaches the log: whether tables, triggers and functions are there
- * and in force.
+ * Checks that every change of a message reaches the log: that tables, triggers and functions exist and are
+ * enabled.
  */
 export const CHECK_TRIGGERS = `
   select what, false as "isSequence" from (
@@ -71,8 +70,8 @@ export const CHECK_TRIGGERS = `
   ) checked where what is not null`
 
 /**
- * Asks whether a sequence was set back, so that it gives numbers that were given before. The tables must be
- * there.
+ * Checks whether a sequence was set back and would hand out ids that are already in use. The tables must
+ * exist.
  */
 export const CHECK_SEQUENCES = SEQUENCES.map(behind).join(' union all ')
 
@@ -80,13 +79,13 @@ const isInexact = (table: string) => `
   exists (select from ${table} where id > ${Number.MAX_SAFE_INTEGER})
   or exists (select from ${table} where id < -${Number.MAX_SAFE_INTEGER})`
 
-/** Asks which tables have ids of 2^53 or more, which JSON readers do not keep exact. */
+/** Finds tables with ids of 2^53 or more, which are not exact in JSON. */
 export const INEXACT_IDS = ['chat_message', 'chat_user']
   .map((table) => `select '${table}' as "table" where ${isInexact(table)}`)
   .join(' union all ')
 
 /**
- * Sets sequences that are behind to where their tables are, and makes all clients load the room again, unless
- * the log has told them to after the entry `$1`.
+ * Advances sequences that are behind their tables, and makes all clients reload the room, unless the log
+ * already has a reset after the entry `$1`.
  */
 export const REPAIR = 'select chat_event_repair($1)'

@@ -3,16 +3,16 @@ import { StartError } from '../lib/start-error.ts'
 
 const UNDEFINED_OBJECT = '42704'
 
-// Only what the migrating role may grant: with MIGRATE=own, the shared tables belong to Django's role.
+// Only tables that the migrating role owns: with MIGRATE=own, the shared tables belong to Django's role.
 const OWN_TABLES = `
   select relname from pg_catalog.pg_class
   where relnamespace = (select oid from pg_catalog.pg_namespace where nspname = current_schema()) and relkind in ('r', 'p')
     and relname like 'chat\\_%' and pg_catalog.pg_has_role(relowner, 'USAGE') order by relname`
 
 /**
- * Lets a role that may create nothing run the service: it may use the tables that exist, and by default
- * privileges those of later migrations. PostgreSQL ignores a privilege that was granted before.
- * @throws {StartError} when there is no such role
+ * Grants a role what the service needs: access to the tables that exist and, by default privileges, to those
+ * of later migrations. Granting a privilege again does nothing.
+ * @throws {StartError} if the role does not exist
  */
 export async function grantTables(client: Client, role: string): Promise<void> {
   const { rows } = await client.query<{ schema: string }>('select current_schema() as schema')

@@ -4,7 +4,7 @@ import { CHECK_SEQUENCES, CHECK_TRIGGERS, type Problem, REPAIR, SIGN_FUNCTIONS }
 import { type Migration, migrations } from './migrations.ts'
 
 const INSUFFICIENT_PRIVILEGE = '42501'
-// After the last entry that there can be, there is no reset yet.
+// No reset can be after the last possible entry, so the repair always adds one.
 const EVERY_RESET = '9223372036854775807'
 
 const USER_TRIGGERS = [
@@ -19,16 +19,15 @@ const FIND_USER_TRIGGERS = `
   select from pg_catalog.pg_trigger
   where tgrelid = pg_catalog.to_regclass('chat_user') and tgname = any ($1) and tgenabled in ('O', 'A')`
 
-// Any constant that no other program on this database uses; the same for every replica.
+// An arbitrary constant that no other program uses on this database.
 const LOCK = 7_243_001
 
 /**
- * Brings the database up to date, one transaction for each migration. Several processes may call it at once:
- * an advisory lock, which ends with the connection, lets one work while the others wait, and what was applied
- * is never run again.
- * @param own leaves the shared tables to Django, and adds to them once they are there
- * @throws {Error} when they are not there yet, or another's transaction holds one of them for too long: to be
- * tried again
+ * Applies the missing migrations, each in a transaction. Several processes may call it at once: an advisory
+ * lock, which ends with the connection, lets one work while the others wait.
+ * @param own leaves the shared tables to Django, and waits for them
+ * @throws {Error} if they do not exist yet, or another transaction holds one of them for too long. Try again
+ * then
  */
 export async function migrate(client: Client, log: Log, own = false): Promise<void> {
   await client.query('select pg_advisory_lock($1)', [LOCK])
@@ -40,8 +39,8 @@ export async function migrate(client: Client, log: Log, own = false): Promise<vo
     )
     if (!found.ready) throw new Error('the tables chat_user and chat_message are not there yet')
   }
-  // On a live database, whoever writes waits behind us while we wait for a lock, so not for long.
-  // `if not exists` would need the right to create tables even where this one is there.
+  // While a migration waits for a lock, writers wait behind it, so give up soon.
+  // `if not exists` needs the right to create tables even if the table exists.
   await client.query(`set lock_timeout = '1s'; do $$ begin if to_regclass('chat_backend_migration') is null then
     create table chat_backend_migration (name text primary key, applied_at timestamptz not null default now()); end if; end $$`)
   const { rows } = await client.query<{ name: string }>('select name from chat_backend_migration')
@@ -63,8 +62,8 @@ export async function migrate(client: Client, log: Log, own = false): Promise<vo
 }
 
 /**
- * Makes anew what the log needs, where somebody has dropped, disabled or replaced it, and has all clients
- * load the room again.
+ * Recreates what the log needs if somebody has dropped, disabled or replaced it, and makes all clients reload
+ * the room.
  */
 async function restore(client: Client, log: Log, restoring: Migration[]): Promise<void> {
   let problems = await findProblems(client)
@@ -83,8 +82,8 @@ async function restore(client: Client, log: Log, restoring: Migration[]): Promis
 }
 
 /**
- * Recreates the triggers on chat_user that are not the event log's, where somebody has dropped or disabled
- * them, and has all nicknames indexed.
+ * Recreates the other triggers on chat_user if somebody has dropped or disabled them, and queues all
+ * nicknames to be indexed.
  */
 async function restoreUserTriggers(client: Client, log: Log, restoring: Migration[]): Promise<void> {
   const { rows } = await client.query(FIND_USER_TRIGGERS, [USER_TRIGGERS])

@@ -1,12 +1,12 @@
-/** What a function of the database answers: why it refused, or null when it did what it was asked. */
+/** A row from an SQL function: why it refused, or null if it did its work. */
 export interface Outcome<Refusal extends string> {
   refusal: Refusal | null
 }
 
 /**
- * Takes the only row that a function of the database returns.
- * @param errors the error for each reason to refuse
- * @throws the one for the reason that the row has
+ * Checks the row that an SQL function returned.
+ * @param errors the error for each refusal
+ * @throws the error for the row's refusal, if it has one
  */
 export function accepted<Refusal extends string, Row extends Outcome<Refusal>>(
   row: Row | undefined,

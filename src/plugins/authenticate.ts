@@ -10,14 +10,14 @@ import {
 
 declare module 'fastify' {
   interface FastifyInstance {
-    /** Takes the token of a session, and refuses an API token with 403. */
+    /** Requires a session token. An API token is refused with 403. */
     authenticate: onRequestAsyncHookHandler
-    /** Takes an API token as well: for whoever reads, posts, edits and deletes. */
+    /** Accepts a session token or an API token, for posts, edits and deletions. */
     authenticateAuthor: onRequestAsyncHookHandler
   }
   interface FastifyRequest {
     userId: number
-    /** Whether an API token was sent, which can do nothing that takes the role of a moderator. */
+    /** Whether the client sent an API token, with which moderators have no more rights than members. */
     hasApiToken: boolean
   }
 }
@@ -39,7 +39,7 @@ export function bearerToken({ headers: { authorization } }: FastifyRequest): str
  */
 export default fp(
   async (app) => {
-    // The tokens whose use was noted in this minute; once is enough, and no request waits for it.
+    // The tokens whose use was recorded in this minute. Once is enough, and no request waits for it.
     const noted = new Set<string>()
     let minute = 0
     function note(token: string, noteUse: () => Promise<void>): void {

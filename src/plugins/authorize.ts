@@ -7,8 +7,8 @@ import { requireMember } from '../moderation/members.ts'
 declare module 'fastify' {
   interface FastifyInstance {
     /**
-     * A hook after `authenticate`. It refuses with 401 a user who is deleted or banned: the Go service may
-     * have started the session in spite of the ban.
+     * A hook after `authenticate`. Refuses deleted and banned users with 401: the Go service may have started
+     * a session despite the ban.
      */
     requireUser: onRequestAsyncHookHandler
     /** A hook after `authenticate`, for moderators and admins. */
@@ -19,9 +19,8 @@ declare module 'fastify' {
 }
 
 /**
- * Decorates the instance with hooks that refuse a user who is deleted or banned, and with 403 whoever does
- * not have the required role. An action is judged once more when it is done, because roles may change
- * meanwhile.
+ * Decorates the instance with hooks that refuse deleted and banned users with 401, and users without the
+ * required role with 403. The SQL of an action checks again, because roles may change meanwhile.
  */
 export default fp(
   async (app) => {

@@ -8,24 +8,24 @@ import { splitList } from '../lib/text.ts'
 declare module 'fastify' {
   interface FastifyRequest {
     /**
-     * Whom this request counts for, wherever something is counted by address: an IPv4 address, or the /64
-     * network of an IPv6 client, always spelled the same. It is still known when the client has gone.
+     * The client, wherever something is counted by address: an IPv4 address, or the /64 network of an IPv6
+     * client, in canonical form. Unlike `request.ip`, it is still defined when the client is gone.
      */
     clientAddress: string
     /**
-     * Whether the request probably came through a proxy although `TRUST_PROXY` is not set. `clientAddress` is
-     * then the proxy's, which stands for many people.
+     * Whether the request probably came through a proxy that `TRUST_PROXY` does not cover. `clientAddress` is
+     * then the proxy's, which all of its clients share.
      */
     isBehindUnknownProxy: boolean
-    /** Where the connection comes from, as Node spells it. */
+    /** The remote address of the connection, as Node reports it. */
     peerAddress: string | undefined
   }
 }
 
 type Address = ipaddr.IPv4 | ipaddr.IPv6
 
-// The networks, besides that of IPv4-mapped addresses, whose last 32 bits are the IPv4 address of the client:
-// RFC 4291 (2.5.5.1, deprecated), RFC 2765 (SIIT), RFC 6052 (NAT64).
+// Besides IPv4-mapped addresses, the networks whose last 32 bits are the client's IPv4 address: RFC 4291
+// (2.5.5.1, deprecated), RFC 2765 (SIIT), RFC 6052 (NAT64).
 const EMBEDDING_NETWORKS = ['::/96', '::ffff:0:0:0/96', '64:ff9b::/96'].map((cidr) =>
   ipaddr.IPv6.parseCIDR(cidr)
 )
@@ -33,7 +33,7 @@ const IPV4_BITS = 32
 const IPV4_IN_IPV6_FROM = 96
 const CLIENT_NETWORK_BITS = 64
 
-/** By which proxies tell whom they stand for. */
+/** The headers in which proxies name the client. */
 const FORWARDING_HEADERS = ['X-Forwarded-For', 'Forwarded', 'X-Real-IP']
 
 const lastIPv4 = (address: ipaddr.IPv6) => new ipaddr.IPv4(address.toByteArray().slice(-4))
@@ -41,21 +41,20 @@ const isUnspecifiedOrLoopback = (address: ipaddr.IPv6) =>
   ['unspecified', 'loopback'].includes(address.range())
 
 /**
- * Reads an address that may have a zone, brackets and a port around it, as some proxies write it in
- * `X-Forwarded-For`.
- * @returns undefined when it is none. The library alone would take `0x7f.1` or `203.0.113.077` for one, so
- * Node judges first
+ * Parses an address that may have a zone, brackets and a port, as some proxies write it in `X-Forwarded-For`.
+ * @returns undefined if it is not valid. Node checks it first, because the library accepts `0x7f.1` and
+ * `203.0.113.077`
  */
 function parseAddress(text: string | undefined): Address | undefined {
   const [, inBrackets, bare] = /^(?:\[([^[\]]+)\](?::\d{0,5})?|([^[\]]+))$/.exec(text?.trim() ?? '') ?? []
   const withoutPort = inBrackets ?? bare?.replace(/^([\d.]+):\d{0,5}$/, '$1') ?? ''
   if (isIP(withoutPort) === 0) return undefined
   const address = ipaddr.parse(withoutPort.replace(/%.*$/, ''))
-  // IPv4 on a socket that listens for both.
+  // IPv4 on a dual-stack socket.
   return address instanceof ipaddr.IPv6 && address.isIPv4MappedAddress() ? lastIPv4(address) : address
 }
 
-/** The one spelling of the client that has this address. */
+/** The canonical form of an address, by which clients are counted. */
 function canonical(address: Address): string {
   if (address instanceof ipaddr.IPv4) return address.toString()
   const isEmbedded =
@@ -65,7 +64,7 @@ function canonical(address: Address): string {
   return `${network.toRFC5952String()}/${CLIENT_NETWORK_BITS}`
 }
 
-/** @param list as in `TRUST_PROXY`, and valid */
+/** @param list a valid value of `TRUST_PROXY` */
 function createIsTrusted(list: string): (address: Address) => boolean {
   const networks = splitList(list).map((entry): [Address, number] => {
     const [text = '', bits] = entry.split('/')
@@ -80,10 +79,10 @@ function createIsTrusted(list: string): (address: Address) => boolean {
 }
 
 /**
- * Decorates requests with `clientAddress`, the only place that tells whom a request counts for, and with
- * `isBehindUnknownProxy`. `X-Forwarded-For` is read from its end for as long as the address before came from
- * a proxy in `TRUST_PROXY`; where it holds no address, what is known so far counts. Fastify's own
- * `request.ip` would take any text in that header for an address, and is undefined when the client has gone.
+ * Decorates requests with `clientAddress` and `isBehindUnknownProxy`. `X-Forwarded-For` is read from its end,
+ * as long as the previous address is a proxy in `TRUST_PROXY`; an entry that is not an address ends the
+ * search. Fastify's `request.ip` takes any text in that header for an address, and is undefined once the
+ * client is gone.
  */
 export default fp<{ config: Config }>(
   async (app, { config: { TRUST_PROXY: proxies, RATE_LIMIT } }) => {
@@ -92,12 +91,12 @@ export default fp<{ config: Config }>(
     app.decorateRequest('peerAddress', undefined)
     let mayWarn = RATE_LIMIT === 'on'
     app.addHook('onRequest', (request, _reply, done) => {
-      request.peerAddress = request.raw.socket.remoteAddress // undefined later, when the client has gone
+      request.peerAddress = request.raw.socket.remoteAddress // undefined once the client is gone
       if (mayWarn) warnOfUnknownProxy(request)
       done()
     })
 
-    /** Once, because anybody can send such a header; and never what is in it, because anything can be. */
+    /** Logs once, because anybody can send such a header, and never its value, because it can be anything. */
     function warnOfUnknownProxy({ peerAddress, headers }: FastifyRequest): void {
       const header = FORWARDING_HEADERS.find((name) => headers[name.toLowerCase()] !== undefined)
       const peer = header === undefined ? undefined : parseAddress(peerAddress)

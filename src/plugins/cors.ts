@@ -4,8 +4,7 @@ import type { Config } from '../config.ts'
 import { splitList } from '../lib/text.ts'
 
 /**
- * Lets pages of the origins in `CORS_ORIGIN` use the service, and of no other: without it, no answer says a
- * word of CORS.
+ * Allows pages from the origins in `CORS_ORIGIN` to use the service. Without it there are no CORS headers.
  */
 export default fp<{ config: Config }>(
   async (app, { config }) => {
@@ -27,7 +26,7 @@ export default fp<{ config: Config }>(
         'x-stale'
       ],
       maxAge: 600, // seconds
-      strictPreflight: false // it would answer in a form of its own
+      strictPreflight: false // its error would have another shape than ours
     })
   },
   { name: 'cors' }

@@ -12,12 +12,12 @@ import type { Connections } from '../http/connections.ts'
 
 declare module 'fastify' {
   interface FastifyContextConfig {
-    /** Answered also on connections beyond the limit, so that a full process is not taken for a dead one. */
+    /** Also served on connections beyond the limit, so that a full process is not killed as a dead one. */
     isHealth?: boolean
   }
 }
 
-/** What is wrong with a request by the rules of HTTP, before its body is read. */
+/** Checks a request against the rules of HTTP, before its body is read. */
 function violation({ raw, is404 }: FastifyRequest): ClientError | undefined {
   const { host, expect, 'transfer-encoding': transferEncoding } = raw.headers
   if (raw.httpVersion === '1.1' && host === undefined) return new InvalidHttp()
@@ -25,13 +25,13 @@ function violation({ raw, is404 }: FastifyRequest): ClientError | undefined {
     return new ExpectationFailed()
   }
   if (is404) return new RouteNotFound()
-  // Node takes `gzip, chunked` apart into chunks, and leaves them compressed (RFC 9112, 6.1).
+  // Node decodes the chunks of `gzip, chunked`, but does not decompress them (RFC 9112, 6.1).
   if (transferEncoding !== undefined && transferEncoding.toLowerCase() !== 'chunked') return new EncodedBody()
   return undefined
 }
 
 /**
- * Refuses what HTTP does not allow, and everything but the health on connections for which there was no room.
+ * Refuses requests that violate HTTP, and anything but health checks on connections beyond the limit.
  */
 export default fp<{ connections: Connections }>(
   async (app, { connections }) => {

@@ -2,21 +2,21 @@ import { once } from 'node:events'
 import { type AddressInfo, createServer, type Server } from 'node:net'
 import fp from 'fastify-plugin'
 
-// How many connections wait to be accepted: one in each turn of the event loop (libuv 1.45). With Node's
-// default of 511, clients that come and go a thousand times a second fill the queue, and the next to come is
-// only let in when it has asked for the second time, after a second.
+// How many connections may wait to be accepted. libuv 1.45 accepts one in each turn of the event loop. With
+// Node's default of 511, a thousand new connections a second fill the queue, and the next client is only
+// accepted when it retries after a second.
 const BACKLOG = 1024
 
 declare module 'fastify' {
   interface FastifyInstance {
-    /** Listens on all of these addresses, at one port. @returns the port, which is a free one for 0 */
+    /** Listens on all of these addresses, on the same port. @returns the port, a free one if `port` is 0 */
     listenOn: (hosts: string[], port: number) => Promise<number>
   }
 }
 
 /**
- * Listens on several addresses with one HTTP server, so that whatever watches its connections sees all of
- * them. (Fastify's own second server for `localhost` is not in `app.server`.)
+ * Listens on several addresses with one HTTP server, so that it owns all connections. (Fastify listens on
+ * `localhost` with a second server, which is not `app.server`.)
  */
 export default fp(
   async (app) => {

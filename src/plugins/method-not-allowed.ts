@@ -3,8 +3,8 @@ import type { FastifyInstance, FastifyPluginAsync } from 'fastify'
 import { failures, MethodNotAllowed } from '../errors/catalogue.ts'
 
 /**
- * Watches the routes declared from now on. The plugin it returns, registered after them, answers 405 with
- * `Allow` (RFC 9110, 15.5.6) to other methods.
+ * Records the routes declared from now on. Register the plugin that it returns after them: it answers other
+ * methods with 405 and `Allow` (RFC 9110, 15.5.6).
  */
 export function watchRoutes(app: FastifyInstance): FastifyPluginAsync {
   for (const method of METHODS) {

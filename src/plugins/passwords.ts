@@ -8,7 +8,7 @@ declare module 'fastify' {
   }
 }
 
-/** Decorates the instance with `passwords`, whose threads end with it. */
+/** Decorates the instance with `passwords`, and stops its threads on close. */
 export default fp<{ config: Config }>(
   async (app, { config }) => {
     app.decorate('passwords', createPasswords(config.BCRYPT_COST))

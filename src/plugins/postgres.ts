@@ -21,7 +21,7 @@ declare module 'fastify' {
 // Ids are bigint columns below 2^53, and JSON numbers on the wire.
 pg.types.setTypeParser(pg.types.builtins.INT8, Number)
 
-/** Milliseconds after which the server gives up by itself; 0 is never. */
+/** Timeouts of the server in milliseconds; 0 is none. */
 interface ServerLimits {
   statement_timeout: number
   lock_timeout: number
@@ -39,7 +39,7 @@ export const NO_LIMITS: ServerLimits = {
   idle_in_transaction_session_timeout: 0
 }
 
-// What a database or a role may be set to differently. `default_transaction_read_only`, `search_path` and
+// Settings that may differ for a database or a role. `default_transaction_read_only`, `search_path` and
 // `synchronous_commit` are left to the operator.
 const SESSION = {
   DateStyle: 'ISO',
@@ -55,10 +55,9 @@ const SESSION = {
   transform_null_equals: 'off'
 }
 
-// Everything that is asked for here is found by a key. Left to itself, PostgreSQL reads whole tables: near
-// the end of the room, all of chat_user; and, by a plan that it made while they were empty and has kept, all
-// of the messages and of the log. As long as it has no statistics, it would also collect all ids of a page by
-// a bitmap, and sort them.
+// Every statement of this service finds its rows by a key. Left alone, PostgreSQL scans whole tables:
+// chat_user, for pages near the end of the room; and the messages and the log, with cached plans from when
+// they were empty. Without statistics it would also collect the ids of a page in a bitmap and sort them.
 const PLANS = {
   plan_cache_mode: 'force_generic_plan',
   enable_seqscan: 'off',
@@ -73,7 +72,7 @@ const PLANS = {
 }
 
 /**
- * Settings as the option `-c` of a server process takes them:
+ * Formats settings as `-c` options of a server process:
  * https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-CONNECT-OPTIONS
  */
 const toOptions = (settings: object) =>
@@ -82,8 +81,8 @@ const toOptions = (settings: object) =>
     .join(' ')
 
 /**
- * How this service connects. A statement is ended by the server after 2 s, and given up here a moment later
- * should the server hang. All settings go as the startup parameter `options`.
+ * How this service connects. The server cancels a statement after 2 s; should it hang, the client gives up a
+ * moment later. All settings are sent in the startup parameter `options`.
  */
 export function connectionOptions(config: Config, limits = LIMITS): pg.ClientConfig {
   const target = postgresTarget(config)
@@ -96,7 +95,7 @@ export function connectionOptions(config: Config, limits = LIMITS): pg.ClientCon
   }
 }
 
-/** @throws {StartError} where the database cannot keep every text that a client may send */
+/** @throws {StartError} if the encoding of the database cannot store every text */
 async function checkEncoding(client: pg.Client): Promise<void> {
   const {
     rows: [{ name, encoding }]
@@ -107,8 +106,9 @@ async function checkEncoding(client: pg.Client): Promise<void> {
 }
 
 /**
- * Without its settings a connection has no deadlines: what was answered 503 would be written later.
- * @throws {StartError} where a pooler refuses them or leaves them out
+ * Checks that the settings arrived. Without them there are no timeouts, and a post answered with 503 could
+ * still be written later.
+ * @throws {StartError} if a pooler refuses or ignores them
  */
 async function checkSettings(config: Config, client: pg.Client): Promise<void> {
   const refusal = new StartError(
@@ -125,8 +125,8 @@ async function checkSettings(config: Config, client: pg.Client): Promise<void> {
 }
 
 /**
- * Waits for the server at most `BOOT_TIMEOUT` seconds, and migrates the database unless `MIGRATE` is off.
- * @param signal gives up, also in the middle of a migration, and rejects with the signal's reason
+ * Waits up to `BOOT_TIMEOUT` seconds for the server, and migrates the database unless `MIGRATE` is off.
+ * @param signal rejects with the signal's reason, even in the middle of a migration
  */
 export async function migrateWhenReady(config: Config, log: Log, signal?: AbortSignal): Promise<void> {
   await waitFor(
@@ -135,7 +135,7 @@ export async function migrateWhenReady(config: Config, log: Log, signal?: AbortS
     log,
     async () => {
       const client = new pg.Client(connectionOptions(config, NO_LIMITS))
-      client.on('error', () => {}) // A query reports it as well.
+      client.on('error', () => {}) // Queries report it as well.
       const close = () => {
         void client.end()
       }
@@ -156,8 +156,8 @@ export async function migrateWhenReady(config: Config, log: Log, signal?: AbortS
 }
 
 /**
- * Decorates the instance with `pg` (the pool), and with `connections`, `sql` and `pipeline` (the same, with
- * outages named), once the database is ready.
+ * Decorates the instance with `pg` (the pool), and with `connections`, `sql` and `pipeline`, which use it and
+ * turn outages into `DatabaseUnavailable`, once the database is ready.
  */
 export default fp<{ config: Config; signal?: AbortSignal | undefined }>(
   async (app, { config, signal }) => {
@@ -168,12 +168,11 @@ export default fp<{ config: Config; signal?: AbortSignal | undefined }>(
       max: config.POSTGRES_POOL,
       pipeline: true
     })
-    // An idle connection that the server ends must not end the process:
-    // https://node-postgres.com/apis/pool#error
+    // An error of an idle connection must not crash the process: https://node-postgres.com/apis/pool#error
     app.pg.pool.on('error', ({ message }) =>
       app.log.warn(`an idle PostgreSQL connection was lost: ${message}`)
     )
-    // Nor must one in use, whose statements report it as well, or on its way from one use to the next.
+    // Nor must one of a connection in use, whose statements report it, or between two uses.
     app.pg.pool.on('connect', (client) => client.on('error', () => {}))
     const connections = new Connections(app.pg.pool)
     app.decorate('connections', connections)

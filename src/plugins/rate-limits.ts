@@ -6,7 +6,7 @@ import type { Config } from '../config.ts'
 import { RateLimited, RedisUnavailable } from '../errors/catalogue.ts'
 import { bearerToken } from './authenticate.ts'
 
-/** At most `quota` in any `seconds`; with `smooth`, as tokens that flow back one by one. */
+/** At most `quota` in any period of `seconds`; with `smooth`, as a token bucket. */
 interface Policy {
   name: string
   /** The label of the metric. */
@@ -15,7 +15,7 @@ interface Policy {
   seconds: number
   smooth?: true
 }
-/** Whom a policy counts: the first part tells on which server of a cluster its counter is. */
+/** What a policy counts by. The first part decides on which server of a cluster the counter is. */
 type Subject = string | number | [string | number, string | number]
 interface Claim {
   policy: Policy
@@ -24,7 +24,7 @@ interface Claim {
 type Claims = [Claim, ...Claim[]]
 interface Standing {
   left: number
-  /** How long until more is left. */
+  /** Milliseconds until more is left. */
   resetMs: number
 }
 
@@ -45,12 +45,12 @@ const REGISTRATIONS: Policy = { name: 'registrations', limit: 'registrations', q
 const SESSIONS: Policy = { name: 'session-management', limit: 'sessions', quota: 30, seconds: 60 }
 const WRITES: Policy = { name: 'writes', limit: 'writes', quota: 10, seconds: 2, smooth: true }
 
-// Both scripts charge every key or none. They answer whether they did, then for each key what is left, and
-// the milliseconds until it is more.
+// Both scripts charge all keys or none. They return whether they did, and for each key what is left and the
+// milliseconds until that grows.
 const CLOCK = "local time = redis.call('TIME') local now = time[1] * 1000 + math.floor(time[2] / 1000)"
 
-// The times of what was counted: so no window, wherever it begins, holds more than the quota, and a charge
-// can be undone.
+// A sliding-window log: a sorted set of the times of all charges. No window, wherever it begins, holds more
+// than the quota, and a charge can be undone.
 const CHARGE = `${CLOCK}
   local answer = { 1 }
   for i, key in ipairs(KEYS) do
@@ -68,7 +68,7 @@ const CHARGE = `${CLOCK}
   end
   return answer`
 
-// The generic cell rate algorithm: one time, that at which all tokens will have flowed back.
+// The generic cell rate algorithm: a single value, the time at which the bucket will be full again.
 const CHARGE_SMOOTHLY = `${CLOCK}
   local window, interval = ARGV[3], ARGV[3] / ARGV[2]
   local full = math.max(redis.call('GET', KEYS[1]) or now, now) + interval
@@ -89,26 +89,25 @@ declare module 'ioredis' {
 }
 declare module 'fastify' {
   interface FastifyInstance {
-    /** A hook after `authenticate`, for whatever changes the room: one budget for each user. */
+    /** A hook after `authenticate`, for changes of the room. Counts by user. */
     limitWrites: onRequestAsyncHookHandler
     /**
-     * A hook after `authenticate`, for what looks at or ends sessions. It counts for each session, not for
-     * each user: whoever stole one of a user's tokens must not be able to use up what the user needs to end
-     * that session.
+     * A hook after `authenticate`, for listing and ending sessions. Counts by session, not by user: a thief
+     * with a stolen token must not use up the quota that the user needs to end that session.
      */
     limitSessionManagement: onRequestAsyncHookHandler
-    /** Counts a registration, unless `work` throws. */
+    /** Counts a registration by address, unless `work` throws. */
     limitRegistrations: <Done>(reply: FastifyReply, work: () => Promise<Done>) => Promise<Done>
     /**
-     * Counts a wrong password for that account and this address, which is when `work` resolves to undefined.
-     * @param account the user's id, or for a nickname that nobody has the nickname as it was looked for
+     * Counts a wrong password, by account and address: when `work` resolves to undefined.
+     * @param account the user's id, or the normalised nickname if there is no such user
      */
     limitGuesses: <Done>(
       reply: FastifyReply,
       account: string | number,
       work: () => Promise<Done>
     ) => Promise<Done>
-    /** Counts a login of that user, unless `work` throws or resolves to undefined. */
+    /** Counts a login by user, unless `work` throws or resolves to undefined. */
     limitLogins: <Done>(reply: FastifyReply, userId: number, work: () => Promise<Done>) => Promise<Done>
   }
 }
@@ -116,8 +115,8 @@ declare module 'fastify' {
 const digest = (text: string) => createHash('sha256').update(text).digest('base64url').slice(0, 22)
 
 /**
- * Where the counter of a policy is. Names in it are hashed, so that they are short. What is charged together
- * is of one address, whose part in braces keeps it on one server of a cluster
+ * The Redis key of a counter. Names in it are hashed, to keep it short. Keys that are charged together share
+ * an address, which is their hash tag, so they are on one server of a cluster
  * (https://redis.io/docs/latest/operate/oss_and_stack/reference/cluster-spec/#hash-tags).
  */
 export function counterKey(policy: string, subject: Subject): string {
@@ -127,10 +126,10 @@ export function counterKey(policy: string, subject: Subject): string {
 }
 
 /**
- * Limits that all replicas share, in Redis. What may fail is charged before it is tried and given back when
- * it did not count, so that a hundred tries at once are not more than a hundred in a row. Every answer to a
- * limited request tells where its client stands (draft-ietf-httpapi-ratelimit-headers); `r` is what is left,
- * `t` the seconds until it is more.
+ * Rate limits that all replicas share, in Redis. Attempts are charged in advance and refunded if they do not
+ * count, so a hundred parallel attempts get no further than a hundred in a row. Every response to a limited
+ * request has `RateLimit` headers (draft-ietf-httpapi-ratelimit-headers): `r` is what is left, `t` the
+ * seconds until that grows.
  */
 export default fp<{ config: Config }>(
   async (app, { config }) => {
@@ -140,8 +139,7 @@ export default fp<{ config: Config }>(
     const standings = new WeakMap<FastifyReply, Map<Policy, Standing>>()
 
     /**
-     * Tells the client where it stands with these policies, and with those that its request was charged for
-     * before.
+     * Sets the `RateLimit` headers for these policies and those that this request was charged for before.
      */
     function tell(reply: FastifyReply, news: [Policy, Standing][]): void {
       const known = standings.get(reply) ?? new Map<Policy, Standing>()
@@ -158,7 +156,7 @@ export default fp<{ config: Config }>(
       })
     }
 
-    /** @returns gives the charge back @throws {RateLimited | RedisUnavailable} */
+    /** @returns a function that refunds the charge @throws {RateLimited | RedisUnavailable} */
     async function charge(reply: FastifyReply, claims: Claims): Promise<() => Promise<void>> {
       const id = randomUUID()
       const keys = claims.map(({ policy: { name }, subject }) => counterKey(name, subject))
@@ -190,8 +188,7 @@ export default fp<{ config: Config }>(
     }
 
     /**
-     * Does the work for a charge, and gives that back if the work throws, or if what it resolves to does not
-     * count.
+     * Charges, runs `work`, and refunds the charge if `work` throws or its result does not count.
      */
     async function limit<Done>(
       reply: FastifyReply,
@@ -201,9 +198,9 @@ export default fp<{ config: Config }>(
     ): Promise<Done> {
       const giveBack = config.RATE_LIMIT === 'on' ? await charge(reply, claims) : undefined
       const done = await work().catch(async (error) => {
-        // The fault was ours, or the client went before the password was looked at and has learned nothing.
-        // Only what a further limit refused stays counted: a password that is right must not be hashed more
-        // often than a wrong one.
+        // The service failed, or the client left before the password was checked and has learned nothing. But
+        // if a further limit refused it, the charge stays: a right password must not be hashed more often
+        // than a wrong one.
         if (!(error instanceof RateLimited)) await giveBack?.()
         throw error
       })

@@ -8,16 +8,15 @@ import { StartError } from '../lib/start-error.ts'
 import { waitFor } from '../lib/wait-for.ts'
 
 const retry = (tries: number) => Math.min(tries * RETRY_MS, 1000)
-// `mget` looks for all sessions of a turn already (src/accounts/sessions.ts).
+// `mget` already looks up all sessions of a turn of the event loop (src/accounts/sessions.ts).
 const shared = {
   lazyConnect: true,
   enableOfflineQueue: false,
   enableAutoPipelining: true,
   autoPipeliningIgnoredCommands: ['mget']
 }
-// A command may wait for the answer to those before it, so what is silent for as long as one may take is
-// silent for all.
-const patience = {
+// Commands wait for the replies to those before them, so a connection that is silent for this long is dead.
+const timeouts = {
   connectTimeout: 2000,
   commandTimeout: 2000,
   socketTimeout: 2000,
@@ -25,7 +24,7 @@ const patience = {
   maxRetriesPerRequest: 0
 }
 
-/** @returns a client that is not connected yet, and what it connects to, for people */
+/** @returns a client that is not connected yet, and what it connects to, for messages */
 export function createClient(
   config: Config,
   reconnectOnError: (error: Error) => boolean
@@ -36,15 +35,14 @@ export function createClient(
     REDIS_DB: db,
     REDIS_PASSWORD: password
   } = config
-  const one = { ...shared, ...patience, retryStrategy: retry, reconnectOnError }
+  const one = { ...shared, ...timeouts, retryStrategy: retry, reconnectOnError }
   if (cluster !== undefined) {
     const client = new Cluster(parseNodes(cluster), {
       ...shared,
-      // Batches are one for each server, and the client takes the number of a script's keys for its first key
-      // (ioredis, lib/autoPipelining.ts), so a script would be sent with commands for another server and
-      // refused.
+      // ioredis takes the number of a script's keys for its first key (lib/autoPipelining.ts). In a cluster,
+      // the script would be sent in the batch of another server and refused.
       autoPipeliningIgnoredCommands: [...shared.autoPipeliningIgnoredCommands, 'charge', 'chargeSmoothly'],
-      redisOptions: { ...patience, password, reconnectOnError },
+      redisOptions: { ...timeouts, password, reconnectOnError },
       clusterRetryStrategy: retry,
       slotsRefreshTimeout: 2000,
       retryDelayOnFailover: 200,
@@ -71,16 +69,16 @@ export function createClient(
 
 declare module 'fastify' {
   interface FastifyInstance {
-    /** Resolves if Redis does what this service needs, and rejects with the reason if not. */
+    /** Rejects, with the reason, if Redis refuses a command that this service needs. */
     checkRedis: () => Promise<void>
   }
 }
 
 /**
- * Decorates the instance with `redis` and `checkRedis`, after waiting at most `BOOT_TIMEOUT` seconds for a
- * server that does what the service needs. A command fails at once while there is no connection, and after 2
- * s when the server hangs; a connection that is lost or silent, or leads to a replica, is replaced. Commands
- * of one turn of the event loop are sent together.
+ * Decorates the instance with `redis` and `checkRedis`, after waiting up to `BOOT_TIMEOUT` seconds for a
+ * usable server. A command fails at once without a connection, and after 2 s if the server hangs. A
+ * connection that is lost, silent or leads to a replica is replaced. The commands of one turn of the event
+ * loop are sent together.
  */
 export default fp<{ config: Config; signal?: AbortSignal | undefined }>(
   async (app, { config, signal }) => {
@@ -99,8 +97,7 @@ export default fp<{ config: Config; signal?: AbortSignal | undefined }>(
       client.disconnect()
     })
 
-    // The plugin below would wait without end for a server that is not there, so it gets a client that is
-    // connected.
+    // @fastify/redis would wait forever for a server that is not there, so give it a connected client.
     await waitFor(
       `Redis at ${where}`,
       config.BOOT_TIMEOUT,
@@ -108,8 +105,7 @@ export default fp<{ config: Config; signal?: AbortSignal | undefined }>(
       async () => {
         if (client.status === 'wait') await client.connect()
         try {
-          // While it connects, the client takes a database number that is out of range for a warning, and
-          // stays on number 0.
+          // While connecting, the client only warns of a database number that is out of range, and uses 0.
           if (client instanceof Redis) await client.select(client.options.db ?? 0)
           await watch.check(client)
         } catch (error) {

@@ -1,7 +1,7 @@
 import fp from 'fastify-plugin'
 
-// OWASP REST Security Cheat Sheet, "Security Headers"; all are for browsers that open an answer as if it were
-// a page. Strict-Transport-Security is for whoever ends TLS to say.
+// OWASP REST Security Cheat Sheet, "Security Headers", for browsers that open a response as a page.
+// Strict-Transport-Security is up to whatever terminates TLS.
 export const HEADERS = {
   'cache-control': 'no-store',
   'content-security-policy': "default-src 'none'; frame-ancestors 'none'",
@@ -12,8 +12,7 @@ export const HEADERS = {
 }
 
 /**
- * Every answer says that it is data: not to be kept, framed, guessed at or run. A route may say otherwise of
- * its own.
+ * Marks every response as data: not to be cached, framed, sniffed or run. Routes may override these headers.
  */
 export default fp(
   async (app) => {

@@ -13,10 +13,10 @@ declare module 'fastify' {
 const EVERY_MS = 50
 
 /**
- * Graceful shutdown. Decorates the instance with `drain`: from `hasBegun` on, readyz and `Connection: close`
- * send clients elsewhere, while those who are here are still served. `close()` then waits for all answers,
- * and for changes whose client has gone as well, before any plugin registered earlier closes; connections
- * that ask for nothing don't hold it up.
+ * Graceful shutdown. Decorates the instance with `drain`: once it has begun, readyz is 503 and responses
+ * carry `Connection: close`, but all requests are still served. `close()` then waits for the requests in
+ * flight, even if their clients are gone, before any plugin registered earlier closes. Idle connections do
+ * not delay it.
  */
 export default fp<{ connections: Connections }>(
   async (app, { connections }) => {
@@ -45,8 +45,8 @@ export default fp<{ connections: Connections }>(
     let sweep: NodeJS.Timeout | undefined
     app.addHook('preClose', async () => {
       app.drain.hasBegun = true
-      // To Node, a connection is not idle before its first request, nor does it end one that becomes idle
-      // from now on.
+      // Node does not count a connection as idle before its first request, nor close one that becomes idle
+      // later.
       sweep = setInterval(() => {
         app.server.closeIdleConnections()
         for (const socket of sockets) if (socket.bytesRead === 0) socket.destroy()

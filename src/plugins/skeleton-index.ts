@@ -7,7 +7,7 @@ declare module 'fastify' {
   }
 }
 
-/** Decorates the instance with `skeletonIndex`, which works in the background once the service is ready. */
+/** Decorates the instance with `skeletonIndex`, which runs in the background once the service is ready. */
 export default fp(
   async (app) => {
     const index = new SkeletonIndex(app.sql, app.log)

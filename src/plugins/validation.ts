@@ -10,7 +10,7 @@ import { isVisible, normalizeText } from '../lib/text.ts'
 
 const normalForms = { text: normalizeText, nickname: normalizeNickname }
 
-// Replaces a string by its normal form before its length is judged.
+// Replaces a string by its normal form before its length is checked.
 function normalize(
   form: keyof typeof normalForms,
   text: string,
@@ -42,7 +42,7 @@ export const keywords = [
   { keyword: 'uncommon', type: 'string', validate: (_: true, text: string) => !isCommonPassword(text) }
 ] satisfies Vocabulary
 
-/** Whether a text is a time that exists (RFC 3339, section 5.6) and can be stored. */
+/** Whether a text is an RFC 3339 time (section 5.6) that exists and can be stored. */
 function isTime(text: string): boolean {
   const [, date = ''] = /^(\d{4}-\d\d-\d\d)T\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)$/i.exec(text) ?? []
   const time = Date.parse(text.toUpperCase())
@@ -59,8 +59,8 @@ const ajv = new Ajv({
 })
 
 /**
- * Queries and parameters arrive as text: whole decimal numbers become integers; anything else stays as it is
- * and fails.
+ * Queries and parameters arrive as text. Decimal integers are converted; anything else is left to fail
+ * validation.
  */
 export function integerCoercion(schema: TSchema): (data: Record<string, unknown>) => void {
   const names = Object.entries<TSchema>(schema.properties).flatMap(([name, { type }]) =>
@@ -76,7 +76,7 @@ export function integerCoercion(schema: TSchema): (data: Record<string, unknown>
   }
 }
 
-/** Finds what the schema says of the value that it refuses. `null` and `''` count as missing. */
+/** The schema's message for a rejected value. `null` and `''` count as missing. */
 function messageOf({ keyword, params, parentSchema, data }: ErrorObject): ValidationMessage {
   const schema: TSchema | undefined =
     keyword === 'required' ? parentSchema?.properties[params.missingProperty] : parentSchema
@@ -87,7 +87,7 @@ function messageOf({ keyword, params, parentSchema, data }: ErrorObject): Valida
 }
 
 /**
- * Validates data that comes from elsewhere than a request, and normalises it in place.
+ * Validates data that does not come from a request, and normalises it in place.
  * @throws {ValidationFailed}
  */
 export function parseData<Schema extends TSchema>(schema: Schema, data: unknown): Static<Schema> {
@@ -99,7 +99,7 @@ export function parseData<Schema extends TSchema>(schema: Schema, data: unknown)
 }
 
 /**
- * Parses a query as the Go service does: the first of a repeated parameter wins, and an empty one counts as
+ * Parses a query string as the Go service does: the first of a repeated parameter wins, and an empty one is
  * absent.
  */
 export function parseQuery(text: string): Record<string, string> {
@@ -114,9 +114,9 @@ export function parseQuery(text: string): Record<string, string> {
 }
 
 /**
- * Request bodies are JSON, validated by the schema of the route. An empty body counts as none, whatever type
- * it names: clients send one where there is nothing to send (`axios.post(url)`, `curl -d ''`). `__proto__`
- * and `constructor.prototype` are dropped like any unknown key.
+ * Parses JSON bodies and validates them by the schema of the route. An empty body counts as none, whatever
+ * its type: some clients always send one (`axios.post(url)`, `curl -d ''`). `__proto__` and
+ * `constructor.prototype` are dropped like any unknown key.
  */
 export default fp(
   async (app) => {
@@ -133,18 +133,18 @@ export default fp(
         return done(null, payload)
       }
       if (Number(headers['content-length'] ?? 0) > 0) return done(new NotJson())
-      // Fastify would refuse a type that it has no parser for, before it sees that no body follows.
+      // Otherwise Fastify refuses a type without a parser before it sees that no body follows.
       delete headers['content-type']
       done(null, payload)
     })
-    // Only the end of a chunked body shows that it is empty.
+    // A chunked body is only known to be empty at its end.
     app.addContentTypeParser<string>('*', { parseAs: 'string' }, (_request, body, done) => {
       if (body === '') done(null, undefined)
       else done(new NotJson())
     })
 
     app.setValidatorCompiler<TSchema>(({ schema, httpPart }) => {
-      // Compiled when it is first used, as the serialisers are: no start waits for it.
+      // Compiled on first use, like the serialisers, so that the start does not wait for it.
       let validate: ValidateFunction | undefined
       const coerce = httpPart === 'body' ? undefined : integerCoercion(schema)
       return (data) => {

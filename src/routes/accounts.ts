@@ -45,7 +45,7 @@ const clientOf = (reply: FastifyReply) => ({
   signal: abortOnClose(reply)
 })
 
-/** Registration, login and logout, the password between them, and the account itself. */
+/** Registration, login and logout, changing the password, and the account itself. */
 const accounts: FastifyPluginAsyncTypebox<{ config: Config }> = async (app, { config }) => {
   const { passwords, sessions, skeletonIndex, sql } = app
   const tags = ['accounts']
@@ -95,14 +95,14 @@ const accounts: FastifyPluginAsyncTypebox<{ config: Config }> = async (app, { co
     const { nickname, password } = request.body
     const client = clientOf(reply)
     const userId = await app.limitRegistrations(reply, async () => {
-      if (skeletonIndex.isFarBehind) throw new Busy() // before the password is hashed for nothing
+      if (skeletonIndex.isFarBehind) throw new Busy() // before hashing the password in vain
       const hash = await passwords.hash(password, client)
       return insertUser(sql, skeletonIndex, nickname, hash, () => app.room.watch.repairSequences())
     })
     if (userId === 'taken') throw new NicknameTaken()
     if (userId === 'similar') throw new NicknameTooSimilar()
     const token = await sessions.start(userId, request.headers['user-agent']).catch(async (error) => {
-      // Without a session the answer is an error, and then no account may be left that holds the nickname.
+      // Without a session the response is an error, so the account must not keep the nickname.
       await deleteUser(sql, userId)
       throw error
     })
@@ -111,8 +111,7 @@ const accounts: FastifyPluginAsyncTypebox<{ config: Config }> = async (app, { co
   })
 
   /**
-   * @returns the token of a new session, or undefined when the password that was checked is not the user's
-   * any more
+   * @returns the token of a new session; undefined if the user's password has changed since it was checked
    * @throws {Banned}
    */
   async function startCheckedSession(
@@ -120,8 +119,8 @@ const accounts: FastifyPluginAsyncTypebox<{ config: Config }> = async (app, { co
     userAgent: string | undefined
   ): Promise<string | undefined> {
     const token = await sessions.start(user.id, userAgent)
-    // A change of the password ends the sessions that it finds: one that starts meanwhile, with the old one,
-    // has to end itself. A ban does the same.
+    // A password change or a ban ends only the sessions that it finds. A session that starts meanwhile has to
+    // end itself.
     const [known, member] = await Promise.all([findUserById(sql, user.id), findMember(sql, user.id)])
     const isBanned = member?.restriction?.kind === 'ban'
     if (known?.passwordHash === user.passwordHash && !isBanned) return token
@@ -147,8 +146,7 @@ const accounts: FastifyPluginAsyncTypebox<{ config: Config }> = async (app, { co
     const { nickname, password } = request.body
     const client = clientOf(reply)
     const user = await findUser(sql, nickname)
-    // An account is counted by its id, however its nickname is spelled, here as where the password is
-    // changed.
+    // Count by id, as for a password change, however the nickname is spelled.
     const session = await app.limitGuesses(reply, user?.id ?? lookupNickname(nickname).normal, async () => {
       const isRight = await passwords.verify(password, user?.passwordHash, client)
       if (user === undefined || !isRight) return undefined
@@ -208,14 +206,13 @@ const accounts: FastifyPluginAsyncTypebox<{ config: Config }> = async (app, { co
       await checkPassword(reply, user, currentPassword, client)
       const newHash = await passwords.hash(newPassword, client)
 
-      // Whatever fails on the way, no session that was there before lives on under a new password, and an
-      // error means that the old password is still the one. The other sessions end first, while a failure has
-      // no other effect; then the password changes; then end those that were started in between. Were it the
-      // other way round, a crash after the change would leave them all. Should the last step fail, the change
-      // is taken back, so that it can be tried again.
+      // Whatever fails, no older session survives under a new password, and an error means that the old
+      // password still holds. So the other sessions end first, then the password changes, then sessions that
+      // were started in between end. In another order, a crash after the change would leave all of them. If
+      // the last step fails, the change is undone, so that the user can try again.
       const endOthers = () => sessions.endOthers(user.id, bearerToken(request))
       await endOthers()
-      // Somebody else's change was first.
+      // Another change was faster.
       if (!(await replacePassword(sql, user.id, user.passwordHash, newHash))) throw new InvalidCredentials()
       await endOthers().catch(async (error) => {
         await replacePassword(sql, user.id, newHash, user.passwordHash)
@@ -278,11 +275,11 @@ const accounts: FastifyPluginAsyncTypebox<{ config: Config }> = async (app, { co
       await checkPassword(reply, user, request.body.password, clientOf(reply))
       if (user.isLastAdmin) throw new LastAdmin()
       const publish = (ids: number[]) => publishDeletions(app.redis, ids, request.log)
-      // The other sessions end first, so that none of them posts while the account is being deleted. The
-      // session of this request stays until the account is gone: after a failure, it can try again.
+      // The other sessions end first, so that none of them posts during the deletion. The session of this
+      // request stays until the account is gone, so that the user can try again after a failure.
       await sessions.endOthers(user.id, bearerToken(request))
       await deleteAccount(sql, user, publish)
-      // From here on no session of the user is accepted any more, whether it is still in Redis or not.
+      // From here on the user's sessions are refused, even those still in Redis.
       await sessions.forget(user.id).catch(({ message }: Error) => {
         request.log.warn(`could not end the sessions of a deleted account: ${message}`)
       })

@@ -8,7 +8,7 @@ import { Busy, failures } from '../errors/catalogue.ts'
 
 const root = fileURLToPath(new URL('.', import.meta.resolve('swagger-ui-dist/swagger-ui.css')))
 
-// All addresses are relative, so that the page works below any path that a proxy puts before them.
+// All URLs are relative, so the page also works under a path prefix of a proxy.
 const html = (base: string) => `<!doctype html>
 <html lang="en">
 <meta charset="utf-8">
@@ -25,7 +25,8 @@ const START =
   "SwaggerUIBundle({ url: new URL('../openapi.json', document.currentScript.src).href, dom_id: '#docs', deepLinking: true, tryItOutEnabled: true, displayRequestDuration: true, defaultModelsExpandDepth: 0 })\n"
 
 /**
- * How the page reaches the folder that it is in: to a browser, slashes at the end of its address are folders.
+ * The relative URL of the page's folder. To a browser, each trailing slash of the page's URL is one folder
+ * more.
  */
 function baseOf(url: string): string {
   const [path = ''] = url.split('?', 1)
@@ -34,14 +35,12 @@ function baseOf(url: string): string {
   return '../'.repeat(path.length - end)
 }
 
-// The page runs its own scripts and asks its own origin, and that is all. Swagger UI draws its icons from
-// `data:`.
+// Only scripts and requests of its own origin. Swagger UI has its icons in `data:` URLs.
 const POLICY =
   "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
 /**
- * What this service answers to, for people: a page to read it and to try it, which needs nothing from
- * elsewhere.
+ * The API reference: Swagger UI, served by this service, so that it works offline.
  */
 const docs: FastifyPluginAsyncTypebox = async (app) => {
   await app.register(fastifyStatic, { root, serve: false, cacheControl: false })
@@ -65,7 +64,7 @@ const docs: FastifyPluginAsyncTypebox = async (app) => {
     reply.code(200).header('content-type', 'text/javascript; charset=utf-8').send(START)
   )
   for (const name of ['swagger-ui-bundle.js', 'swagger-ui.css', 'favicon-32x32.png']) {
-    // Kept, but asked for each time, because the address outlives a release.
+    // Cached but revalidated each time, because the URL is the same in the next release.
     app.get(`/api/docs/${name}`, { schema: file }, (_request, reply) => {
       reply.header('cache-control', 'no-cache').sendFile(name)
     })

@@ -5,7 +5,7 @@ import { noSecurity } from '../../schemas/openapi.ts'
 import { failures, validationFailures } from '../errors/catalogue.ts'
 import { abortOnClose } from '../http/abort-on-close.ts'
 
-/** What happens in the room, as it happens. */
+/** The event stream of the room (SSE). */
 const events: FastifyPluginAsyncTypebox = async (app) => {
   const { streams } = app.room
   const schema = {
@@ -20,7 +20,7 @@ const events: FastifyPluginAsyncTypebox = async (app) => {
     headers: EventsHeaders,
     response: { 200: EventStream, ...failures(...validationFailures(EventsQuery)) }
   }
-  // Without HEAD, which would wait for the end of the stream.
+  // No HEAD route, which would wait for the end of the stream.
   app.get(
     '/api/events',
     { schema, exposeHeadRoute: false, config: { isStream: true } },
@@ -35,10 +35,10 @@ const events: FastifyPluginAsyncTypebox = async (app) => {
           connection: 'close'
         })
         .hijack()
-      // Fastify's own type says the same, with `undefined`.
+      // Fastify's type is the same, plus `undefined`.
       reply.raw.writeHead(200, reply.getHeaders() as OutgoingHttpHeaders)
       reply.raw.flushHeaders()
-      request.raw.resume() // a body, which is nothing to anybody, would hide that the client has gone
+      request.raw.resume() // an unread body would hide that the client is gone
       streams.open(reply.raw, since, {
         address: request.clientAddress,
         isCounted: !request.isBehindUnknownProxy,

@@ -13,13 +13,13 @@ import {
   validationFailures
 } from '../errors/catalogue.ts'
 
-// Below the 2 s in which the contract promises an answer, even when an engine hangs.
+// readyz must answer within 2 s even if an engine hangs.
 const TIMEOUT_MS = 1500
-// A follower that has lost its connection is back sooner than that, unless something is wrong.
+// A follower that lost its connection is back within this time, unless something is wrong.
 const RECONNECT_MS = 1000
 const RECHECK_MS = 50
 
-// Reads no row of the tables, and fails where one is missing.
+// Reads no rows, and fails if a table is missing.
 const CHECK = `
   select ${IS_READ_ONLY} as "isReadOnly" where not exists (
     select from chat_message where false union all select from chat_event where false
@@ -29,8 +29,8 @@ const CHECK = `
 const NEWEST = { limit: 50 }
 
 /**
- * Liveness, which touches no dependency; readiness, which asks whether this replica can do all of its work;
- * and readiness for reads, which asks whether people can at least read the newest messages here.
+ * Liveness, which depends on nothing; readiness, whether this replica can do all of its work; and readiness
+ * for reads, whether it can at least serve the newest messages.
  */
 const health: FastifyPluginAsyncTypebox = async (app) => {
   const live = {

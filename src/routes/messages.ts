@@ -45,16 +45,16 @@ const ONE = '/api/messages/:id(^\\d+$)'
 const tags = ['messages']
 
 /**
- * Lets a proxy answer many pollers with one page. That is the room as it was a moment ago, and ids become
- * visible in order, so a client that keeps asking for `after_id` misses nothing. But a client that posts and
- * then reads may not find its message at once, so this is off by default.
+ * Lets a proxy answer many pollers with one page. The page may be a second old. Ids become visible in order,
+ * so a client that polls with `after_id` misses nothing. But a client may not see its own post at once, so
+ * this is off by default.
  */
 const CACHEABLE = { 'cache-control': 'public, max-age=1' }
 
-/** A cache in between adds an `Age` of its own to what is fresh, so that alone would not tell. */
+/** `X-Stale`, because `Age` alone could also come from a cache in between. */
 const stale = (age: number) => ({ age, 'x-stale': 'true' })
 
-/** Reading the room, which anyone may. */
+/** Reading messages, without a token. */
 const messages: FastifyPluginAsyncTypebox<{ config: Config }> = async (app, { config }) => {
   const {
     sql: query,
@@ -98,7 +98,7 @@ const messages: FastifyPluginAsyncTypebox<{ config: Config }> = async (app, { co
       send(page)
       return reply
     }
-    // What is at hand is sent at once, because a promise costs more than the page.
+    // Pages in memory are sent synchronously: a promise would cost more than the page.
     const page = read()
     return page instanceof Promise || (page.isEmpty && wait > 0) ? sendLater(page) : send(page)
   })
@@ -127,7 +127,7 @@ const messages: FastifyPluginAsyncTypebox<{ config: Config }> = async (app, { co
 }
 export default messages
 
-/** Writing to it, which needs a session or an API token. */
+/** Posting, editing and deleting, with a session token or an API token. */
 const ownMessages: FastifyPluginAsyncTypebox = async (app) => {
   const {
     sql,

@@ -3,7 +3,7 @@ import { Metrics } from '../../schemas/metrics.ts'
 import { noSecurity } from '../../schemas/openapi.ts'
 import { failures } from '../errors/catalogue.ts'
 
-/** What this process does, for Prometheus; inside the cluster alone, because the Ingress leads to `/api`. */
+/** Metrics for Prometheus. Not public, because the Ingress routes only `/api`. */
 const metrics: FastifyPluginAsyncTypebox = async (app) => {
   const { registry } = app.metrics
   const schema = {
@@ -16,7 +16,7 @@ const metrics: FastifyPluginAsyncTypebox = async (app) => {
     response: { 200: Metrics, ...failures() }
   }
   let collected: Promise<string> | undefined
-  // Whoever asks while the metrics are collected gets the same, so that many at once cost no more than one.
+  // Concurrent scrapes share one collection.
   const collect = () => {
     collected ??= registry.metrics().finally(() => {
       collected = undefined

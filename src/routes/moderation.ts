@@ -48,7 +48,7 @@ import { closeReport, reportMessage } from '../moderation/reports.ts'
 
 const tags = ['moderation']
 
-/** What moderators and admins do. */
+/** Actions of moderators and admins. */
 const moderation: FastifyPluginAsyncTypebox = async (app) => {
   const {
     sql,
@@ -239,7 +239,7 @@ const moderation: FastifyPluginAsyncTypebox = async (app) => {
 }
 export default moderation
 
-/** What every user may do about a message. */
+/** Reporting a message, which every user may do. */
 const reports: FastifyPluginAsyncTypebox = async (app) => {
   const schema = {
     operationId: 'reportMessage',

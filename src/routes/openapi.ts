@@ -2,7 +2,7 @@ import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { noSecurity, OpenApi } from '../../schemas/openapi.ts'
 import { Busy, failures } from '../errors/catalogue.ts'
 
-/** What this service answers to, for programs. */
+/** The OpenAPI document. */
 const openapi: FastifyPluginAsyncTypebox = async (app) => {
   const schema = {
     operationId: 'getOpenApi',
@@ -13,8 +13,7 @@ const openapi: FastifyPluginAsyncTypebox = async (app) => {
     security: noSecurity,
     response: { 200: OpenApi, ...failures(Busy) }
   }
-  // Made when somebody asks for it first, so that no start waits for it; and once, however many ask
-  // meanwhile.
+  // Generated once, on the first request, so that the start does not wait for it.
   let document: Promise<Buffer> | undefined
   const describe = async () => Buffer.from(JSON.stringify(await app.describe()))
   app.get('/api/openapi.json', { schema }, async (_request, reply) => {

@@ -13,7 +13,7 @@ import {
 } from '../errors/catalogue.ts'
 import { bearerToken } from '../plugins/authenticate.ts'
 
-/** Where a user is logged in. */
+/** A user's sessions. */
 const sessions: FastifyPluginAsyncTypebox = async (app) => {
   app.addHook('onRequest', app.authenticate)
   app.addHook('onRequest', app.limitSessionManagement)

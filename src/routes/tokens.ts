@@ -20,7 +20,7 @@ import {
   validationFailures
 } from '../errors/catalogue.ts'
 
-/** The API tokens of a user, for bots. */
+/** A user's API tokens, for bots. */
 const tokens: FastifyPluginAsyncTypebox = async (app) => {
   const { sql } = app
   app.addHook('onRequest', app.authenticate)

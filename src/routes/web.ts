@@ -9,13 +9,12 @@ import { NoContent } from '../../schemas/errors.ts'
 import { StaticFile } from '../../schemas/files.ts'
 import { failures } from '../errors/catalogue.ts'
 
-// By the name in package.json, because this file is at two depths: as it is written, and as it is built.
+// `#web` is an import of package.json, because a relative path would differ between `src/` and `dist/src/`.
 const root = fileURLToPath(new URL('.', import.meta.resolve('#web/index.html')))
 
-// Nothing but its own files and this service; nothing that makes markup or code of a text, neither inline nor
-// later.
+// Only its own files and this service, no inline scripts, and no code that turns text into markup or scripts.
 const headers = {
-  'cache-control': 'no-cache', // asked for each time, and 304 while it is the same
+  'cache-control': 'no-cache', // revalidated each time
   vary: 'accept-encoding',
   'content-security-policy': [
     "default-src 'none'",
@@ -92,7 +91,7 @@ class File {
   }
 }
 
-/** The web chat client: the files of `web/`, each at an address of its own, and the page at `/`. */
+/** The web client: the page at `/` and the files of `web/`. */
 const web: FastifyPluginAsyncTypebox = async (app) => {
   const schema = { hide: true, response: { 200: StaticFile, 304: NoContent, ...failures() } }
   for (const path of readdirSync(root, { recursive: true, encoding: 'utf8' })) {
