@@ -1,6 +1,6 @@
 import { Failure } from './api.js'
 import { say } from './i18n.js'
-import { attempt, part } from './page.js'
+import { attempt, loaded, part } from './page.js'
 import { reveal } from './secret.js'
 
 /** @typedef {'login' | 'register'} Way */
@@ -76,9 +76,7 @@ export function manageAccount(session) {
   part('logout', HTMLButtonElement).onclick = () => attempt('notice', () => session.end())
   part('account', HTMLButtonElement).onclick = () =>
     attempt('notice', async () => {
-      const { showAccount } = await import('./panels/account.js').catch(() => {
-        throw Failure.unreachable()
-      })
+      const { showAccount } = await loaded(import('./panels/account.js'))
       await showAccount(session)
     })
 }

@@ -76,7 +76,7 @@ export function sayError(code, sentence, seconds) {
 }
 
 /** The reader's own locale within the language, because times are written differently within one language. */
-const locale = () => navigator.languages.find((tag) => tag.startsWith(language)) ?? language
+export const locale = () => navigator.languages.find((tag) => tag.startsWith(language)) ?? language
 
 function makeFormatters() {
   return {

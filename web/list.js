@@ -1,3 +1,4 @@
+import { showUnread } from './alerts.js'
 import { Failure } from './api.js'
 import { Texts } from './fold.js'
 import { say, sayCount, sayDate, sayDay } from './i18n.js'
@@ -243,7 +244,7 @@ export function showList(room, outbox, session) {
     unread = room.isFollowing && !document.hidden ? 0 : unread + news.length
     const isAway = !room.isFollowing && room.cursor !== undefined
     tell(newest, isAway ? (unread ? sayCount('newMessages', unread) : say('newest')) : '')
-    document.title = (unread ? `(${unread}) ` : '') + say('title')
+    showUnread(unread)
     unannounced.push(...news)
     if (unannounced.length > 0) announcing ||= window.setTimeout(announce, ANNOUNCE_MS)
   }

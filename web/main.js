@@ -1,4 +1,5 @@
 import { manageAccount } from './account.js'
+import { alertReader } from './alerts.js'
 import { readPage } from './api.js'
 import { completeNames } from './complete.js'
 import { isEditable, writeMessages } from './composer.js'
@@ -8,6 +9,7 @@ import { language, say, speak, switchTo } from './i18n.js'
 import { followLinks, linkTo } from './links.js'
 import { showList } from './list.js'
 import { addToMenu } from './menu.js'
+import { showRules } from './moderation.js'
 import { Outbox } from './outbox.js'
 import { attempt, part, tell } from './page.js'
 import { Room } from './room.js'
@@ -27,12 +29,18 @@ const session = new Session()
 const room = new Room(
   (query) => readPage(query),
   () => {
+    tellReader(room.arrived)
     list.draw()
     topic.draw()
+    rules.draw()
   }
 )
+const tellReader = alertReader(session)
 const topic = showTopic(room)
-const outbox = new Outbox(session, room, () => list.draw())
+const outbox = new Outbox(session, room, () => {
+  list.draw()
+  rules.draw()
+})
 const list = showList(room, outbox, session)
 completeNames(room, () => session.account?.nickname)
 const composer = writeMessages(send, change, lastOfMine)
@@ -51,8 +59,14 @@ addToMenu(
     isOffered: (message) => isMine(message) && isEditable(message),
     act: (message) => composer.edit(message)
   },
-  { label: () => say('delete'), isOffered: isMine, act: remove, isDangerous: true }
+  {
+    label: () => say('delete'),
+    isOffered: (message) => isMine(message) || rules.isModerator(),
+    act: remove,
+    isDangerous: true
+  }
 )
+const rules = showRules(room, outbox, session)
 
 /** @param {string} text */
 async function copy(text) {
@@ -140,6 +154,7 @@ choice.onchange = async () => {
     if (!(await switchTo(choice.value))) return
     list.redraw()
     topic.draw(true)
+    rules.draw()
   } catch {
     choice.value = language
     tell(part('notice', HTMLElement), say('unreachable'))

@@ -42,6 +42,17 @@ export function tell(place, text = '') {
 }
 
 /**
+ * A module that is loaded when it is needed.
+ * @template Module
+ * @param {Promise<Module>} loading
+ * @returns {Promise<Module>} @throws {Failure}
+ */
+export const loaded = (loading) =>
+  loading.catch(() => {
+    throw Failure.unreachable()
+  })
+
+/**
  * Does what may fail, and shows why it did.
  * @param {string} place the id of the element that shows it
  * @param {() => Promise<unknown>} work

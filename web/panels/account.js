@@ -1,9 +1,10 @@
 import { copyText } from '../copy.js'
+import { setSound, setWish, wantsSound, wish } from '../alerts.js'
 import { Failure } from '../api.js'
 import { say, sayDate } from '../i18n.js'
 import { attempt, part, tell } from '../page.js'
 import { reveal } from '../secret.js'
-import { field, loadStyles, make, showDialog } from './element.js'
+import { action, field, loadStyles, make, showDialog } from './element.js'
 import { readUserAgent } from './user-agent.js'
 
 /** @typedef {import('../../schemas/accounts.ts').Session} ActiveSession */
@@ -24,8 +25,14 @@ export async function showAccount(session) {
     'dialog',
     { id: 'settings' },
     make('form', { method: 'dialog', className: 'row' }, title, button('close', 'quiet')),
-    make('p', { className: 'who', dir: 'auto', textContent: account.nickname }),
+    make(
+      'p',
+      { className: 'row who' },
+      make('bdi', { textContent: account.nickname }),
+      action('logOut', 'second', () => attempt('notice', () => session.end()))
+    ),
     make('p', { id: NOTICE, role: 'alert', hidden: true }),
+    alertsOf(),
     ...sessionsOf(session),
     make('h3', { textContent: say('changePassword') }),
     passwordOf(session),
@@ -44,11 +51,6 @@ export async function showAccount(session) {
 
 /** @param {import('../i18n.js').Key} text @param {string} [className] */
 const button = (text, className = '') => make('button', { className, textContent: say(text) })
-
-/** @param {import('../i18n.js').Key} text @param {string} className @param {() => unknown} act */
-const action = (text, className, act) => {
-  return make('button', { type: 'button', className, textContent: say(text), onclick: act })
-}
 
 /**
  * A field for a password. @param {import('../i18n.js').Key} text of its label
@@ -84,6 +86,25 @@ function tellGoodNews(text) {
   notice.classList.add('good')
   tell(notice, text)
   notice.scrollIntoView({ block: 'nearest' })
+}
+
+/** Which messages the reader is told of, and how. */
+function alertsOf() {
+  const labels = /** @type {const} */ ({ none: 'notifyNone', mentions: 'notifyMentions', all: 'notifyAll' })
+  const choice = make(
+    'select',
+    { id: 'notify' },
+    ...Object.entries(labels).map(([value, label]) => make('option', { value, textContent: say(label) }))
+  )
+  choice.value = wish()
+  choice.addEventListener('change', async () => {
+    const chosen = /** @type {import('../alerts.js').Wish} */ (choice.value)
+    tell(part(NOTICE, HTMLElement), (await setWish(chosen)) ? '' : say('notifyRefused'))
+  })
+  const sound = make('input', { type: 'checkbox', id: 'sound', checked: wantsSound() })
+  sound.addEventListener('change', () => setSound(sound.checked))
+  const check = make('label', { className: 'check' }, sound, say('sound'))
+  return make('div', {}, field(say('notifications'), choice), check)
 }
 
 /** @param {Session} session */

@@ -1,3 +1,5 @@
+import { say } from '../i18n.js'
+
 /**
  * Makes an element.
  * @template {keyof HTMLElementTagNameMap} Tag
@@ -18,6 +20,16 @@ export function make(tag, properties = {}, ...children) {
  */
 export function field(label, control) {
   return make('label', {}, make('span', { textContent: label }), control)
+}
+
+/**
+ * A button.
+ * @param {import('../i18n.js').Key} text @param {string} className
+ * @param {() => unknown} [act] none: it submits its form
+ */
+export function action(text, className, act) {
+  const type = act ? 'button' : 'submit'
+  return make('button', { type, className, textContent: say(text), onclick: act ?? null })
 }
 
 /** @type {Promise<unknown> | undefined} */

@@ -1,0 +1,170 @@
+import { Failure } from './api.js'
+import { locale, say, sayDate } from './i18n.js'
+import { timeUntil } from './language.js'
+import { addToMenu } from './menu.js'
+import { attempt, loaded, part, tell } from './page.js'
+
+/** @typedef {import('../schemas/messages.ts').Message} Message */
+/**
+ * What `GET /api/me` tells.
+ * @typedef {object} Me
+ * @property {'member' | 'moderator' | 'admin'} role
+ * @property {{ kind: 'mute' | 'ban', until: string | null } | null} restriction
+ */
+
+/** A timer cannot wait for longer than 24 days. */
+const MAX_TIMER_MS = 86_400_000
+
+/** Loads what moderators do. @throws {Failure} */
+const loadPanel = () => loaded(import('./panels/moderation.js'))
+
+/**
+ * What the reader may do in the room: a moderator has more to choose from, and everybody is told why they
+ * cannot write, and until when.
+ * @param {import('./room.js').Room} room @param {import('./outbox.js').Outbox} outbox
+ * @param {import('./session.js').Session} session
+ */
+export function showRules(room, outbox, session) {
+  const form = part('composer', HTMLFormElement)
+  const rules = part('rules', HTMLElement)
+  const countdown = part('countdown', HTMLElement)
+  const open = part('moderation', HTMLButtonElement)
+  /** @type {Me | undefined} */
+  let me
+  /** The newest own message; undefined: not known yet. @type {number | undefined} */
+  let lastOwn
+  /** Until then, slow mode lets the reader post nothing. */
+  let slowUntil = 0
+  let timer = 0
+  /** The failures that were noticed. @type {WeakSet<Failure>} */
+  const known = new WeakSet()
+
+  const isModerator = () => me !== undefined && me.role !== 'member'
+  /** @param {Message} message */
+  const isMine = ({ userId }) => userId === session.account?.userId
+  /** @param {Message} message */
+  const isBelow = (message) => isModerator() && !isMine(message)
+
+  async function readMe() {
+    const token = session.account?.token
+    me = undefined
+    try {
+      const answer = token ? await session.call('GET', 'me') : undefined
+      if (token === session.account?.token) me = answer
+    } catch (failure) {
+      // Without an answer the reader is a member like any other, and the service decides.
+      if (!(failure instanceof Failure)) throw failure
+    }
+    open.hidden = !isModerator()
+    draw()
+  }
+
+  /** What keeps the reader from writing; undefined: nothing does. */
+  function reason() {
+    const until = me?.restriction?.until
+    if (me?.restriction) {
+      return say('youAreMuted', { until: until ? sayDate(new Date(until), 'moment') : undefined })
+    }
+    return room.settings?.readOnly && !isModerator() ? say('isReadOnly') : undefined
+  }
+
+  /** A post begins the pause of slow mode. For earlier ones the service says how long it still takes. */
+  function noticeOwnPost() {
+    if (room.cursor === undefined) return
+    const newest = room.messages.findLast(isMine)?.id ?? 0
+    const seconds = isModerator() ? 0 : (room.settings?.slowModeSeconds ?? 0)
+    if (lastOwn !== undefined && newest > lastOwn) slowUntil = Date.now() + seconds * 1000
+    if (seconds === 0) slowUntil = 0
+    lastOwn = Math.max(lastOwn ?? 0, newest)
+  }
+
+  /** Learns from what the service refuses. */
+  function noticeRefusals() {
+    for (const { failure } of outbox.entries) {
+      if (!failure || known.has(failure)) continue
+      known.add(failure)
+      if (failure.code === 'muted') readMe()
+      if (failure.code === 'slow_mode') slowUntil = Date.now() + failure.retryMs
+    }
+  }
+
+  /** To be called after any change in the room or in the outbox. */
+  function draw() {
+    noticeOwnPost()
+    noticeRefusals()
+    const why = session.account ? reason() : undefined
+    const seconds = session.account ? (room.settings?.slowModeSeconds ?? 0) : 0
+    const slow = seconds > 0 && !isModerator() ? say('slowMode', { every: sayEvery(seconds) }) : ''
+    tell(rules, why ?? slow)
+    form.classList.toggle('silenced', why !== undefined)
+    part('text', HTMLTextAreaElement).readOnly = why !== undefined
+    const left = why === undefined ? Math.ceil((slowUntil - Date.now()) / 1000) : 0
+    part('send', HTMLButtonElement).disabled = why !== undefined || (left > 0 && !isEditing())
+    tell(countdown, left > 0 ? say('nextPost', { in: timeUntil(locale(), left) }) : '')
+    clearTimeout(timer)
+    if (left > 0) timer = window.setTimeout(draw, 1000)
+    const end = me?.restriction?.until
+    const remains = end ? Date.parse(end) - Date.now() : 0
+    if (remains > 0) timer = window.setTimeout(readMe, Math.min(remains + 1000, MAX_TIMER_MS))
+  }
+
+  const isEditing = () => !part('editing', HTMLElement).hidden
+
+  form.addEventListener(
+    'submit',
+    (event) => {
+      if (!part('send', HTMLButtonElement).disabled) return
+      event.preventDefault()
+      event.stopImmediatePropagation()
+    },
+    true
+  )
+  open.addEventListener('click', () =>
+    attempt('notice', async () => (await loadPanel()).showModeration(session, room))
+  )
+  session.addEventListener('change', () => {
+    lastOwn = undefined
+    slowUntil = 0
+    readMe()
+  })
+  addToMenu(
+    {
+      label: () => say('report'),
+      isOffered: (message) => session.account !== undefined && !isMine(message) && !isModerator(),
+      act: (message) => attempt('notice', async () => (await loadPanel()).reportMessage(session, message))
+    },
+    {
+      label: () => say('muteEntry'),
+      isOffered: isBelow,
+      act: (message) => attempt('notice', async () => (await loadPanel()).restrict(session, message, 'mute'))
+    },
+    {
+      label: () => say('banEntry'),
+      isOffered: isBelow,
+      act: (message) => attempt('notice', async () => (await loadPanel()).restrict(session, message, 'ban')),
+      isDangerous: true
+    },
+    {
+      label: () => say('deleteAllEntry'),
+      isOffered: isBelow,
+      act: (message) => attempt('notice', async () => (await loadPanel()).deleteAll(session, message)),
+      isDangerous: true
+    }
+  )
+  readMe()
+  return { draw, isModerator }
+}
+
+/** @type {[number, 'day' | 'hour' | 'minute'][]} */
+const UNITS = [
+  [86_400, 'day'],
+  [3600, 'hour'],
+  [60, 'minute']
+]
+
+/** Such as `30 seconds`. @param {number} seconds */
+export function sayEvery(seconds) {
+  const [size, unit] = UNITS.find(([size]) => seconds % size === 0) ?? [1, 'second']
+  const format = new Intl.NumberFormat(locale(), { style: 'unit', unit, unitDisplay: 'long' })
+  return format.format(seconds / size)
+}

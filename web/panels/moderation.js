@@ -1,0 +1,371 @@
+import { say, sayCount, sayDate } from '../i18n.js'
+import { sayEvery } from '../moderation.js'
+import { attempt, part, tell } from '../page.js'
+import { beginningOf } from '../text.js'
+import { action, field, loadStyles, make, showDialog } from './element.js'
+
+/** @typedef {import('../../schemas/messages.ts').Message} Message */
+/** @typedef {import('../../schemas/moderation.ts').Report} Report */
+/** @typedef {import('../../schemas/moderation.ts').Restriction} Restriction */
+/** @typedef {import('../../schemas/moderation.ts').ModerationEntry} ModerationEntry */
+/** @typedef {import('../session.js').Session} Session */
+/** @typedef {'mute' | 'ban'} Kind */
+
+/** How much of a message is quoted. */
+const [QUOTE_CHARACTERS, QUOTE_LINES] = [300, 6]
+/** How many entries of a list come at once. */
+const PAGE = 30
+const MAX_REASON = 500
+const MAX_TOPIC = 200
+/** For how long somebody is muted or banned, in seconds; 0: for good. */
+const DURATIONS = [600, 3600, 21_600, 86_400, 604_800, 2_592_000, 0]
+/** How often a member may post in slow mode, in seconds. */
+const SLOW_MODES = [0, 5, 10, 30, 60, 300, 900, 3600, 21_600]
+
+/** @param {Message} message */
+const quote = ({ text }) =>
+  make('blockquote', { dir: 'auto', textContent: beginningOf(text, QUOTE_CHARACTERS, QUOTE_LINES) })
+
+/** @param {string} [time] */
+const moment = (time) => (time ? sayDate(new Date(time), 'moment') : '')
+
+/**
+ * A dialog that asks something, and closes once it is done.
+ * @param {string} title @param {Node[]} content of the form @param {HTMLButtonElement} submit
+ * @param {() => Promise<unknown>} work
+ */
+async function ask(title, content, submit, work) {
+  await loadStyles()
+  const heading = make('h2', { id: 'ask-title', textContent: title })
+  const cancel = action('cancel', 'second', () => dialog.close())
+  const notice = make('p', { id: 'ask-notice', role: 'alert', className: 'notice', hidden: true })
+  const row = make('p', { className: 'row' }, cancel, submit)
+  const form = make('form', {}, heading, notice, ...content, row)
+  const dialog = make('dialog', { id: 'ask' }, form)
+  dialog.setAttribute('aria-labelledby', heading.id)
+  form.addEventListener('submit', (event) => {
+    event.preventDefault()
+    attempt(
+      notice.id,
+      async () => {
+        await work()
+        dialog.close()
+      },
+      form
+    )
+  })
+  showDialog(dialog)
+}
+
+const makeReason = (isRequired = false) =>
+  make('input', {
+    name: 'reason',
+    maxLength: MAX_REASON,
+    dir: 'auto',
+    autocomplete: 'off',
+    required: isRequired
+  })
+
+/** Tells the moderators of a message. @param {Session} session @param {Message} message */
+export function reportMessage(session, message) {
+  const reason = makeReason(true)
+  const submit = make('button', { textContent: say('reportSend') })
+  return ask(
+    say('reportTitle', { name: message.nickname }),
+    [quote(message), field(say('reportReason'), reason)],
+    submit,
+    async () => {
+      await session.call('POST', `messages/${message.id}/report`, { body: { reason: reason.value } })
+      sayThanks()
+    }
+  )
+}
+
+function sayThanks() {
+  const status = part('status', HTMLElement)
+  const text = say('reported')
+  status.classList.add('good')
+  tell(status, text)
+  setTimeout(() => {
+    if (status.textContent === text) tell(status)
+  }, 4000)
+}
+
+/**
+ * Mutes or bans somebody.
+ * @param {Session} session @param {{ userId: number, nickname: string }} person @param {Kind} kind
+ * @param {() => Promise<unknown>} [done]
+ */
+export function restrict(session, { userId, nickname }, kind, done) {
+  const duration = make(
+    'select',
+    { name: 'duration' },
+    ...DURATIONS.map((seconds) => {
+      const textContent = seconds ? sayEvery(seconds) : say('forGood')
+      return make('option', { value: `${seconds}`, textContent })
+    })
+  )
+  duration.value = '86400'
+  const reason = makeReason()
+  const all = make('input', { type: 'checkbox', name: 'all' })
+  const submit = make('button', { className: 'danger', textContent: say(kind === 'ban' ? 'ban' : 'mute') })
+  return ask(
+    say(kind === 'ban' ? 'banTitle' : 'muteTitle', { name: nickname }),
+    [
+      make('p', { className: 'hint', textContent: say(kind === 'ban' ? 'banHint' : 'muteHint') }),
+      field(say('duration'), duration),
+      field(say('reasonOptional'), reason),
+      make('label', { className: 'check' }, all, say('deleteAllToo'))
+    ],
+    submit,
+    async () => {
+      const seconds = Number(duration.value)
+      const until = seconds ? new Date(Date.now() + seconds * 1000).toISOString() : null
+      await session.callPatiently('PUT', `users/${userId}/restriction`, {
+        body: { kind, until, reason: reason.value }
+      })
+      if (all.checked) await session.callPatiently('DELETE', `users/${userId}/messages`)
+      await done?.()
+    }
+  )
+}
+
+/** Deletes everything that somebody wrote. @param {Session} session @param {Message} message */
+export function deleteAll(session, { userId, nickname }) {
+  const submit = make('button', { className: 'danger', textContent: say('delete') })
+  const hint = make('p', { className: 'hint', textContent: say('deleteAllHint') })
+  return ask(say('deleteAllTitle', { name: nickname }), [hint], submit, () =>
+    session.callPatiently('DELETE', `users/${userId}/messages`)
+  )
+}
+
+/** @param {Session} session @param {import('../room.js').Room} room */
+export async function showModeration(session, room) {
+  await loadStyles()
+  const notice = make('p', { id: 'moderation-notice', role: 'alert', className: 'notice', hidden: true })
+  const title = make('h2', { id: 'moderation-title', textContent: say('moderation') })
+  const place = make('div', { id: 'moderation-panel', role: 'tabpanel', tabIndex: 0 })
+  const views = {
+    reports: () => showReports(session, place),
+    restrictions: () => showRestrictions(session, place),
+    moderationLog: () => showLog(session, place),
+    roomSettings: async () => showSettings(session, room, place)
+  }
+  const tabs = make('div', { role: 'tablist', className: 'tabs', ariaLabel: say('moderation') })
+  /** @type {HTMLButtonElement[]} */
+  const buttons = []
+  for (const [name, show] of Object.entries(views)) {
+    const key = /** @type {keyof typeof views} */ (name)
+    const tab = make('button', { type: 'button', role: 'tab', id: `tab-${name}`, textContent: say(key) })
+    tab.setAttribute('aria-controls', place.id)
+    tab.addEventListener('click', () => {
+      for (const other of buttons) {
+        other.ariaSelected = `${other === tab}`
+        other.tabIndex = other === tab ? 0 : -1
+      }
+      place.setAttribute('aria-labelledby', tab.id)
+      attempt(notice.id, show, place)
+    })
+    buttons.push(tab)
+    tabs.append(tab)
+  }
+  tabs.addEventListener('keydown', ({ key }) => {
+    const at = buttons.findIndex((tab) => tab === document.activeElement)
+    const step = { ArrowRight: 1, ArrowLeft: -1 }[key]
+    if (at < 0 || step === undefined) return
+    const isReversed = document.documentElement.dir === 'rtl'
+    const tab = buttons.at((at + (isReversed ? -step : step)) % buttons.length)
+    tab?.focus()
+    tab?.click()
+  })
+  const close = make('form', { method: 'dialog', className: 'row' }, title, action('close', 'quiet'))
+  const dialog = make('dialog', { id: 'moderating' }, close, tabs, notice, place)
+  dialog.setAttribute('aria-labelledby', title.id)
+  session.addEventListener('change', () => dialog.close(), { once: true })
+  showDialog(dialog)
+  buttons[0]?.click()
+  buttons[0]?.focus()
+}
+
+/**
+ * Fills a list page by page.
+ * @template {{ id: number }} Item
+ * @param {Session} session @param {string} path @param {HTMLElement} place
+ * @param {(item: Item) => HTMLElement} makeItem
+ */
+async function showList(session, path, place, makeItem) {
+  const list = make('ul', { className: 'list' })
+  const more = action('showOlder', 'second', () => attempt('moderation-notice', load, place))
+  let before = ''
+  async function load() {
+    /** @type {Item[]} */
+    const items = await session.call('GET', `${path}?limit=${PAGE}${before}`)
+    list.append(...items.map(makeItem))
+    before = `&before_id=${items.at(-1)?.id}`
+    more.hidden = items.length < PAGE
+    if (!list.firstElementChild) {
+      place.replaceChildren(make('p', { className: 'hint', textContent: say('nothing') }))
+    }
+  }
+  await load()
+  if (list.firstElementChild) place.replaceChildren(list, more)
+}
+
+/** @param {Session} session @param {HTMLElement} place @returns {Promise<void>} */
+function showReports(session, place) {
+  const again = () => showReports(session, place)
+  /** @param {() => Promise<unknown>} work */
+  const attemptHere = (work) => attempt('moderation-notice', work, place)
+  return showList(
+    session,
+    'reports',
+    place,
+    (/** @type {Report} */ { id, reason, createdAt, reporter, message }) => {
+      const { userId, nickname } = message
+      const by = say('reportedBy', { name: reporter.nickname ?? say('deletedUser'), time: moment(createdAt) })
+      return make(
+        'li',
+        { className: 'report' },
+        make(
+          'p',
+          {},
+          make('b', { dir: 'auto', textContent: nickname }),
+          ' ',
+          make('small', { textContent: by })
+        ),
+        quote(message),
+        make('p', { dir: 'auto', textContent: say('reasonWas', { reason }) }),
+        make(
+          'p',
+          { className: 'row' },
+          action('goToMessage', 'quiet', () => {
+            part('moderating', HTMLDialogElement).close()
+            location.hash = `#m${message.id}`
+          }),
+          action('muteEntry', 'quiet', () => restrict(session, { userId, nickname }, 'mute', again)),
+          action('banEntry', 'quiet', () => restrict(session, { userId, nickname }, 'ban', again)),
+          action('delete', 'second', () =>
+            attemptHere(async () => {
+              await session.callPatiently('DELETE', `messages/${message.id}`)
+              await again()
+            })
+          ),
+          action('dismiss', 'second', () =>
+            attemptHere(async () => {
+              await session.callPatiently('DELETE', `reports/${id}`)
+              await again()
+            })
+          )
+        )
+      )
+    }
+  )
+}
+
+/** @param {Session} session @param {HTMLElement} place @returns {Promise<void>} */
+function showRestrictions(session, place) {
+  return showList(session, 'restrictions', place, (/** @type {Restriction} */ each) => {
+    const { kind, until, reason, createdAt, moderator, nickname, userId } = each
+    const what = say(kind === 'ban' ? 'isBanned' : 'isMuted', { until: moment(until) })
+    const by = say('byModerator', { name: nameOf(moderator), time: moment(createdAt) })
+    const lift = action('lift', 'second', () =>
+      attempt(
+        'moderation-notice',
+        async () => {
+          await session.callPatiently('DELETE', `users/${userId}/restriction`)
+          await showRestrictions(session, place)
+        },
+        place
+      )
+    )
+    lift.ariaLabel = `${say('lift')}: ${nickname}`
+    const texts = make('div', {}, make('b', { dir: 'auto', textContent: nickname }), ` ${what}`)
+    if (reason) texts.append(make('p', { dir: 'auto', textContent: say('reasonWas', { reason }) }))
+    texts.append(make('small', { textContent: by }))
+    return make('li', {}, texts, lift)
+  })
+}
+
+/** @param {{ nickname?: string } | undefined} person none: whoever runs the service */
+const nameOf = (person) => (person ? (person.nickname ?? say('deletedUser')) : say('operator'))
+
+/** @type {Record<string, import('../i18n.js').Key>} */
+const DEEDS = {
+  mute: 'didMute',
+  ban: 'didBan',
+  lift_restriction: 'didLift',
+  delete_message: 'didDelete',
+  delete_messages: 'didDeleteAll',
+  set_role: 'didSetRole',
+  update_room: 'didUpdateRoom',
+  close_report: 'didCloseReport',
+  reset_password: 'didResetPassword',
+  end_sessions: 'didEndSessions'
+}
+
+/** @param {Session} session @param {HTMLElement} place */
+function showLog(session, place) {
+  return showList(session, 'moderation-log', place, (/** @type {ModerationEntry} */ entry) => {
+    const { until, to, deleted } = /** @type {Record<string, unknown>} */ (entry.details ?? {})
+    const deed = DEEDS[entry.action]
+    const values = {
+      moderator: nameOf(entry.moderator),
+      user: entry.user ? nameOf(entry.user) : '',
+      until: moment(typeof until === 'string' ? until : undefined),
+      role: typeof to === 'string' ? to : '',
+      messages: typeof deleted === 'number' ? sayCount('messages', deleted) : ''
+    }
+    const text = deed ? say(deed, values) : `${values.moderator}: ${entry.action}`
+    const item = make('div', {}, make('span', { dir: 'auto', textContent: text }))
+    if (entry.reason) {
+      item.append(make('p', { dir: 'auto', textContent: say('reasonWas', { reason: entry.reason }) }))
+    }
+    item.append(make('small', { textContent: moment(entry.createdAt) }))
+    return make('li', {}, item)
+  })
+}
+
+/** @param {Session} session @param {import('../room.js').Room} room @param {HTMLElement} place */
+function showSettings(session, room, place) {
+  const { topic = '', slowModeSeconds = 0, readOnly = false } = room.settings ?? {}
+  const topicField = make('input', { name: 'topic', value: topic, maxLength: MAX_TOPIC, dir: 'auto' })
+  const steps = SLOW_MODES.includes(slowModeSeconds) ? SLOW_MODES : [...SLOW_MODES, slowModeSeconds]
+  const slow = make(
+    'select',
+    { name: 'slow' },
+    ...steps.map((seconds) => {
+      const textContent = seconds ? sayEvery(seconds) : say('off')
+      return make('option', { value: `${seconds}`, textContent })
+    })
+  )
+  slow.value = `${slowModeSeconds}`
+  const closed = make('input', { type: 'checkbox', name: 'readOnly', checked: readOnly })
+  const saved = make('output', { className: 'hint' })
+  const form = make(
+    'form',
+    {},
+    field(say('topic'), topicField),
+    field(say('slowModeSetting'), slow),
+    make('label', { className: 'check' }, closed, say('readOnlySetting')),
+    make('p', { className: 'row' }, saved, make('button', { textContent: say('save') }))
+  )
+  form.addEventListener('submit', (event) => {
+    event.preventDefault()
+    saved.textContent = ''
+    attempt(
+      'moderation-notice',
+      async () => {
+        const body = {
+          topic: topicField.value,
+          slowModeSeconds: Number(slow.value),
+          readOnly: closed.checked
+        }
+        const settings = await session.callPatiently('PATCH', 'room', { body })
+        room.apply([{ type: 'room_updated', room: settings }])
+        saved.textContent = say('saved')
+      },
+      form
+    )
+  })
+  place.replaceChildren(form)
+}
