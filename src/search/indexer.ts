@@ -192,11 +192,13 @@ export class SearchIndexer {
 
   async #work(query: Query): Promise<void> {
     const startedAt = performance.now()
-    if (await this.#follow(query)) return
+    const isMore = await this.#follow(query)
     if (this.#complaint !== undefined) this.#log.info('indexing messages for search again')
     this.#complaint = undefined
-    if (this.#state?.below == null) return this.#pause(POLL_MS)
-    await this.#sweepSome(query, this.#state.below)
+    const below = this.#state?.below ?? null
+    // Not at once for each message, because together they cost as little as one.
+    if (!isMore && below === null) return this.#pause(POLL_MS)
+    if (!isMore && below !== null) await this.#sweepSome(query, below)
     // Half of the time is left to everybody else.
     await this.#pause(performance.now() - startedAt)
   }
@@ -233,7 +235,7 @@ export class SearchIndexer {
     this.#state = state
   }
 
-  /** @returns whether there was something to do, and there may be more */
+  /** Indexes what has changed since the last time. @returns whether there is more */
   async #follow(query: Query): Promise<boolean> {
     const { seq, below } = this.#state ?? { seq: 0, below: null }
     const knownSeq = this.#knownSeq()
@@ -253,7 +255,7 @@ export class SearchIndexer {
     const isReset = entries.some(({ kind }) => kind === 'reset')
     await this.#save(query, { seq: last.seq, below: isReset ? AFTER_ALL : below })
     if (isReset) this.#beginSweep()
-    return true
+    return entries.length === EVENTS
   }
 
   /** Indexes these messages as they are now. */
@@ -262,7 +264,8 @@ export class SearchIndexer {
     const rows = await query<TextRow>(READ_CHANGED, [this.#seed, ids])
     await this.#write(query, rows)
     const found = new Set(rows.map(({ id }) => id))
-    await query(DELETE, [ids.filter((id) => !found.has(id))])
+    const gone = ids.filter((id) => !found.has(id))
+    if (gone.length > 0) await query(DELETE, [gone])
   }
 
   /** Looks at the newest messages below an id: indexes those that are not, forgets those that are gone. */
