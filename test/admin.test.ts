@@ -14,7 +14,9 @@ const servers = [startServer(t, env), startServer(t, env)]
 const [url = '', other = ''] = await Promise.all(servers.map(({ ready }) => ready))
 await ownUserIds(env.POSTGRES_DB)
 const client = await connect(t, env.POSTGRES_DB)
-t.beforeEach(() => client.query('delete from chat_user; delete from chat_moderation_log'))
+t.beforeEach(() =>
+  client.query('delete from chat_message; delete from chat_user; delete from chat_moderation_log')
+)
 
 const admin = (...args: string[]) => runAdmin(env, args)
 const register = async (nickname: string): Promise<{ userId: number; token: string }> =>
