@@ -44,9 +44,9 @@ import webRoutes from './routes/web.ts'
 import { createRequestLogger } from './telemetry/request-logger.ts'
 
 /**
- * Builds the whole service as in production, not yet listening; while it becomes ready it waits for both
- * engines and migrates the database.
- * @param signal gives up waiting, and `ready` rejects with the signal's reason
+ * Builds the whole service as in production, not yet listening. `ready` waits for both engines and migrates
+ * the database.
+ * @param signal makes `ready` reject with the signal's reason
  */
 export function buildApp(config: Config, logger: FastifyBaseLogger, signal?: AbortSignal): FastifyInstance {
   const logController = new RequestLog(config.LOG_REQUESTS)
@@ -65,12 +65,11 @@ export function buildApp(config: Config, logger: FastifyBaseLogger, signal?: Abo
       connections.createServer(
         {
           keepAliveTimeout: config.KEEP_ALIVE_TIMEOUT * 1000,
-          // The whole request within 10 s: Node wants both limits, and looks at them every 30 s unless told
-          // otherwise.
+          // 10 s for the whole request. Node needs both limits, and by default checks them only every 30 s.
           requestTimeout: 10_000,
           headersTimeout: 10_000,
           connectionsCheckingInterval: 1000,
-          // Left to the rules of HTTP below, because Node would answer without a body.
+          // Checked by httpRules instead, because Node would answer without a body.
           requireHostHeader: false
         },
         handle
@@ -81,8 +80,7 @@ export function buildApp(config: Config, logger: FastifyBaseLogger, signal?: Abo
     }
   })
   app.setErrorHandler(answerError)
-  // A serialiser is compiled when it is first used, because most of the declared answers never are, errors
-  // and 405 among them.
+  // Serialisers are compiled on first use: most of the declared responses, such as errors, are never sent.
   app.setSerializerCompiler(({ schema }) => {
     let serialize: ((data: unknown) => string) | undefined
     return (data) => (serialize ??= fastJson(schema as object))(data)
@@ -109,8 +107,8 @@ export function buildApp(config: Config, logger: FastifyBaseLogger, signal?: Abo
   app.register(search, { config })
   app.register(passwords, { config })
   app.register(openapi)
-  app.register(drain, { connections }) // after what it must still have while it waits
-  app.register(listener) // after it, because its connections are waited for in the same way
+  app.register(drain, { connections }) // after the plugins that requests in flight still need
+  app.register(listener) // after drain, which waits for its connections too
 
   const methodNotAllowed = watchRoutes(app)
   app.register(healthRoutes)
@@ -119,11 +117,10 @@ export function buildApp(config: Config, logger: FastifyBaseLogger, signal?: Abo
   // Outside as well: the page itself says that the service is busy.
   if (config.WEB_CLIENT === 'on') app.register(webRoutes)
   app.register(async (app) => {
-    // A process that is late for everything refuses some of it at once. Its health, its metrics and its
-    // streams are not asked.
+    // Shed load when the event loop lags. Health checks, metrics and streams are exempt.
     await app.register(underPressure, {
       maxEventLoopDelay: config.MAX_EVENT_LOOP_DELAY,
-      // Infinity: there was no measurement, after a single long pause, as at the start.
+      // Infinity: no measurement yet, or only a single long pause, as at the start.
       pressureHandler: async (_request, _reply, _type, delay) => {
         if (delay !== Infinity) throw new Busy()
       }

@@ -11,7 +11,7 @@ const Whole = (minimum: number, maximum: number, value: number) =>
 const OneOf = <Choice extends string>(value: Choice, ...others: Choice[]) =>
   Type.Unsafe<Choice>(Type.String({ enum: [value, ...others], default: value }))
 
-// `10.0.0.1, 172.16.0.0/12, fd00::/8`; a network of everybody (`/0`) would let every client choose its own
+// Such as `10.0.0.1, 172.16.0.0/12, fd00::/8`. Not `/0`, with which every client could choose its own
 // address.
 FormatRegistry.Set('addresses', (text) =>
   splitList(text).every((entry) => {
@@ -22,7 +22,7 @@ FormatRegistry.Set('addresses', (text) =>
 
 const isUrl = (text: string, ...schemes: string[]) =>
   URL.canParse(text) && schemes.includes(new URL(text).protocol) && new URL(text).hostname !== ''
-/** A format of what a parser takes. */
+/** A format that accepts whatever the parser accepts. */
 const parsedBy = (parse: (text: string) => unknown) => (text: string) => {
   try {
     parse(text)
@@ -43,12 +43,12 @@ FormatRegistry.Set('nodes', parsedBy(parseNodes))
 const Nodes = Type.String({ format: 'nodes', description: 'host:port, with commas between' })
 
 /**
- * The environment: each variable with its legal values and its default. An empty variable counts as unset.
+ * The environment variables with their types and defaults. An empty variable counts as unset.
  */
 export const Config = Type.Object({
-  // Unset: all addresses, or loopback where both engines are embedded.
+  // Unset: all addresses, or loopback if both engines are embedded.
   HTTP_HOST: Type.Optional(Type.String()),
-  HTTP_PORT: Whole(0, 65535, 8080), // 0: a free one
+  HTTP_PORT: Whole(0, 65535, 8080), // 0: any free port
   POSTGRES_HOST: Type.Optional(Type.String()), // unset: the embedded PostgreSQL
   POSTGRES_URL: Type.Optional(
     Type.String({ format: 'postgres-url', description: 'postgres://user:password@host:port/database' })
@@ -71,10 +71,10 @@ export const Config = Type.Object({
   REDIS_SENTINELS: Type.Optional(Nodes),
   REDIS_SENTINEL_NAME: Type.String({ default: 'mymaster' }),
   REDIS_SENTINEL_PASSWORD: Type.Optional(Type.String()),
-  REDIS_CLUSTER_NODES: Type.Optional(Nodes), // some of them are enough
+  REDIS_CLUSTER_NODES: Type.Optional(Nodes), // not all of them are needed
   LOG_LEVEL: OneOf('info', 'trace', 'debug', 'warn', 'error', 'fatal', 'silent'),
   LOG_REQUESTS: OneOf('changes', 'all', 'none'), // changes: writes, errors and slow requests
-  MIGRATE: OneOf('on', 'own', 'off', 'only'), // own: all but the tables of Django; only: and then end
+  MIGRATE: OneOf('on', 'own', 'off', 'only'), // own: all but Django's tables; only: then exit
   MIGRATE_GRANT_TO: Type.Optional(Type.String()), // a role of PostgreSQL
   BOOT_TIMEOUT: Whole(1, 3600, 30), // seconds, for each engine
   BCRYPT_COST: Whole(4, 16, 10),
@@ -95,12 +95,12 @@ export const Config = Type.Object({
   MAX_CONNECTIONS: Whole(1, 1_000_000, 20_000), // open at once, per process
   MAX_EVENT_LOOP_DELAY: Whole(10, 60_000, 500), // milliseconds, the mean over a second
   KEEP_ALIVE_TIMEOUT: Whole(1, 3600, 72), // seconds that a connection may be idle
-  SHUTDOWN_DELAY: Whole(0, 20, 0), // seconds that SIGTERM leaves to those who send clients here
+  SHUTDOWN_DELAY: Whole(0, 20, 0), // seconds for load balancers to notice, after SIGTERM
   MAX_STREAMS: Whole(0, 1_000_000, 10_000), // open event streams, per process
   MAX_STREAMS_PER_ADDRESS: Whole(1, 1_000_000, 2000),
   MAX_LONG_POLLS: Whole(0, 1_000_000, 10_000), // requests that wait for a message, per process
   MAX_LONG_POLLS_PER_ADDRESS: Whole(1, 1_000_000, 2000),
-  // Unset: messages are kept for ever.
+  // Unset: messages are kept forever.
   RETENTION_DAYS: Type.Optional(Type.Integer({ minimum: 1, maximum: 36_500 })),
   EVENT_RETENTION_HOURS: Whole(1, 100_000, 72),
   SEARCH_LANGUAGES: Type.String({
@@ -112,12 +112,12 @@ export const Config = Type.Object({
     Type.String({ format: 'url', description: 'a URL such as http://collector:4318' })
   ), // unset: no traces
   WEB_CLIENT: OneOf('on', 'off'),
-  CACHE_PAGES: OneOf('off', 'on'), // whether a proxy may answer with a page of a second ago
+  CACHE_PAGES: OneOf('off', 'on'), // whether proxies may cache pages for a second
   DATA_DIR: Type.String({ default: '.data' })
 })
 export type Config = Static<typeof Config>
 
-/** What leads to an engine elsewhere; where none of it is set, the engine is embedded. */
+/** The variables that point to an external engine. If none is set, the engine is embedded. */
 export const engineVariables = {
   postgres: ['POSTGRES_HOST', 'POSTGRES_URL'],
   redis: ['REDIS_HOST', 'REDIS_URL', 'REDIS_SENTINELS', 'REDIS_CLUSTER_NODES']
@@ -128,8 +128,8 @@ export const isExternal = (
 ) => engineVariables[engine].some((name) => settings[name])
 
 /**
- * Reads the configuration from an environment.
- * @throws {StartError} for the first variable with an illegal value, naming it and its legal values
+ * Reads the configuration from the environment.
+ * @throws {StartError} that names the first invalid variable and its valid values
  */
 export function loadConfig(env: NodeJS.ProcessEnv): Config {
   const config: Record<string, unknown> = {}
@@ -143,7 +143,7 @@ export function loadConfig(env: NodeJS.ProcessEnv): Config {
         : (schema.description ?? `a whole number from ${schema.minimum} to ${schema.maximum}`)
       throw new StartError(
         `${name} must be ${legal}, ${name.endsWith('_URL') ? 'and is not' : `not ${JSON.stringify(text.slice(0, 80))}`}`
-      ) // a URL may hold a password
+      ) // a URL may contain a password
     }
     if (value !== undefined) config[name] = value
   }

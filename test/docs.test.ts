@@ -108,3 +108,12 @@ t.test('links between the pages lead somewhere', async (t) => {
     }
   }
 })
+
+t.test('the functions that docs/architecture.md says to read exist', async (t) => {
+  const links = /^\d\. \[`(?:\w+\.)?(#?\w+)`\]\(\.\.\/(src\/[^)]+)\)/gm
+  const steps = [...read('docs/architecture.md').matchAll(links)]
+  t.equal(steps.length, 5)
+  for (const [, name = '', path = ''] of steps) {
+    t.match(read(path), new RegExp(`^(?:const |  (?:async )?)${name}\\b`, 'm'), name)
+  }
+})

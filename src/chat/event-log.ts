@@ -12,15 +12,15 @@ import {
 } from './messages.ts'
 
 /**
- * One row of the log, which the triggers of src/database/migrations.ts write. `message` is the living one, as
- * it was when the log was read; it is missing when it has been deleted since, which a later entry tells.
+ * One entry of the log, written by the triggers in src/database/migrations.ts. `message` is the message as it
+ * was when the log was read. It is missing if the message has been deleted since; a later entry says so.
  */
 export interface LogEntry {
   seq: number
   kind: keyof typeof events
   id: number
   message: Message | undefined
-  /** The room as a `room_updated` has made it. */
+  /** The new settings of a `room_updated`. */
   room?: Room
 }
 
@@ -29,20 +29,20 @@ export type LogRow = {
   kind: LogEntry['kind']
   message_id: number
   room: Room | null
-  /** Whether the log goes on after this row. */
+  /** Whether the log has more entries after this one. */
   has_next: boolean
 } & (MessageRow | { id: null })
 
-/** How many entries the follower and the writer read at a time. */
+/** How many entries the follower and the writer read at once. */
 const LOG_PAGE = 1000
-/** With how many bytes of text, unless one message alone has more. */
+/** How many bytes of text they read at once, unless a single message is larger. */
 export const LOG_PAGE_BYTES = 4 * 1024 * 1024
 
 /**
- * Reads the log from the entry `$1` on, at most `limit` entries, until their texts have `$2` bytes. The entry
- * `$1` itself comes first, without its message: where it does not, the log does not reach back to it. What
- * happened to a message whose id is not exact is told as an update of nothing.
- * The limit is part of the text, because PostgreSQL plans a parameter there for a tenth of the table.
+ * Reads the log from the entry `$1` on: at most `limit` entries with at most `$2` bytes of text. The first
+ * row is the entry `$1` itself, without its message; if it is missing, the log does not reach back that far.
+ * Changes of messages whose ids are not exact become updates of nothing. The limit is not a parameter,
+ * because PostgreSQL would plan that for a tenth of the table.
  */
 const logStatement = (limit: number) => `
   select seq, kind, message_id, room, has_next, ${messageColumns('entry', 'entry', 'entry')} from (
@@ -63,7 +63,7 @@ const logStatement = (limit: number) => `
     ) message on true ${joinDetails()}
   ) entry where bytes_before is null or bytes_before < $2 order by seq limit ${limit}`
 
-/** What the writer sends with a batch, in one round trip. */
+/** The statement that the writer pipelines with a batch. */
 export const READ_LOG = logStatement(LOG_PAGE)
 
 const toLogEntry = (row: LogRow): LogEntry => ({
@@ -74,7 +74,7 @@ const toLogEntry = (row: LogRow): LogEntry => ({
   ...(row.room !== null && { room: row.room })
 })
 
-/** Entries in their order, and whether the log went on after them when they were read. */
+/** Entries in order, and whether there were more when they were read. */
 export interface LogPage {
   entries: LogEntry[]
   hasNext: boolean
@@ -85,19 +85,18 @@ export const toLogPage = (rows: LogRow[]): LogPage => ({
   hasNext: rows.at(-1)?.has_next ?? false
 })
 
-/** Reads the log from the entry `seq` on, that one included but without its message. */
+/** Reads the log from the entry `seq`, which comes first, without its message. */
 export async function readLog(query: Query, seq: number): Promise<LogPage> {
   return toLogPage(await query<LogRow>(READ_LOG, [seq, LOG_PAGE_BYTES]))
 }
 
-// About as much as a stream takes at once. A larger page would hold up everybody else while it is turned into
-// events: Node accepts one connection in each turn of its loop, so a probe waits for as many turns as there
-// are clients before it.
+// About as much as a stream takes at once. Turning a larger page into events would delay everything else:
+// Node accepts one connection in each turn of its loop, so a probe waits a turn for each client before it.
 const PART = 200
 const PART_BYTES = 256 * 1024
 const READ_PART = logStatement(PART)
 
-/** Reads a small part of the log from the entry `seq` on, that one included but without its message. */
+/** The same, but only a small part of the log. */
 export async function readPartOfLog(query: Query, seq: number): Promise<LogPage> {
   return toLogPage(await query<LogRow>(READ_PART, [seq, PART_BYTES]))
 }

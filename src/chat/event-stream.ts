@@ -2,12 +2,12 @@ import type { ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
 import { setImmediate as immediate } from 'node:timers/promises'
 
-/** How much may wait for a client to read it. */
+/** How much may be buffered for a slow client. */
 const MAX_UNREAD_BYTES = 64 * 1024
-/** A larger event is sent in slices of this size, so that it can be seen whether its client reads it. */
+/** Larger events are sent in slices of this size, to see whether the client reads them. */
 const SLICE_BYTES = 64 * 1024
 
-/** The same bytes for all streams: as they are for HTTP/1.0, and as a chunk for HTTP/1.1 (RFC 9112, 7.1). */
+/** The same bytes for all streams: plain for HTTP/1.0, and as a chunk for HTTP/1.1 (RFC 9112, 7.1). */
 export interface Broadcast {
   plain: Buffer
   chunk: Buffer
@@ -21,19 +21,18 @@ export function toBroadcast(parts: Buffer[]): Broadcast {
 }
 
 /**
- * One open event stream. Bytes go straight to its connection, past the response that owns it, because a
- * response corks the connection and writes in the next tick: that halves what is delivered in a second of
- * CPU.
+ * One open event stream. It writes directly to the socket, bypassing the response, which corks the socket and
+ * writes in the next tick: that would halve the deliveries per second of CPU.
  */
 export class EventStream {
   #response: ServerResponse
   #socket: Socket
   #isChunked: boolean
 
-  /** @param response with its head written, and nothing else */
+  /** @param response whose head is written, and nothing else */
   constructor(response: ServerResponse) {
     this.#response = response
-    // Its connection is its own until it ends: src/http/connections.ts
+    // Nothing else uses the socket until the response ends: src/http/connections.ts
     this.#socket = response.req.socket
     this.#isChunked = response.chunkedEncoding
   }
@@ -48,7 +47,7 @@ export class EventStream {
     return this.#socket.writableLength < MAX_UNREAD_BYTES
   }
 
-  /** Writes at the pace of the client. Resolves when all of it was written, or when the stream is closed. */
+  /** Writes at the client's pace. Resolves when everything is written or the stream is closed. */
   async send(frames: Buffer[]): Promise<void> {
     const [first] = frames
     if (frames.length === 1 && first && first.length > SLICE_BYTES) {
@@ -62,7 +61,7 @@ export class EventStream {
     await immediate() // so that a stream with much to send leaves room for others
   }
 
-  /** Resolves when the client has read what was written, or when the stream is closed. */
+  /** Resolves when the client has read everything or the stream is closed. */
   async drained(): Promise<void> {
     if (!this.isOpen || this.#socket.writableLength === 0) return
     await new Promise<void>((resolve) => {

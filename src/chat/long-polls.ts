@@ -3,7 +3,7 @@ import { Busy, TooManyLongPolls } from '../errors/catalogue.ts'
 import { Slots } from '../lib/slots.ts'
 import type { Timeline } from './timeline.ts'
 
-/** How many are released before other work has its turn. */
+/** How many are released before other work gets its turn. */
 const RELEASED_AT_ONCE = 100
 
 interface Waiter {
@@ -11,7 +11,7 @@ interface Waiter {
   release: () => void
 }
 
-/** The requests of this process that wait for the next message. */
+/** The long polls of this process. */
 export class LongPolls {
   #timeline: Timeline
   #slots: Slots
@@ -26,16 +26,16 @@ export class LongPolls {
     })
   }
 
-  /** How many there are. */
+  /** How many are open. */
   get size(): number {
     return this.#waiters.size
   }
 
   /**
-   * Resolves when there is a message after `id`, when `signal` aborts, or at the end of the process.
-   * @param address whose poll it is; undefined where the limit for each address does not apply
-   * @throws {Busy} when too many wait in total
-   * @throws {TooManyLongPolls} when too many of this address wait
+   * Resolves when there is a message after `id`, when `signal` aborts, or on shutdown.
+   * @param address the client's address; undefined if the limit per address does not apply
+   * @throws {Busy} if too many are open in total
+   * @throws {TooManyLongPolls} if too many from this address are open
    */
   async wait(id: number, address: string | undefined, signal: AbortSignal): Promise<void> {
     if (this.#isClosed || signal.aborted || this.#timeline.newestId > id) return
@@ -53,7 +53,7 @@ export class LongPolls {
     this.#slots.release(address)
   }
 
-  /** Releases those that have something to read. */
+  /** Releases those for which there is a message. */
   async #release(): Promise<void> {
     const newest = this.#timeline.newestId
     let released = 0
@@ -65,7 +65,7 @@ export class LongPolls {
     }
   }
 
-  /** Releases all of them, and lets no more wait. */
+  /** Releases all long polls, and accepts no more. */
   close(): void {
     this.#isClosed = true
     for (const waiter of [...this.#waiters]) waiter.release()

@@ -9,18 +9,18 @@ import { IS_READ_ONLY, milliseconds, type Pipeline, type Query } from '../databa
 import { DatabaseUnavailable } from '../errors/catalogue.ts'
 import { type Refusal, refusalColumns, toError } from '../moderation/refusals.ts'
 
-/** What a message may have besides Django's columns, null where it has not. */
+/** What a message may have besides Django's columns, or null. */
 export interface MessageDetails {
   edited_ms: number | null
   reply_id: number | null
-  /** Of the message that this one replies to, null where that one is gone. */
+  /** The author of the message that this one replies to; null if that one is deleted. */
   reply_user_id: number | null
   reply_nickname: string | null
-  /** The beginning of its text, longer than an excerpt where the text is. */
+  /** The beginning of its text, at least one character longer than an excerpt if the text is. */
   reply_text: string | null
 }
 
-/** Times are milliseconds since 1970. */
+/** Times are in milliseconds since 1970. */
 export interface MessageRow extends MessageDetails {
   id: number
   user_id: number
@@ -29,20 +29,18 @@ export interface MessageRow extends MessageDetails {
   created_ms: number
 }
 
-// A longer text, which only another program can store, is cut: it would keep everybody waiting, or not go
-// through at all.
+// Only other programs can store longer texts. They are cut: they would delay everybody, or fail altogether.
 const MAX_TEXT_BYTES = 2 ** 24
 const CUT_TEXT_LENGTH = 4_000_000 // code points, of four bytes at most
 
 /**
- * An id in SQL that JSON readers keep exact (RFC 8259, section 6). Rows with others are left out. `is true`
- * keeps PostgreSQL from looking for all such ids by an index: as long as it has no statistics, it expects to
- * find only a few of them.
+ * SQL condition for an id that is exact in JSON (RFC 8259, section 6). Other rows are left out. `is true`
+ * keeps PostgreSQL from using an index for it: without statistics it expects few such ids.
  */
 export const isExact = (id: string) =>
   `(${id} between -${Number.MAX_SAFE_INTEGER} and ${Number.MAX_SAFE_INTEGER}) is true`
 
-/** What a `MessageRow` has, from the FROM items that are named here. */
+/** The columns of a `MessageRow`. The parameters are aliases in the FROM clause. */
 export const messageColumns = (message = 'message', author = 'author', details = 'details') => `
   ${message}.id, ${message}.user_id, ${author}.nickname, ${milliseconds(`${message}.created_at`)} as created_ms,
   case when ${details}.edited_at is not null then ${milliseconds(`${details}.edited_at`)} end as edited_ms,
@@ -51,10 +49,9 @@ export const messageColumns = (message = 'message', author = 'author', details =
     else left(${message}.text, ${CUT_TEXT_LENGTH}) || '…' end as text`
 
 /**
- * The messages that readers may see, as a FROM item named `message`. Where chat_message has a column
- * `deleted_at`, which a later version of Django adds, a message that has it set is deleted. Where it has not,
- * the name is looked up in the query around this one, and found in `absent`: so a statement needs no change
- * when the column appears.
+ * The messages that readers may see, as a FROM item named `message`. A later version of Django adds a column
+ * `deleted_at`; messages that have it set are deleted. Without the column, the name resolves to `absent` in
+ * the outer query, so the statement does not change when the column appears.
  */
 export const visibleMessages = (
   conditions = ''
@@ -64,9 +61,9 @@ export const visibleMessages = (
 ) message`
 
 /**
- * Joins what a message has besides Django's columns, as a FROM item named `details`. What is shown of the
- * message that it replies to is read from that one, so it is always as that one is now.
- * @param message the FROM item of the message
+ * Joins what a message has besides Django's columns, as a FROM item named `details`. The excerpt of the
+ * message that it replies to is read from that message, so it is never stale.
+ * @param message the alias of the message
  */
 export const joinDetails = (message = 'message') => `left join lateral (
   select stored.edited_at, case when ${isExact('stored.reply_to')} then stored.reply_to end as reply_id,
@@ -79,7 +76,7 @@ export const joinDetails = (message = 'message') => `left join lateral (
   where stored.message_id = ${message}.id
 ) details on true`
 
-/** What a reply shows of the message that it replies to. @param text its text, or the beginning of it */
+/** What a reply shows of the message that it replies to. @param text the text, or its beginning */
 export function toReplied(id: number, userId: number, nickname: string, text: string): RepliedMessage {
   const characters = [...text.slice(0, 2 * (MAX_EXCERPT + 1))] // of two units at most
   const isLong = characters.length > MAX_EXCERPT
@@ -98,7 +95,7 @@ function repliedOf({
   return toReplied(id, userId, nickname, text)
 }
 
-/** Properties that a message does not have are left out, also as own properties. */
+/** Converts a row. Absent properties are left out, not undefined. */
 export function toMessage(row: MessageRow): Message {
   const message: Message = {
     id: row.id,
@@ -113,19 +110,19 @@ export function toMessage(row: MessageRow): Message {
   return message
 }
 
-/** Messages ascending by id, and where the log of events stands in the same snapshot. */
+/** Messages ascending by id, and the position of the event log in the same snapshot. */
 export interface Snapshot {
   messages: Message[]
   cursor: number
-  /** Whether some were left out because the texts together are too long. */
+  /** Whether messages were left out because the texts are too long together. */
   isCut: boolean
-  /** Whether the server takes no writes, so that another one may have newer messages. */
+  /** Whether the server is read-only, so that another one may have newer messages. */
   isReadOnly?: boolean
 }
 
 /**
- * How many bytes of text a page has, unless one message alone has more: room for any 200 that were posted
- * here.
+ * How many bytes of text a page may have, unless a single message has more. Enough for any 200 messages that
+ * were posted here.
  */
 export const MAX_PAGE_BYTES = 4 * 1024 * 1024
 
@@ -155,7 +152,7 @@ export const readableMessages = ({
     ) message window by_id as (order by message.id ${order})
   ) message ${joinDetails()} where n = 1 or bytes <= ${maxBytes}`
 
-// One row at the least, so that an empty page has a cursor as well.
+// At least one row, so that an empty page has a cursor too.
 const page = (conditions: string, order: 'asc' | 'desc', limit: string, maxBytes: string) => `
   select cursor.seq as cursor, ${IS_READ_ONLY} as is_read_only, page.*
   from (select max(seq) as seq from chat_event) cursor
@@ -166,9 +163,9 @@ const AFTER = page('and id > $1', 'asc', '$2', '$3')
 const BEFORE = page('and id < $1', 'desc', '$2', '$3')
 
 /**
- * Reads one page; where its texts are too long, the end of it that is nearer to the cursor, or to the
- * present. Each kind has an SQL text of its own, because PostgreSQL plans one text for all of them for the
- * worst.
+ * Reads one page. If its texts are too long together, it is cut to the messages nearest to the cursor, or to
+ * the present. Each kind of page has its own statement: for a single one, PostgreSQL would choose a plan that
+ * suits the worst case.
  */
 export async function listMessages(
   query: Query,
@@ -180,7 +177,7 @@ export async function listMessages(
   return newestMessages(query, size, MAX_PAGE_BYTES)
 }
 
-/** Reads the newest messages, at most so many of them, and so many bytes of text. */
+/** Reads the newest messages: at most `count`, with at most `maxBytes` of text. */
 export const newestMessages = (query: Query, count: number, maxBytes: number): Promise<Snapshot> =>
   snapshot(query, NEWEST, [count, maxBytes])
 
@@ -203,7 +200,7 @@ const FIND = `
   select ${messageColumns()} from ${visibleMessages('and id = $1')}
   join chat_user author on author.id = message.user_id ${joinDetails()}`
 
-/** Finds one message, or undefined when there is none with that id. */
+/** Finds one message; undefined if there is none with this id. */
 export async function findMessage(query: Query, id: number): Promise<Message | undefined> {
   const [row] = await query<MessageRow>(FIND, [id])
   return row && toMessage(row)
@@ -221,8 +218,8 @@ const EDIT = `
   select edited.id, ${refusalColumns('author')} from author left join edited on true`
 
 /**
- * Changes the text of the user's own message. @returns it as it is then, or undefined when there is none of
- * this user with that id
+ * Changes the text of one of the user's own messages.
+ * @returns the new message; undefined if the user has no message with this id
  * @throws {Muted | ReadOnly | SessionNotFound}
  */
 export async function editMessage(
@@ -231,7 +228,8 @@ export async function editMessage(
   userId: number,
   text: string
 ): Promise<Message | undefined> {
-  // When it was edited is noted by a trigger, after the statement that edits has told what it did.
+  // A trigger stores the time of the edit after the first statement has returned its row, so read it
+  // afterwards.
   const [[edited], found] = await pipeline<{ id: number | null } & (Refusal | { refusal: null }), MessageRow>(
     [EDIT, [id, userId, text]],
     [FIND, [id]]
@@ -245,9 +243,8 @@ export async function editMessage(
 const HAS_DELETED_AT = `exists (
   select from pg_catalog.pg_attribute where attrelid = 'chat_message'::regclass and attname = 'deleted_at' and not attisdropped)`
 
-// Users who are not banned delete their own messages, and where $3 says that they may act as moderators,
-// those of whomever their role reaches. The latter is noted in the moderation log, by a function that is
-// called for no other row.
+// Users who are not banned may delete their own messages and, if $3 is true, those that their role lets them
+// moderate. A function that is called only for the latter records them in the moderation log.
 const MAY_DELETE = `(user_id = $2 or ($3::boolean and chat_may_delete($2, user_id)))
   and not exists (select from chat_member($2) member where member.kind = 'ban')`
 const NOTED = 'case when user_id <> $2 then chat_log_deletion($2, user_id, id) end'
@@ -267,10 +264,10 @@ const HIDE = `
   select ${NOTED} from deleted`
 
 /**
- * Deletes a message of the user's own, or as a moderator another's, which the moderation log then tells: by
- * setting `deleted_at`, where there is such a column, so that Django can bring it back.
- * @param canModerate false to delete nothing but the user's own, whatever the user's role is
- * @returns whether it was there, and the user may delete it
+ * Deletes one of the user's own messages or, for a moderator, somebody else's, which is recorded in the
+ * moderation log. If there is a column `deleted_at`, it sets that, so that Django can restore the message.
+ * @param canModerate false to delete only the user's own messages, whatever the user's role
+ * @returns whether the message existed and the user was allowed to delete it
  */
 export async function deleteMessage(
   query: Query,
@@ -289,13 +286,13 @@ const HIDE_OF = `
   update chat_message set deleted_at = now()
   where id = any (array(select id from chat_message where user_id = $1 and deleted_at is null limit $2)) returning id`
 
-/** Deletes some messages of a user, in the same way. @returns their ids */
+/** Deletes up to `count` messages of a user, in the same way. @returns their ids */
 export async function deleteMessagesOf(query: Query, userId: number, count: number): Promise<number[]> {
   const [found] = await query<{ isHiding: boolean }>(`select ${HAS_DELETED_AT} as "isHiding"`, [])
   const rows = await query<{ id: number }>(found?.isHiding ? HIDE_OF : DELETE_OF, [userId, count])
   return rows.map(({ id }) => id)
 }
 
-/** Whether there is a message that readers may see. */
+/** Whether readers can see a message with this id. */
 export const hasMessage = async (query: Query, id: number): Promise<boolean> =>
   (await query(`select from ${visibleMessages('and id = $1')}`, [id])).length > 0

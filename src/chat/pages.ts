@@ -6,10 +6,10 @@ import { Busy, DatabaseUnavailable } from '../errors/catalogue.ts'
 import { findMessage, listMessages } from './messages.ts'
 import { type OneMessage, type Page, type Timeline, toOneMessage, toPage } from './timeline.ts'
 
-// A reader who can be given the last known page does not wait long for a better one.
+// If there is a stale page to fall back on, do not wait long for a fresh one.
 const TIMEOUT_MS = 1000
 
-/** Who reads: where reads of older messages take turns, and until when. */
+/** The client: reads of older messages take turns by address. */
 export interface Reader {
   address: string
   /** Aborts when the client goes away. */
@@ -23,11 +23,11 @@ interface Sources {
 }
 
 /**
- * Reads a page: from the Timeline; by SQL, where it is older or the log cannot be followed; from the Timeline
- * as it was last known, with its age, where there is no SQL either.
- * @param getReader is called where the page is not in memory
- * @throws {DatabaseUnavailable} when the last known tail does not have it
- * @throws {Busy} when too many wait for older pages
+ * Reads a page: from the Timeline; by SQL if the page is older or the Timeline is stale; and without
+ * PostgreSQL from the stale Timeline, with its age.
+ * @param getReader called only if the page is not in memory
+ * @throws {DatabaseUnavailable} if the Timeline does not have the page either
+ * @throws {Busy} if too many reads of older pages are waiting
  */
 export function readPage(
   sources: Sources,

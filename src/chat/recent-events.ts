@@ -1,8 +1,8 @@
-/** How many events are at hand without SQL. */
+/** How many events are kept in memory. */
 const MAX_EVENTS = 1000
-/** How many bytes of them, unless one alone is larger. */
+/** How many bytes of events, unless a single one is larger. */
 const MAX_BYTES = 16 * 1024 * 1024
-// A quarter more than is kept, so that not every event moves all of them.
+// Keep a quarter more before trimming, so that not every event moves all others.
 const SLACK = 1.25
 
 interface RecentEvent {
@@ -10,13 +10,13 @@ interface RecentEvent {
   bytes: Buffer
 }
 
-/** The newest events as an event stream gets them, each serialised once for all streams. */
+/** The newest events, each serialised once for all streams. */
 export class RecentEvents {
   #events: RecentEvent[] = []
   #bytes = 0
   #after = 0
 
-  /** Forgets all of them: only what comes after `seq` is at hand. */
+  /** Drops all events. From now on, only events after `seq` are available. */
   clear(seq: number): void {
     this.#events = []
     this.#bytes = 0
@@ -41,15 +41,15 @@ export class RecentEvents {
     this.#events.splice(0, count)
   }
 
-  /** Whether every event after `seq` is at hand. */
+  /** Whether every event after `seq` is available. */
   reachBackTo(seq: number): boolean {
     return seq >= this.#after
   }
 
   /**
-   * The oldest events after `seq`, which must all be at hand.
-   * @param maxBytes how much of them; the first is there in any case
-   * @returns their bytes, and the seq of the last one
+   * The oldest events after `seq`. Check `reachBackTo(seq)` first.
+   * @param maxBytes limits the result, but it has at least one event
+   * @returns the serialised events, and the seq of the last one
    */
   after(seq: number, maxBytes: number): { frames: Buffer[]; seq: number } {
     const frames: Buffer[] = []

@@ -1,7 +1,7 @@
 import type { Message } from '../../schemas/messages.ts'
 import { toReplied } from './messages.ts'
 
-/** Replies by the message that they reply to, so that they can show it as it is when it changes. */
+/** Indexes replies by the message they reply to, so that they can be updated when it changes. */
 export class Replies {
   #byId = new Map<number, Message>()
   #byReplied = new Map<number, Set<number>>()
@@ -30,8 +30,8 @@ export class Replies {
   }
 
   /**
-   * Notes that a message is like this now, or is gone.
-   * @returns its replies, as they are with that
+   * Applies a change or the deletion of a message.
+   * @returns its replies, updated
    */
   tell(id: number, message: Message | undefined): Message[] {
     const changed: Message[] = []

@@ -2,18 +2,18 @@ import type { Config } from '../config.ts'
 import type { Query } from '../database/query.ts'
 import type { Log } from '../lib/logger.ts'
 
-// Any constant that no other program on this database uses; the same for every replica.
+// An arbitrary constant that no other program uses on this database.
 const LOCK = 7_243_003
 const EVERY_MS = 60_000
-// A batch holds up whoever writes for as long as it takes.
+// Other writers wait while a batch is deleted.
 const BATCH = 1000
 const MAX_BATCHES = 200 // a run
-const MAX_IDLE_BATCHES = 5 // a run: those in which nothing was old
+const MAX_IDLE_BATCHES = 5 // a run, in which nothing was old
 
-// One replica at a time does the work: the others get no rows.
+// One replica at a time trims; for the others the statements match no rows.
 const turn = `(select pg_try_advisory_xact_lock(${LOCK}))`
 
-// Ids ascend with time, so the primary key finds what is old; but other programs date messages as they like.
+// Ids ascend with time, so the primary key finds old rows. But other programs may set any date.
 const TRIM_MESSAGES = `
   with batch as materialized (
     select id, created_at from chat_message where id > $2 and ${turn} order by id limit ${BATCH}
@@ -24,9 +24,8 @@ const TRIM_MESSAGES = `
     count(*) filter (where created_at > now() + interval '1 day')::int as future
   from batch`
 
-// The log is trimmed at its beginning only, because a reader takes it that there is nothing between two
-// entries: what comes before an old entry is old, whatever its time says. The newest entry stays, because it
-// tells where the log stands.
+// The log is trimmed only at its beginning, because readers assume that it has no gaps: whatever precedes an
+// old entry is old, whatever its time. The newest entry stays, because it marks the end of the log.
 const FIND_OLD_EVENTS = `
   select count(*)::int as seen, max(seq) as last, max(seq) filter (where created_at < now() - $1::interval) as old
   from (select seq, created_at from chat_event where seq > $2 and ${turn} order by seq limit ${BATCH}) batch`
@@ -35,8 +34,8 @@ const TRIM_EVENTS = `
     select seq from chat_event where seq <= $1 and seq < (select max(seq) from chat_event) and ${turn} order by seq limit ${BATCH}
   )) returning seq`
 
-// What moderators did, and its traces. Entries of the log are dated by the service, so the oldest have the
-// lowest ids. A report that nobody has dealt with stays as long as its message.
+// The moderation log, closed reports and ended restrictions. The database dates the entries, so the oldest
+// have the lowest ids. An open report stays as long as its message.
 const TRIM_MODERATION = [
   `delete from chat_moderation_log where id = any (array(
     select id from (select id, created_at from chat_moderation_log where ${turn} order by id limit ${BATCH}) batch
@@ -61,17 +60,17 @@ interface MessageBatch {
 
 type Settings = Pick<Config, 'RETENTION_DAYS' | 'EVENT_RETENTION_HOURS'>
 
-// Ids as text, because a JavaScript number does not hold all of them.
+// Ids as text, because not all are exact as JavaScript numbers.
 const LOWEST = '-9223372036854775808'
 
 /**
- * Deletes in small batches what is older than the configuration keeps. The event log tells of the messages.
+ * Deletes expired rows in small batches. Deleted messages are in the event log like any others.
  */
 export class Retention {
   #query: Query
   #settings: Settings
   #log: Log
-  /** Where the last run stopped to look for old messages behind younger ones. */
+  /** Where the last run stopped looking for old messages among younger ones. */
   #position = LOWEST
   #hasWarned = false
 
@@ -100,8 +99,8 @@ export class Retention {
       future += batch.future
       if (batch.gone === 0) {
         idle++
-        // The oldest messages are at the beginning. What is behind younger ones is looked for from where the
-        // last run stopped.
+        // Most old messages are at the beginning. For those among younger ones, continue where the last run
+        // stopped.
         if (idle === 1 && Number(this.#position) > Number(batch.last)) {
           position = this.#position
           continue
@@ -127,14 +126,14 @@ export class Retention {
     if (old !== undefined) await this.#trimBatches(TRIM_EVENTS, old)
   }
 
-  /** Runs a statement that deletes a batch until there is less than one left. */
+  /** Runs a statement that deletes a batch until less than a batch is left. */
   async #trimBatches(sql: string, limit: string | number): Promise<void> {
     for (let batches = 0; batches < MAX_BATCHES; batches++) {
       if ((await this.#query(sql, [limit])).length < BATCH) return
     }
   }
 
-  /** @returns the last entry that is old, as far as this run looks */
+  /** @returns the last old entry, within the reach of one run */
   async #findOldEvents(age: string): Promise<number | undefined> {
     let old: number | undefined
     let position = 0
@@ -153,7 +152,7 @@ export class Retention {
   }
 }
 
-/** Trims every minute. @returns the way to stop it */
+/** Trims every minute. @returns a function that stops it */
 export function trimRegularly(query: Query, config: Config, log: Log): () => void {
   const retention = new Retention(query, config, log)
   let isRunning = false

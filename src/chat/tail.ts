@@ -1,17 +1,17 @@
-// Room for what comes, before the bytes must be copied to a larger buffer.
+// Spare room, so that not every message copies all bytes to a larger buffer.
 const SPARE_BYTES = 64 * 1024
-// Most readers ask for the same few pages; whoever asks for others pushes these out.
+// Cached pages: most readers ask for the same few.
 const KEPT_PAGES = 16
 const KEPT_BYTES = 8 * 1024 * 1024
 
-/** Messages as JSON, ascending by id, in one buffer, so that a page of them is one copy. */
+/** Messages as JSON in one buffer, ascending by id, so that a page is a single copy. */
 export class Tail {
-  /** The ids, to be read only. */
+  /** The ids. Do not modify. */
   readonly ids: number[] = []
   // Message i is at bytes[offsets[i]] to bytes[offsets[i + 1]], with a comma before it.
   #offsets = [0]
   #bytes = Buffer.allocUnsafe(SPARE_BYTES)
-  #pages = new Map<number, Buffer>() // as they are now, by their range
+  #pages = new Map<number, Buffer>() // by range, for the current content
   #pagesBytes = 0
 
   /** The index of the first message after `id`. */
@@ -26,7 +26,7 @@ export class Tail {
     return low
   }
 
-  /** One message as JSON, or undefined where there is none with that id. */
+  /** One message as JSON; undefined if there is none with this id. */
   find(id: number): Buffer | undefined {
     const index = this.indexAfter(id - 1)
     if (this.ids[index] !== id) return undefined
@@ -34,13 +34,13 @@ export class Tail {
     return Buffer.from(this.#bytes.subarray(start, this.#at(this.#offsets, index + 1)))
   }
 
-  /** Puts a message in its place, instead of the one with its id where there is one. */
+  /** Inserts a message, or replaces the one with its id. */
   put(id: number, json: string): void {
     const index = this.indexAfter(id - 1)
     this.#splice(index, this.ids[index] === id ? 1 : 0, [id], Buffer.from(`,${json}`))
   }
 
-  /** Replaces many messages at once, which must be there: all bytes move only once. */
+  /** Replaces several existing messages at once, so that the bytes move only once. */
   replace(jsonById: Map<number, string>): void {
     const parts: Buffer[] = []
     const offsets = [0]
@@ -60,37 +60,37 @@ export class Tail {
     this.#forgetPages()
   }
 
-  /** Takes out a message, where there is one with that id. */
+  /** Removes a message, if there is one with this id. */
   remove(id: number): void {
     const index = this.indexAfter(id - 1)
     if (this.ids[index] === id) this.#splice(index, 1)
   }
 
-  /** How many bytes all of them have. */
+  /** The size of all messages in bytes. */
   get bytes(): number {
     return this.bytesOf(0, this.ids.length)
   }
 
-  /** How many bytes the messages from one index to before another have. */
+  /** The size in bytes of the messages in a range of indexes (`to` excluded). */
   bytesOf(from: number, to: number): number {
     return this.#at(this.#offsets, to) - this.#at(this.#offsets, from)
   }
 
-  /** Takes out the oldest, so that at most `count` are left, and at most so many bytes of them, or one. */
+  /** Removes the oldest messages until at most `count` and at most `bytes` are left, but keeps one. */
   trim(count: number, bytes: number): void {
     const length = this.ids.length
     this.#splice(0, Math.max(length - count, this.#firstWithin(bytes, 0, length), 0))
     if (this.bytes * 4 + SPARE_BYTES < this.#bytes.length) this.#resize(this.bytes, this.bytes)
   }
 
-  /** Moves what is used to a buffer with some room beyond `bytes`. */
+  /** Moves the used part to a buffer of `bytes` and some spare room. */
   #resize(used: number, bytes: number): void {
     const resized = Buffer.allocUnsafe(Math.ceil(bytes * 1.5) + SPARE_BYTES)
     this.#bytes.copy(resized, 0, 0, used)
     this.#bytes = resized
   }
 
-  /** The first index from which on the messages before `to` have at most so many bytes, or are only one. */
+  /** The lowest `from` for which the range has at most `bytes`, or a single message. */
   #firstWithin(bytes: number, from: number, to: number): number {
     let first = from
     while (first < to - 1 && this.bytesOf(first, to) > bytes) first++
@@ -98,8 +98,8 @@ export class Tail {
   }
 
   /**
-   * A part of a range that has at most so many bytes, or one message: the one at its end or, with
-   * `fromStart`, at its start.
+   * Shortens a range to at most `bytes`, or one message. It keeps the end of the range or, with `fromStart`,
+   * its start.
    */
   within(bytes: number, from: number, to: number, fromStart: boolean): [from: number, to: number] {
     if (!fromStart) return [this.#firstWithin(bytes, from, to), to]
@@ -108,9 +108,10 @@ export class Tail {
     return [from, last]
   }
 
-  /** The messages from one index to before another, as a JSON array. */
+  /** The messages of a range as a JSON array. */
   page(from: number, to: number): Buffer | string {
-    if (from >= to) return '[]' // Node sends a short text together with the headers, and bytes after them.
+    // Node sends a string together with the headers, but a Buffer after them.
+    if (from >= to) return '[]'
     const range = from * 2 ** 20 + to
     const kept = this.#pages.get(range)
     if (kept) return kept

@@ -8,17 +8,17 @@ import { RecentEvents } from './recent-events.ts'
 import { Replies } from './replies.ts'
 import { Tail } from './tail.ts'
 
-/** How many messages are at hand without SQL. */
+/** How many messages are kept in memory. */
 export const TAIL_LENGTH = 1000
 /**
- * How many bytes of them, unless the newest alone has more: enough for all of them, where they were posted
- * here.
+ * How many bytes of messages, unless the newest alone is larger. Enough for `TAIL_LENGTH` messages that were
+ * posted here.
  */
 export const TAIL_BYTES = 16 * 1024 * 1024
 // The log is read at least once a second.
 const FRESH_SECONDS = 2.5
 
-// The same compiled serialisers as those of the routes.
+// Compiled like the serialisers of the routes.
 const messageJson = fastJson(Message)
 const eventJson = {
   message_created: fastJson(events.message_created),
@@ -28,14 +28,14 @@ const eventJson = {
   reset: fastJson(events.reset)
 }
 
-/** Some readers of a stream take these for the end of a line. In JSON they may be written as escapes. */
+/** Some SSE readers split lines at these characters, so they are escaped, as JSON allows. */
 const LINE_SEPARATORS = /[\u0085\u2028\u2029]/g
 const escape = (separator: string) => `\\u${separator.charCodeAt(0).toString(16).padStart(4, '0')}`
 const frame = (seq: number, json: string) =>
   Buffer.from(`id: ${seq}\ndata: ${json.replace(LINE_SEPARATORS, escape)}\n\n`)
 
 /**
- * One event as a stream gets it, or undefined when its message has been deleted since: that event follows.
+ * Serialises an event for streams. Undefined if its message has been deleted since: that event follows.
  */
 export function toFrame({ seq, kind, id, message, room }: LogEntry): Buffer | undefined {
   if (kind === 'reset') return frame(seq, eventJson.reset({ type: kind }))
@@ -45,8 +45,8 @@ export function toFrame({ seq, kind, id, message, room }: LogEntry): Buffer | un
 }
 
 /**
- * One page as JSON, and where the log stands at that moment. `age`, in seconds, is there when it may be out
- * of date.
+ * One page as JSON, with the position of the log at that moment. `age`, in seconds, is set if it may be
+ * stale.
  */
 export interface Page {
   json: Buffer | string
@@ -55,7 +55,7 @@ export interface Page {
   age?: number
 }
 
-/** One message as JSON, undefined where there is none. `age` is that of a `Page`. */
+/** One message as JSON, undefined if it does not exist. `age` as in `Page`. */
 export interface OneMessage {
   json: Buffer | string | undefined
   age?: number
@@ -78,11 +78,11 @@ export const toPage = ({ messages, cursor }: Snapshot): Page => ({
 })
 
 /**
- * The end of the log, as this process has read it: the newest messages, and the newest events, each
- * serialised once. Emits `frames` (the bytes of new events) and `messages` (there are new ones).
+ * The tail of the event log in memory: the newest messages and events, each serialised once. Emits `frames`
+ * (new events, serialised) and `messages` (there are new messages).
  */
 export class Timeline extends EventEmitter<{ frames: [Buffer[]]; messages: [] }> {
-  /** The last entry of the log that is in; 0 before anything is. */
+  /** The last entry that was applied; 0 before the first load. */
   seq = 0
   /** The newest events. */
   readonly recent = new RecentEvents()
@@ -119,8 +119,7 @@ export class Timeline extends EventEmitter<{ frames: [Buffer[]]; messages: [] }>
   }
 
   /**
-   * Starts again from the newest `TAIL_LENGTH` messages: at the start, and where the log cannot tell what
-   * happened in between.
+   * Starts over from the newest `TAIL_LENGTH` messages: at the start, and after a gap in the log.
    */
   load({ messages, cursor, isCut }: Snapshot): void {
     this.#tail = toTail(messages)
@@ -139,9 +138,9 @@ export class Timeline extends EventEmitter<{ frames: [Buffer[]]; messages: [] }>
   }
 
   /**
-   * Takes in what was read of the log from the entry `from` on, that one included. What is in already is
-   * passed over.
-   * @returns false when it does not connect to what is in, or says that everything must be loaded again
+   * Applies entries that were read from the log, starting with the entry `from`. Entries that were applied
+   * before are skipped.
+   * @returns false if there is a gap before `from`, or a reset among the entries: call `load` then
    */
   apply(from: number, entries: LogEntry[]): boolean {
     if (from > this.seq || entries[0]?.seq !== from) return false
@@ -176,14 +175,14 @@ export class Timeline extends EventEmitter<{ frames: [Buffer[]]; messages: [] }>
       this.#replies.remove(id)
       if (message) this.#replies.put(message)
     }
-    // Also where it is older than the tail, because its replies may be in it.
+    // Even if the message is older than the tail, because its replies may be in it.
     const replies = this.#replies.tell(id, message)
     if (replies.length > 0) {
       this.#tail.replace(new Map(replies.map((reply) => [reply.id, messageJson(reply)])))
     }
   }
 
-  // A quarter more than there is a use for, so that not every message moves all of them.
+  // Trim only when there is a quarter too much, so that not every message moves all others.
   #forget(): void {
     if (this.#tail.ids.length > TAIL_LENGTH * 1.25 || this.#tail.bytes > TAIL_BYTES * 1.25) {
       this.#tail.trim(TAIL_LENGTH, TAIL_BYTES)
@@ -193,8 +192,8 @@ export class Timeline extends EventEmitter<{ frames: [Buffer[]]; messages: [] }>
   }
 
   /**
-   * One page, or undefined when part of it is older than what is at hand. Where its messages are too long, it
-   * is the end of it that is nearer to the cursor, or to the present.
+   * Returns a page; undefined if a part of it is older than the tail. If its texts are too long together, the
+   * page is cut to the messages nearest to the cursor, or to the present.
    */
   page({ limit, after_id: after, before_id: before = Infinity }: ListMessagesQuery): Page | undefined {
     const size = Math.min(limit, MAX_PAGE)
@@ -221,7 +220,7 @@ export class Timeline extends EventEmitter<{ frames: [Buffer[]]; messages: [] }>
     }
   }
 
-  /** One message, or undefined when it may be there but is not at hand. */
+  /** Returns a message; undefined if it may exist but is not in memory. */
   message(id: number): OneMessage | undefined {
     const json = this.#tail.find(id)
     const age = this.#age()

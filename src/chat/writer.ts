@@ -28,7 +28,7 @@ const MAX_QUEUE = 2000
 const MAX_BATCH = 200
 const MAX_TRIES = 3
 
-/** In SQL, what tells whether a key is used again for the same message. A text has no NUL. */
+/** SQL for a digest that tells whether a key is reused for the same message. Texts contain no NUL. */
 const digest = (text: string, replyTo: string) => `sha256(
   convert_to(${text}, 'UTF8') || coalesce('\\x00'::bytea || convert_to(${replyTo}::text, 'UTF8'), ''))`
 
@@ -50,9 +50,9 @@ const POST_ONE = `
   select author.n, message.id, author.nickname, ${milliseconds('message.created_at')} as created_ms, ${refusalColumns('author')}
   from author left join message on true`
 
-// Ids are given in the order of the rows, so the n-th smallest is the n-th accepted row's. Both are put
-// together as arrays, because a join would compare each with each: its kinds that do better are off
-// (src/plugins/postgres.ts).
+// Ids are assigned in the order of the rows, so the n-th smallest id belongs to the n-th accepted row. They
+// are matched as arrays, because only nested-loop joins are on (src/plugins/postgres.ts), which would compare
+// all pairs.
 const POST_MANY = `
   with author as materialized (
     select * from chat_admit($1::bigint[], true)
@@ -84,22 +84,22 @@ const FIND_CLAIMED = `
   cross join lateral (select message.* from ${visibleMessages('and id = claimed.message_id')}) message
   join chat_user author on author.id = message.user_id ${joinDetails()}`
 
-// Without its message a key claims nothing. That happens where the triggers did not fire when the message
-// went.
+// A key without its message claims nothing. It is left behind if the message was deleted while triggers were
+// disabled.
 const RELEASE_KEY = `
   delete from chat_message_key key where user_id = $1 and key = $2
   and not exists (select from ${visibleMessages('and id = key.message_id')})`
 
-/** A message as it was stored, and whether that was by an earlier request with the same key. */
+/** The stored message, and whether an earlier request with the same key stored it. */
 export interface Posted {
   message: Message
   isReplay: boolean
 }
 
-/** What became of the n-th post of a batch. */
+/** The result for the n-th post of a batch. */
 type Outcome = { n: number } & (Inserted | Refusal)
 type Inserted = Pick<MessageRow, 'id' | 'nickname' | 'created_ms'> & { refusal: null }
-/** What somebody posts. */
+/** A message to be posted. */
 export interface NewMessage {
   userId: number
   text: string
@@ -136,7 +136,7 @@ const detailsOf = ({ replyTo, replied }: Post): MessageDetails => ({
 })
 const codeOf = (error: unknown) => (error instanceof DatabaseError ? error.code : undefined)
 
-// An id or a seq that was given before, because a sequence was set back.
+// A duplicate id or seq, because a sequence was set back.
 const isOfSequence = (error: unknown) =>
   error instanceof DatabaseError && error.code === '23505' && error.table !== 'chat_message_key'
 
@@ -145,8 +145,8 @@ const rejectAll = (posts: Post[], error: unknown) => {
 }
 
 /**
- * Writes messages, one batch at a time: what comes in while a batch is under way is the next one, so that one
- * commit serves many. A batch whose answer was lost may have been written, so it is never tried again.
+ * Writes messages, one batch at a time. Posts that arrive while a batch is being written form the next one,
+ * so one commit serves many. A batch whose result was lost may have been written, so it is never retried.
  */
 export class MessageWriter {
   #pipeline: Pipeline
@@ -156,7 +156,7 @@ export class MessageWriter {
   #watch: LogWatch
   #queue: Post[] = []
   #isWriting = false
-  /** Told of each batch, with the number of its messages. */
+  /** Called with the size of each batch. */
   onBatch: (size: number) => void = () => {}
 
   constructor(pipeline: Pipeline, query: Query, timeline: Timeline, follower: Follower, watch: LogWatch) {
@@ -167,15 +167,15 @@ export class MessageWriter {
     this.#watch = watch
   }
 
-  /** How many messages wait for the batch under way to end. */
+  /** How many messages are waiting for the next batch. */
   get queued(): number {
     return this.#queue.length
   }
 
   /**
-   * Resolves when the message is stored, and in this process's Timeline.
+   * Posts a message. Resolves when it is stored and in this process's Timeline.
    * @throws {Busy | UserNotFound | ReplyToNotFound | IdempotencyKeyReused | DatabaseUnavailable}
-   * @throws {Muted | ReadOnly | SlowMode | SessionNotFound} when the author may not post now
+   * @throws {Muted | ReadOnly | SlowMode | SessionNotFound} if the author may not post now
    */
   post({ userId, text, key, replyTo = null }: NewMessage): Promise<Posted> {
     if (this.#queue.length >= MAX_QUEUE) throw new Busy()
@@ -184,13 +184,13 @@ export class MessageWriter {
   }
 
   /**
-   * Looks for the message that is replied to. Should it be deleted from here on, the reply is one to a
-   * deleted message, like any that was posted before.
+   * Finds the message to reply to, then posts. If that message is deleted meanwhile, this becomes a reply to
+   * a deleted message, like any older reply to it.
    */
   async #postReply(message: Draft, replyTo: number): Promise<Posted> {
     const replied = await findMessage(this.#query, replyTo)
     if (replied) return this.#enqueue(message, replied)
-    // It may have been there when the message with this key was posted.
+    // It may have existed when the message with this key was posted.
     return new Promise((resolve, reject) => {
       this.#replay([{ ...message, replied, resolve, reject }]).then((rest) => {
         if (rest.length > 0) reject(new ReplyToNotFound())
@@ -217,7 +217,7 @@ export class MessageWriter {
     this.#isWriting = false
   }
 
-  /** Settles each of the posts. */
+  /** Writes a batch and settles each of its posts. */
   async #write(posts: Post[], tries = 1): Promise<void> {
     let rows: Outcome[]
     try {
@@ -225,7 +225,7 @@ export class MessageWriter {
     } catch (error) {
       // Queued posts would hit the same outage, so they fail now.
       if (error instanceof DatabaseUnavailable) rejectAll([...posts, ...this.#queue.splice(0)], error)
-      // Another transaction was in the way, and this one was rolled back.
+      // A deadlock or a serialisation failure: nothing was written.
       else if (/^40/.test(codeOf(error) ?? '') && tries < MAX_TRIES) await this.#write(posts, tries + 1)
       else await this.#writeApart(posts, error, tries)
       return
@@ -247,8 +247,8 @@ export class MessageWriter {
   }
 
   /**
-   * Rejects posts that were not accepted, unless their key tells that they were accepted before. It never
-   * throws, and the next batch does not wait for it.
+   * Rejects refused posts, unless their key shows that they were accepted before. Never throws, and the next
+   * batch does not wait for it.
    */
   async #refuse(refused: Map<Post, Refusal>): Promise<void> {
     const keyed = [...refused.keys()].filter(({ key }) => key !== null)
@@ -277,8 +277,8 @@ export class MessageWriter {
   }
 
   /**
-   * @returns whether all that is in the log is in the Timeline. It never throws, because the posts are stored
-   * by now.
+   * Applies the log to the Timeline. Never throws, because the posts are already stored.
+   * @returns whether the Timeline is up to date
    */
   #take(from: number, log: LogRow[], rows: Outcome[]): boolean {
     try {
@@ -287,11 +287,11 @@ export class MessageWriter {
       if (isRead) this.#checkLogged(entries, rows)
       return isRead
     } catch {
-      return false // The follower reads the same, and says what is wrong with it.
+      return false // The follower reads the same entries and reports the problem.
     }
   }
 
-  /** Raises the alarm where the log does not tell of what was stored. */
+  /** Reports stored messages that are missing from the log. */
   #checkLogged(entries: LogEntry[], rows: Outcome[]): void {
     const logged = new Set(entries.map(({ id }) => id))
     const missed = rows
@@ -301,8 +301,8 @@ export class MessageWriter {
   }
 
   /**
-   * One of the posts was refused, and with it all: those whose key was claimed before get their message, and
-   * the others are tried in halves.
+   * One post made the whole batch fail. Posts whose key was claimed before get their message; the others are
+   * retried in two halves.
    */
   async #writeApart(posts: Post[], error: unknown, tries: number): Promise<void> {
     let rest: Post[]
@@ -323,18 +323,18 @@ export class MessageWriter {
         if (part.length > 0) await this.#write(part)
       }
     } else if (post && codeOf(error) === '23505' && tries < MAX_TRIES) {
-      // The message that had claimed the key was deleted meanwhile, or its key outlived it.
+      // The message with this key was deleted meanwhile, or its key was left behind.
       await this.#query(RELEASE_KEY, [post.userId, post.key]).catch(() => {})
       await this.#write([post], tries + 1)
     } else {
-      // A broken foreign key: the user was deleted while the message was written.
+      // Foreign key violation: the user was deleted meanwhile.
       rejectAll(rest, codeOf(error) === '23503' ? new UserNotFound() : error)
     }
   }
 
   /**
-   * Answers the posts whose key was claimed before with their message.
-   * @returns the others; all of them, where one of the posts is such that none can be looked up with it
+   * Resolves the posts whose key was claimed before with their message.
+   * @returns the others; or all of them, if one of them makes the lookup fail
    * @throws {DatabaseUnavailable}
    */
   async #replay(posts: Post[]): Promise<Post[]> {
@@ -355,7 +355,7 @@ export class MessageWriter {
         continue
       }
       const posted = { message: toMessage(row), isReplay: true }
-      // Another replica may have written it, just now. Whoever waits for that holds up nobody else.
+      // Another replica may have just written it. Do not make other posts wait for the log.
       void this.#follower.caughtUp().then(() => post.resolve(posted), post.reject)
     }
     return [...rest]
