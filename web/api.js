@@ -77,7 +77,7 @@ export async function ask(method, path, { token, body, key, signal } = {}) {
  * @param {string} method @param {string} path @param {Options} [options]
  * @returns {Promise<{ headers: Headers, body: any }>} @throws {Failure}
  */
-async function askAndRead(method, path, { signal, patienceMs = 10_000, ...options } = {}) {
+export async function read(method, path, { signal, patienceMs = 10_000, ...options } = {}) {
   const silence = new AbortController()
   const giveUp = () => silence.abort()
   let timer = setTimeout(giveUp, patienceMs)
@@ -123,7 +123,7 @@ export async function* textOf({ body }) {
  * @param {Options} [options]
  * @throws {Failure}
  */
-export const call = async (method, path, options) => (await askAndRead(method, path, options)).body
+export const call = async (method, path, options) => (await read(method, path, options)).body
 
 /**
  * A page of messages, and the cursor from which the events go on.
@@ -131,7 +131,7 @@ export const call = async (method, path, options) => (await askAndRead(method, p
  * @returns {Promise<{ messages: Message[], cursor: number }>} @throws {Failure}
  */
 export async function readPage(query, options) {
-  const { headers, body } = await askAndRead('GET', `messages?${query}`, options)
+  const { headers, body } = await read('GET', `messages?${query}`, options)
   if (!Array.isArray(body)) throw Failure.unexpected()
   return { messages: body, cursor: Number(headers.get('x-event-cursor')) }
 }

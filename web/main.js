@@ -11,7 +11,7 @@ import { showList } from './list.js'
 import { addToMenu } from './menu.js'
 import { showRules } from './moderation.js'
 import { Outbox } from './outbox.js'
-import { attempt, part, tell } from './page.js'
+import { attempt, loaded, part, tell } from './page.js'
 import { Room } from './room.js'
 import { Session } from './session.js'
 import { beginningOf } from './text.js'
@@ -160,6 +160,8 @@ choice.onchange = async () => {
     tell(part('notice', HTMLElement), say('unreachable'))
   }
 }
+part('search', HTMLButtonElement).onclick = () =>
+  attempt('notice', async () => (await loaded(import('./panels/search.js'))).showSearch())
 manageAccount(session)
 copyWithAuthors(part('messages', HTMLElement), (id) => room.messages.find((message) => message.id === id))
 enter()
