@@ -58,6 +58,8 @@ export async function startStreamProxy(t: Test, target: string) {
   const proxy = {
     url: '',
     streams: 'pass' as StreamHandling,
+    /** Whether a request gets no answer, but its connection is cut. */
+    cuts: (_url: string) => false,
     /** How many requests came for that path. */
     requests: (path: string) => paths.filter((it) => it === path).length
   }
@@ -66,6 +68,10 @@ export async function startStreamProxy(t: Test, target: string) {
     const { method, headers, url = '' } = incoming
     const [path = ''] = url.split('?')
     paths.push(path)
+    if (proxy.cuts(url)) {
+      outgoing.destroy()
+      return
+    }
     const handling = path === '/api/events' ? proxy.streams : 'pass'
     if (typeof handling === 'number') {
       outgoing.writeHead(handling).end('not here')
