@@ -181,7 +181,8 @@ export class Connections {
     const connection = this.#all.get(socket)
     const peer = connection && this.#peers.get(connection.address)
     if (!peer) return
-    clearTimeout(connection.deadline) // The timer would keep the connection and its dropped requests in memory.
+    // The timer would keep the connection and its dropped requests in memory.
+    clearTimeout(connection.deadline)
     this.#waitingCount -= connection.waiting.length
     this.#droppedCount -= connection.dropped
     this.#beyondLimit.delete(socket)
