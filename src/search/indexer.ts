@@ -113,7 +113,7 @@ export class SearchIndexer {
   #complaint: string | undefined
   #state: State | undefined
   #batchSize = MAX_BATCH
-  #sweep = { startedAt: 0, loggedAt: 0, seen: 0, indexed: 0 }
+  #sweep = { startedAt: 0, loggedAt: 0, seen: 0, indexed: 0, isLogged: false }
 
   constructor({ query, connection, stemmer, languages, knownSeq, log }: Options) {
     this.#query = query
@@ -226,8 +226,7 @@ export class SearchIndexer {
 
   #beginSweep(): void {
     const now = performance.now()
-    this.#sweep = { startedAt: now, loggedAt: now, seen: 0, indexed: 0 }
-    if (this.#state?.below != null) this.#log.info('indexing the messages for search')
+    this.#sweep = { startedAt: now, loggedAt: now, seen: 0, indexed: 0, isLogged: false }
   }
 
   async #save(query: Query, state: State): Promise<void> {
@@ -293,9 +292,14 @@ export class SearchIndexer {
   }
 
   #logProgress(lowest: number, isLast: boolean): void {
-    const { startedAt, loggedAt, seen, indexed } = this.#sweep
+    const { startedAt, loggedAt, seen, indexed, isLogged } = this.#sweep
     const now = performance.now()
-    if (isLast) {
+    // One batch is done before anybody could read of it.
+    if (!isLogged && isLast) return
+    if (!isLogged) {
+      this.#sweep.isLogged = true
+      this.#log.info('indexing the messages for search')
+    } else if (isLast) {
       const seconds = Math.round((now - startedAt) / 1000)
       this.#log.info(
         `all messages are indexed for search: ${indexed} of ${seen} were new or changed, in ${seconds} s`
