@@ -36,6 +36,7 @@ t.test('changing between streams and polls, nothing is missed or repeated', asyn
   const { url, register } = await startService(t)
   const { token } = await register()
   const proxy = await startStreamProxy(t, url)
+  proxy.streams = 'hold the body'
   const { until } = startFollowing(t, proxy.url, {
     firstByteMs: 50,
     silenceMs: 100,
