@@ -1,5 +1,6 @@
 import { connect } from 'node:net'
-import { type ClientBase, DatabaseError, type Pool, type PoolClient, type QueryResultRow } from 'pg'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { Client, type ClientBase, DatabaseError, type Pool, type PoolClient, type QueryResultRow } from 'pg'
 import { TimeoutError, withTimeout } from '../lib/timeout.ts'
 import { DatabaseUnavailable } from '../errors/catalogue.ts'
 import { channels, traced } from '../telemetry/tracing.ts'
@@ -10,6 +11,8 @@ const TIMEOUT_MS = 2500
 const STATEMENT_MS = 2250
 /** How long a server may take to end a statement that it was told to cancel. */
 const CANCEL_MS = 1000
+/** How often a server is asked whether it has ended such a statement at last. */
+const RECHECK_MS = 500
 
 /** In SQL, whether the server takes no writes: a standby, or a primary that was fenced off. */
 export const IS_READ_ONLY = "(current_setting('transaction_read_only') = 'on')"
@@ -62,14 +65,16 @@ export const createQuery =
     }
   }
 
+/** What pg knows of a connection, and its own `cancel` needs, but its types do not tell. */
+type Cancellable = PoolClient & Record<'port' | 'processID' | 'secretKey', number> & { host: string }
+const cancellable = (client: PoolClient) => client as Cancellable
+
 /**
  * Asks the server to cancel what it does for this connection:
  * https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-CANCELING-REQUESTS
  */
 function cancel(client: PoolClient): void {
-  // pg has them, and its own `cancel` needs them, but its types do not tell.
-  const { host, port, processID, secretKey } = client as PoolClient &
-    Record<'port' | 'processID' | 'secretKey', number> & { host: string }
+  const { host, port, processID, secretKey } = cancellable(client)
   const request = Buffer.alloc(16)
   for (const [index, value] of [request.length, 80877102, processID, secretKey].entries()) {
     request.writeInt32BE(value, index * 4)
@@ -81,14 +86,34 @@ function cancel(client: PoolClient): void {
     .end(request)
 }
 
+// Of those processes, asks which still work, and ends them: a request to cancel may not have reached them.
+// What began a moment ago is not what was given up, but another process with the same number.
+const END_PROCESSES = `
+  select pid, case when query_start < clock_timestamp() - interval '2 s' then pg_terminate_backend(pid) end
+  from pg_stat_activity
+  where pid = any ($1) and usename = current_user and state is distinct from 'idle'`
+
+/** A connection that was given up: its server process, and how to let go of it. */
+interface Abandoned {
+  processID: number
+  letGo: () => void
+}
+
 /**
  * The connections of a pool, which can be replaced all at once: after a failover they may lead to a server
  * that is none any more.
+ *
+ * A connection that is given up counts as one of the pool's until the server is done with it. Otherwise each
+ * retry would leave one more server process behind that waits, such as for synchronous replication, which no
+ * timeout of the server ends. So there are never more than the pool's `max`, and one more that looks after
+ * them.
  */
 export class Connections {
   #pool: Pool
   #open = new Set<PoolClient>()
   #retired = new WeakSet<PoolClient>()
+  #abandoned = new Set<Abandoned>()
+  #stop = new AbortController()
 
   constructor(pool: Pool) {
     this.#pool = pool
@@ -125,17 +150,60 @@ export class Connections {
     return outcomes
   }
 
-  /**
-   * Gives up a connection without an answer. It counts as one of the pool's until its server is done with it.
-   * Otherwise each retry would leave one more server process behind that waits, such as for synchronous
-   * replication, which no timeout of the server ends.
-   */
+  /** Gives up a connection without an answer, and lets go of it when its server is done with it. */
   async #abandon(client: PoolClient, statements: Promise<unknown>[]): Promise<void> {
     cancel(client)
-    // A server that cannot be reached, or that has been replaced by another, does not settle it.
-    await withTimeout(CANCEL_MS, Promise.allSettled(statements)).catch(() => {})
+    await new Promise<void>((resolve) => {
+      const abandoned = { processID: cancellable(client).processID, letGo: resolve }
+      void Promise.allSettled(statements).then(() => {
+        this.#abandoned.delete(abandoned)
+        resolve()
+      })
+      this.#abandoned.add(abandoned)
+      if (this.#stop.signal.aborted) this.stop()
+      else if (this.#abandoned.size === 1) void this.#endAbandoned()
+    })
     client.connection.stream.destroy() // `end()` would wait for the answers.
     client.release(true)
+  }
+
+  async #endAbandoned(): Promise<void> {
+    for (let waitMs = CANCEL_MS; this.#abandoned.size > 0; waitMs = RECHECK_MS) {
+      await sleep(waitMs, undefined, { signal: this.#stop.signal }).catch(() => {})
+      if (this.#stop.signal.aborted) return
+      const asked = [...this.#abandoned]
+      // A server that cannot be reached has no room for new connections either.
+      const busy = await this.#endProcesses(asked).catch(() => undefined)
+      if (busy) this.#letGo(asked.filter(({ processID }) => !busy.has(processID)))
+    }
+  }
+
+  /** @returns those that still work, on the server that is reached now */
+  async #endProcesses(abandoned: Abandoned[]): Promise<Set<number>> {
+    const client = new Client(this.#pool.options)
+    client.on('error', () => {}) // A query reports it as well.
+    try {
+      await client.connect()
+      const asked = client.query<{ pid: number }>(END_PROCESSES, [
+        abandoned.map(({ processID }) => processID)
+      ])
+      return new Set((await withTimeout(STATEMENT_MS, asked)).rows.map(({ pid }) => pid))
+    } finally {
+      void client.end()
+    }
+  }
+
+  #letGo(abandoned: Iterable<Abandoned>): void {
+    for (const one of abandoned) {
+      this.#abandoned.delete(one)
+      one.letGo()
+    }
+  }
+
+  /** Lets go of all connections that were given up, now and from now on, so that the pool can end. */
+  stop(): void {
+    this.#stop.abort()
+    this.#letGo(this.#abandoned)
   }
 
   /** Has every connection of now closed before it is used again. */

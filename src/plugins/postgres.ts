@@ -105,23 +105,45 @@ async function checkEncoding(client: pg.Client): Promise<void> {
   }
 }
 
+const processOf = async (client: pg.Client): Promise<number> =>
+  (await client.query('select pg_backend_pid() as pid')).rows[0].pid
+
+/** Whether one transaction after the other of a connection may be run by different server processes. */
+async function isPooledByTransaction(config: Config, client: pg.Client): Promise<boolean> {
+  const other = new pg.Client(connectionOptions(config, NO_LIMITS))
+  other.on('error', () => {}) // A query reports it as well.
+  try {
+    await other.connect()
+    const before = await processOf(client)
+    // A pooler gives it the process that has just become free, or else gives that one to the next who asks.
+    await other.query('begin')
+    return (await processOf(other)) === before || (await processOf(client)) !== before
+  } finally {
+    await other.end()
+  }
+}
+
 /**
- * Checks that the settings arrived. Without them there are no timeouts, and a post answered with 503 could
- * still be written later.
- * @throws {StartError} if a pooler refuses or ignores them
+ * Checks that the settings arrived, and that one server process runs the whole session. Without the settings
+ * there are no timeouts, and a post answered with 503 could still be written later. Without a session, the
+ * lock of a migration would be left to other clients.
+ * @throws {StartError} if a pooler refuses or ignores the settings, or pools by transaction
  */
-async function checkSettings(config: Config, client: pg.Client): Promise<void> {
-  const refusal = new StartError(
-    'POSTGRES_HOST or POSTGRES_URL must lead to PostgreSQL itself, because the pooler at ' +
-      `${formatAddress(postgresAddress(config))} does not pass on the settings of a connection`
-  )
+async function checkSession(config: Config, client: pg.Client): Promise<void> {
+  const refusal = (what: string) =>
+    new StartError(
+      'POSTGRES_HOST or POSTGRES_URL must lead to PostgreSQL itself, because the pooler at ' +
+        `${formatAddress(postgresAddress(config))} ${what}`
+    )
+  const withoutSettings = refusal('does not pass on the settings of a connection')
   await client.connect().catch((error: Error) => {
-    throw error.message.includes('unsupported startup parameter') ? refusal : error
+    throw error.message.includes('unsupported startup parameter') ? withoutSettings : error
   })
   const {
     rows: [{ mode }]
   } = await client.query("select current_setting('plan_cache_mode') as mode")
-  if (mode !== PLANS.plan_cache_mode) throw refusal
+  if (mode !== PLANS.plan_cache_mode) throw withoutSettings
+  if (await isPooledByTransaction(config, client)) throw refusal('pools by transaction')
 }
 
 /**
@@ -141,7 +163,7 @@ export async function migrateWhenReady(config: Config, log: Log, signal?: AbortS
       }
       signal?.addEventListener('abort', close)
       try {
-        await checkSettings(config, client)
+        await checkSession(config, client)
         await checkEncoding(client)
         if (config.MIGRATE === 'off') return
         await migrate(client, log, config.MIGRATE === 'own')
@@ -175,6 +197,7 @@ export default fp<{ config: Config; signal?: AbortSignal | undefined }>(
     // Nor must one of a connection in use, whose statements report it, or between two uses.
     app.pg.pool.on('connect', (client) => client.on('error', () => {}))
     const connections = new Connections(app.pg.pool)
+    app.addHook('onClose', async () => connections.stop()) // before the pool ends
     app.decorate('connections', connections)
     app.decorate('sql', createPoolQuery(connections))
     app.decorate('pipeline', createPipeline(connections))

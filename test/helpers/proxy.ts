@@ -17,7 +17,15 @@ export interface Proxy {
   redirect: (port: number) => void
   /** Works again; what was frozen goes on. */
   mend: () => Promise<void>
+  /** Passes no request to cancel a statement on to PostgreSQL any more. */
+  swallowCancels: () => void
 }
+
+/**
+ * Whether a connection to PostgreSQL begins with a request to cancel:
+ * https://www.postgresql.org/docs/current/protocol-message-formats.html#PROTOCOL-MESSAGE-FORMATS-CANCELREQUEST
+ */
+const isCancelRequest = (bytes: Buffer) => bytes.length >= 8 && bytes.readInt32BE(4) === 80877102
 
 export async function startProxy(
   t: { teardown: (work: () => unknown) => void },
@@ -26,9 +34,13 @@ export async function startProxy(
 ): Promise<Proxy> {
   const sockets = new Set<Socket>()
   let frozen = false
+  let swallowsCancels = false
   let currentPort = targetPort
   const server = createServer((client) => {
     const target = connect(currentPort, host)
+    client.once('data', (bytes) => {
+      if (swallowsCancels && isCancelRequest(bytes)) target.destroy()
+    })
     for (const [from, to] of [
       [client, target],
       [target, client]
@@ -65,6 +77,9 @@ export async function startProxy(
     },
     redirect: (port) => {
       currentPort = port
+    },
+    swallowCancels: () => {
+      swallowsCancels = true
     },
     mend: async () => {
       frozen = false

@@ -1,58 +1,104 @@
+import { kill } from 'node:process'
+import type pg from 'pg'
 import t from 'tap'
 import { startService } from '../helpers/app.ts'
+import { type Proxy, startProxy } from '../helpers/proxy.ts'
 import { waitUntil } from '../helpers/raw.ts'
 import { folder } from '../helpers/server.ts'
 import { startDatabase } from '../proof/cluster.ts'
 
 const POOL = 4
 const ROUNDS = 4
+// One more may look whether those that were given up have ended, and another one end at that moment.
+const MOST_BACKENDS = POOL + 2
 
-t.test('while no standby confirms commits, given up statements do not pile up on the server', async (t) => {
-  const postgres = await startDatabase(folder(t))
-  t.teardown(() => postgres.down('SIGQUIT'))
-  const { POSTGRES_PORT, POSTGRES_USER = '', POSTGRES_PASSWORD = '', POSTGRES_DB = '' } = postgres.env
-  const { call, register } = await startService(t, {
-    POSTGRES_HOST: '127.0.0.1',
-    POSTGRES_PORT: Number(POSTGRES_PORT),
-    POSTGRES_USER,
-    POSTGRES_PASSWORD,
-    POSTGRES_DB,
-    POSTGRES_POOL: POOL
-  })
-  const { token } = await register()
-  const postOnce = () =>
-    call('POST', '/api/messages', { token, body: { text: 'once' }, headers: { 'idempotency-key': 'k' } })
-  const registerAs = (nickname: string) =>
-    call('POST', '/api/register', { body: { nickname, password: 'correct horse' } })
-  const admin = await postgres.connect()
-  t.teardown(() => admin.end())
-
-  await admin.query("alter system set synchronous_standby_names = 'nobody'")
-  await admin.query('select pg_reload_conf()')
-  await waitUntil('the server waits for its standby', async () => {
-    const { rows } = await admin.query('show synchronous_standby_names')
-    return rows[0].synchronous_standby_names === 'nobody'
-  })
-  for (let round = 0; round < ROUNDS; round++) {
-    const people = Array.from({ length: 10 }, (_, n) => registerAs(`user ${round} ${n}`))
-    const message = postOnce()
-    t.equal((await call('GET', '/health/livez')).status, 200)
-    t.equal((await call('GET', '/api/messages')).status, 200)
-    for (const { status } of await Promise.all(people)) t.equal(status, 503)
-    const { status, body } = await message
-    t.ok(status === 503 || (status === 201 && body.text === 'once'), `the post: ${status}`)
-    const { rows } = await admin.query(
-      "select count(*)::int as backends from pg_stat_activity where application_name = 'chat-backend'"
-    )
-    t.ok(rows[0].backends <= POOL * 2, `round ${round}: ${rows[0].backends} backends`)
+/** Stops the server processes that wait for the standby where they are. @returns what lets them go on */
+function stopWaiting(admin: pg.Client): () => void {
+  const stopped = new Set<number>()
+  const look = async () => {
+    const { rows } = await admin.query("select pid from pg_stat_activity where wait_event = 'SyncRep'")
+    for (const { pid } of rows) {
+      if (stopped.has(pid)) continue
+      kill(pid, 'SIGSTOP')
+      stopped.add(pid)
+    }
   }
+  const timer = setInterval(() => {
+    look().catch(() => {})
+  }, 20)
+  return () => {
+    clearInterval(timer)
+    for (const pid of stopped) kill(pid, 'SIGCONT')
+    stopped.clear()
+  }
+}
 
-  await admin.query('alter system reset synchronous_standby_names')
-  await admin.query('select pg_reload_conf()')
-  await waitUntil('people can register again', async () => (await registerAs('later')).status === 201)
-  const [first, second] = [await postOnce(), await postOnce()]
-  t.match([first.status, second.status], [201, 201])
-  t.strictSame(first.body, second.body, 'the same key gives the same message')
-  t.match((await admin.query("select from chat_message where text = 'once'")).rowCount, 1)
-  t.equal((await call('GET', '/health/readyz')).status, 200)
-})
+const servers: Record<string, (admin: pg.Client, proxy: Proxy) => () => void> = {
+  'ends them when it is told to cancel': () => () => {},
+  'never hears that it should cancel them': (_admin, proxy) => {
+    proxy.swallowCancels()
+    return () => {}
+  },
+  'ends no statement, whatever it is told': stopWaiting
+}
+
+t.jobs = Object.keys(servers).length
+
+for (const [server, begin] of Object.entries(servers)) {
+  t.test(
+    `while no standby confirms commits, given up statements do not pile up on a server that ${server}`,
+    async (t) => {
+      const postgres = await startDatabase(folder(t))
+      t.teardown(() => postgres.down('SIGQUIT'))
+      const { POSTGRES_PORT, POSTGRES_USER = '', POSTGRES_PASSWORD = '', POSTGRES_DB = '' } = postgres.env
+      const proxy = await startProxy(t, '127.0.0.1', Number(POSTGRES_PORT))
+      const { call, register } = await startService(t, {
+        POSTGRES_HOST: '127.0.0.1',
+        POSTGRES_PORT: proxy.port,
+        POSTGRES_USER,
+        POSTGRES_PASSWORD,
+        POSTGRES_DB,
+        POSTGRES_POOL: POOL
+      })
+      const { token } = await register()
+      const postOnce = () =>
+        call('POST', '/api/messages', { token, body: { text: 'once' }, headers: { 'idempotency-key': 'k' } })
+      const registerAs = (nickname: string) =>
+        call('POST', '/api/register', { body: { nickname, password: 'correct horse' } })
+      const admin = await postgres.connect()
+      t.teardown(() => admin.end())
+
+      await admin.query("alter system set synchronous_standby_names = 'nobody'")
+      await admin.query('select pg_reload_conf()')
+      await waitUntil('the server waits for its standby', async () => {
+        const { rows } = await admin.query('show synchronous_standby_names')
+        return rows[0].synchronous_standby_names === 'nobody'
+      })
+      const goOn = begin(admin, proxy)
+      t.teardown(goOn)
+      for (let round = 0; round < ROUNDS; round++) {
+        const people = Array.from({ length: 10 }, (_, n) => registerAs(`user ${round} ${n}`))
+        const message = postOnce()
+        t.equal((await call('GET', '/health/livez')).status, 200)
+        t.equal((await call('GET', '/api/messages')).status, 200)
+        for (const { status } of await Promise.all(people)) t.equal(status, 503)
+        const { status, body } = await message
+        t.ok(status === 503 || (status === 201 && body.text === 'once'), `the post: ${status}`)
+        const { rows } = await admin.query(
+          "select count(*)::int as backends from pg_stat_activity where application_name = 'chat-backend'"
+        )
+        t.ok(rows[0].backends <= MOST_BACKENDS, `round ${round}: ${rows[0].backends} backends`)
+      }
+
+      goOn()
+      await admin.query('alter system reset synchronous_standby_names')
+      await admin.query('select pg_reload_conf()')
+      await waitUntil('people can register again', async () => (await registerAs('later')).status === 201)
+      const [first, second] = [await postOnce(), await postOnce()]
+      t.match([first.status, second.status], [201, 201])
+      t.strictSame(first.body, second.body, 'the same key gives the same message')
+      t.match((await admin.query("select from chat_message where text = 'once'")).rowCount, 1)
+      t.equal((await call('GET', '/health/readyz')).status, 200)
+    }
+  )
+}

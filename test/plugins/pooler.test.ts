@@ -10,19 +10,35 @@ const quiet = { info: () => {}, warn: () => {}, error: () => {} }
 const NOBODY = 65534
 
 t.test(
-  'a start behind a pooler that does not pass settings on ends at once, in one sentence',
+  'a start behind a transaction pooler ends at once, in one sentence',
   { skip: !canRun('pgbouncer', '--version') && 'there is no pgbouncer on this machine' },
   async (t) => {
     const dir = folder(t)
     chmodSync(dir, 0o755)
-    for (const ignored of ['extra_float_digits', 'extra_float_digits,options']) {
+    const withoutSettings = 'does not pass on the settings of a connection'
+    for (const [what, ignored, more, reason] of [
+      ['refuses settings', 'extra_float_digits', '', withoutSettings],
+      ['ignores settings', 'extra_float_digits,options', '', withoutSettings],
+      [
+        'passes settings on',
+        'extra_float_digits,options',
+        "connect_query='set plan_cache_mode = force_generic_plan'",
+        'pools by transaction'
+      ],
+      [
+        'has one connection',
+        'extra_float_digits,options',
+        "pool_size=1 connect_query='set plan_cache_mode = force_generic_plan'",
+        'pools by transaction'
+      ]
+    ] as const) {
       const database = await createDatabase(t)
       const port = await freePort()
       const file = join(dir, `${port}.ini`)
       writeFileSync(
         file,
         `[databases]
-* = host=${config.POSTGRES_HOST} port=${config.POSTGRES_PORT} user=${config.POSTGRES_USER} password=${config.POSTGRES_PASSWORD}
+* = host=${config.POSTGRES_HOST} port=${config.POSTGRES_PORT} user=${config.POSTGRES_USER} password=${config.POSTGRES_PASSWORD} ${more}
 [pgbouncer]
 listen_addr = 127.0.0.1
 listen_port = ${port}
@@ -55,9 +71,9 @@ ignore_startup_parameters = ${ignored}
         {
           message:
             'POSTGRES_HOST or POSTGRES_URL must lead to PostgreSQL itself, because the pooler at ' +
-            `127.0.0.1:${port} does not pass on the settings of a connection`
+            `127.0.0.1:${port} ${reason}`
         },
-        ignored
+        what
       )
     }
   }
