@@ -243,10 +243,9 @@ export interface MovablePostgres extends Postgres, Movable {
   /**
    * Makes a standby, promotes it when it has everything, and moves the address there. The old primary runs
    * on, and takes no more writes.
-   * @param freezes whether nobody hears of the old primary any more
    * @param forgets whether what it does after the promotion is lost: a fault
    */
-  switchOver: (how?: { freezes?: boolean; forgets?: boolean }) => Promise<void>
+  switchOver: (how?: { forgets?: boolean }) => Promise<void>
 }
 
 const UNTIL_EVERY_MS = 20
@@ -271,12 +270,11 @@ export async function startMovableDatabase(dataDir: string): Promise<MovablePost
   let retired: Postgres | undefined
   const env = { ...first.env, POSTGRES_PORT: `${proxy.port}` }
   const retire = async () => {
-    await retired?.thaw()
     await retired?.down('SIGQUIT')
     if (retired) await rm(retired.dataDir, { recursive: true, force: true })
     retired = undefined
   }
-  const switchOver: MovablePostgres['switchOver'] = async ({ freezes = false, forgets = false } = {}) => {
+  const switchOver: MovablePostgres['switchOver'] = async ({ forgets = false } = {}) => {
     await retire()
     const standby = await startStandby(current, subfolder(++generation))
     const [old, next] = await Promise.all([current.connect(), standby.connect()])
@@ -286,11 +284,10 @@ export async function startMovableDatabase(dataDir: string): Promise<MovablePost
       const hasAll = 'select pg_last_wal_replay_lsn() >= $1 as yes'
       await until(async () => (await next.query(hasAll, [rows[0].position])).rows[0].yes)
     }
-    if (freezes) await current.freeze()
     await next.query('select pg_promote()')
     if (forgets) await sleep(FORGOTTEN_MS)
     proxy.redirect(Number(standby.env['POSTGRES_PORT']))
-    await Promise.all([next.end(), ...(freezes ? [] : [old.end()])])
+    await Promise.all([next.end(), old.end()])
     retired = current
     current = standby
   }
@@ -300,7 +297,7 @@ export async function startMovableDatabase(dataDir: string): Promise<MovablePost
     get dataDir() {
       return current.dataDir
     },
-    // Of a primary that is frozen, nobody hears that it is gone.
+    // Whoever gets no answer goes on.
     connect: () => connectTo(env, { connectionTimeoutMillis: SILENCE_MS, query_timeout: SILENCE_MS }),
     down: (signal) => current.down(signal),
     up: () => current.up(),

@@ -63,7 +63,7 @@ function createDeck(world: World, random: Random, { database, sessions, replicas
     ['cuts of LISTEN', deafen],
     ['PostgreSQL restarts', () => outage(database)],
     ['PostgreSQL crashes', () => outage(database, 'SIGQUIT')],
-    ['PostgreSQL switchovers', () => database.switchOver({ freezes: random.chance(0.5) })],
+    ['PostgreSQL switchovers', () => database.switchOver()],
     [
       'triggers of the log put out of force',
       () => blackOut(world, random, database, () => restart('SIGTERM'))

@@ -61,6 +61,14 @@ async function prove(given: Arguments, signal: AbortSignal): Promise<boolean> {
       `${cores.length} cores (${cores[0]?.model}), Node ${process.versions.node}`
   )
   const world = new World(given.seed)
+  const overtime = setTimeout(
+    () => {
+      world.find('stuck', 'the run does not end')
+      report(world, '')
+      process.exit(1)
+    },
+    given.seconds * 1000 + OVERTIME_MS
+  )
   signal.addEventListener('abort', () => {
     world.writing = false
     world.ended.abort()
@@ -85,6 +93,7 @@ async function prove(given: Arguments, signal: AbortSignal): Promise<boolean> {
       await Promise.allSettled(engines.map((engine) => engine.stop()))
     }
   })
+  clearTimeout(overtime)
   signal.throwIfAborted()
   for (const what of [
     'posts acknowledged',
