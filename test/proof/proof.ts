@@ -28,7 +28,9 @@ const MEMBERS = 3
 const POLLERS = 3 // and as many who wait
 const STREAMS = 4
 /** How long replicas may take to be ready again, and writers to finish what they began. */
-const TIMEOUT_MS = 45_000
+const TIMEOUT_MS = 60_000
+/** How much longer than its seconds a run may take, with its start and its end. */
+const OVERTIME_MS = 240_000
 
 const USAGE = `npm run proof -- [--seconds 60] [--seed 1] [--plant ${Object.keys(plants).join(' | ')} …]`
 
