@@ -1,5 +1,6 @@
 import t from 'tap'
 import { type Role, startModerated } from '../helpers/people.ts'
+import { waitUntil } from '../helpers/raw.ts'
 
 // What each of these is answered. A ban has ended the sessions and tokens of a banned user. The last two send
 // an API token of theirs.
@@ -100,6 +101,8 @@ t.test('who may do what', async (t) => {
   for (const column of COLUMNS) {
     const [user, target] = [await registerAs(roles[column]), await registerAs('member')]
     const [ownIds, othersIds] = [await writeTo(user.userId), await writeTo(target.userId)]
+    const newest = `/api/messages/${othersIds.at(-1)}`
+    await waitUntil('the replica has them', async () => (await call('GET', newest)).status === 200)
     const reports = await reportAll(othersIds)
     if (column === 'muted') await restrict(user.userId, mute)
     if (column === 'banned') await restrict(user.userId, ban)
