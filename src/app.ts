@@ -104,7 +104,7 @@ export function buildApp(config: Config, logger: FastifyBaseLogger, signal?: Abo
   app.register(authorize)
   app.register(rateLimits, { config })
   app.register(room, { config })
-  app.register(search, { config })
+  app.register(search, { config, signal })
   app.register(passwords, { config })
   app.register(openapi)
   app.register(drain, { connections }) // after the plugins that requests in flight still need

@@ -5,6 +5,7 @@ import { Busy, ClientGone } from '../errors/catalogue.ts'
 import { abortOnClose } from '../http/abort-on-close.ts'
 import { FairQueue } from '../lib/fair-queue.ts'
 import { parseLanguages } from '../lib/languages.ts'
+import { waitFor } from '../lib/wait-for.ts'
 import { SearchIndexer } from '../search/indexer.ts'
 import { checkLanguages, Stemmer } from '../search/stemmer.ts'
 import { connectionOptions } from './postgres.ts'
@@ -38,11 +39,12 @@ const MAX_WAITING = 100
 const TIMEOUT_MS = 2000
 
 /** Decorates the instance with `messageSearch`, unless it is off, and indexes in the background. */
-export default fp<{ config: Config }>(
-  async (app, { config }) => {
+export default fp<{ config: Config; signal?: AbortSignal | undefined }>(
+  async (app, { config, signal }) => {
     const languages = parseLanguages(config.SEARCH_LANGUAGES)
     if (languages === undefined) return
-    await checkLanguages(app.sql, languages)
+    const check = () => checkLanguages(app.sql, languages)
+    await waitFor('PostgreSQL', config.BOOT_TIMEOUT, app.log, check, { signal })
     const stemmer = new Stemmer(languages)
     const indexer = new SearchIndexer({
       query: app.sql,
