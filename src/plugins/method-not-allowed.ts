@@ -16,11 +16,12 @@ export function watchRoutes(app: FastifyInstance): FastifyPluginAsync {
   })
 
   return async (app) => {
+    const response = failures(MethodNotAllowed)
     for (const [url, methods] of [...methodsByUrl]) {
       app.route({
         url,
         method: app.supportedMethods.filter((method) => !methods.includes(method)),
-        schema: { hide: true, response: failures(MethodNotAllowed) },
+        schema: { hide: true, response },
         onRequest: async (_request, reply) => {
           reply.header('allow', methods.join(', '))
           throw new MethodNotAllowed()
