@@ -3,13 +3,17 @@ import { once } from 'node:events'
 import { existsSync } from 'node:fs'
 import { createServer, type IncomingMessage, request, type Server, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
+import { createRequire } from 'node:module'
 import { createInterface } from 'node:readline'
 import { text } from 'node:stream/consumers'
 import { promisify } from 'node:util'
-import puppeteer from 'puppeteer-core'
+import type puppeteerCore from 'puppeteer-core'
 import type { Test } from 'tap'
 import { freePort } from '../../src/embedded/process.ts'
 import { waitUntil } from './raw.ts'
+
+// By `require`, because the resolver of tap's TypeScript loader does not find an export of chromium-bidi.
+const puppeteer = createRequire(import.meta.url)('puppeteer-core').default as typeof puppeteerCore
 
 /** What a person does with a page, by real mouse and keyboard events. */
 export interface Hands {
