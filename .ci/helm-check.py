@@ -6,7 +6,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 METRICS = '''http_request_duration_seconds_bucket http_request_duration_seconds_count nodejs_eventloop_lag_p99_seconds process_cpu_seconds_total
     process_resident_memory_bytes chat_postgres_pool_connections chat_postgres_pool_waiting chat_password_queue chat_write_queue
     chat_write_batch_messages_bucket chat_write_batch_messages_sum chat_write_batch_messages_count chat_log_lag_seconds chat_log_in_force chat_log_missed_messages_total chat_event_streams
-    chat_long_polls chat_rate_limit_rejections_total chat_restriction_refusals_total chat_build_info up kube_deployment_status_replicas_available
+    chat_long_polls chat_rate_limit_rejections_total chat_restriction_refusals_total chat_search_queue chat_search_index_lag chat_build_info up kube_deployment_status_replicas_available
     kube_deployment_spec_replicas kube_pod_container_status_restarts_total kube_pod_container_resource_limits
     kube_horizontalpodautoscaler_status_desired_replicas kube_horizontalpodautoscaler_spec_max_replicas'''.split()
 CUSTOM = {'ServiceMonitor': 'prometheus-operator/monitoring.coreos.com/v1', 'PodMonitor': 'prometheus-operator/monitoring.coreos.com/v1',
