@@ -3170,7 +3170,7 @@ export interface operations {
     listRestrictions: {
         parameters: {
             query?: {
-                /** @description Above 200 counts as 200. */
+                /** @description At most 200; larger values count as 200. */
                 limit?: number;
                 /** @description The newest before this id. */
                 before_id?: number;
@@ -3222,7 +3222,7 @@ export interface operations {
     listModerationLog: {
         parameters: {
             query?: {
-                /** @description Above 200 counts as 200. */
+                /** @description At most 200; larger values count as 200. */
                 limit?: number;
                 /** @description The newest before this id. */
                 before_id?: number;
@@ -3278,7 +3278,7 @@ export interface operations {
     listReports: {
         parameters: {
             query?: {
-                /** @description Above 200 counts as 200. */
+                /** @description At most 200; larger values count as 200. */
                 limit?: number;
                 /** @description The newest before this id. */
                 before_id?: number;

@@ -162,19 +162,22 @@ export const DeletedMessage = Type.Object(
   }
 )
 
-export const limitInvalid = { code: 'limit_invalid', message: 'limit must be a positive integer' }
+const limitInvalid = { code: 'limit_invalid', message: 'limit must be a positive integer' }
 export const beforeIdInvalid = { code: 'before_id_invalid', message: 'before_id must be an integer' }
 const waitInvalid = { code: 'wait_invalid', message: 'wait must be an integer from 0 to 25' }
 
 export const MAX_PAGE = 200
+/** How long a page may be. */
+export const PageLimit = Type.Integer({
+  minimum: 1,
+  default: 50,
+  description: `At most ${MAX_PAGE}; larger values count as ${MAX_PAGE}.`,
+  errorMessages: { type: limitInvalid, minimum: limitInvalid }
+})
+
 export const ListMessagesQuery = Type.Object(
   {
-    limit: Type.Integer({
-      minimum: 1,
-      default: 50,
-      description: `At most ${MAX_PAGE}; larger values count as ${MAX_PAGE}.`,
-      errorMessages: { type: limitInvalid, minimum: limitInvalid }
-    }),
+    limit: PageLimit,
     after_id: Type.Optional(
       Type.Integer({
         description: 'Return the oldest messages after this id.',

@@ -1,6 +1,6 @@
 import { type Static, Type } from '@sinclair/typebox'
 import { bodyInvalid } from './errors.ts'
-import { beforeIdInvalid, limitInvalid, MAX_PAGE, Message } from './messages.ts'
+import { beforeIdInvalid, Message, PageLimit } from './messages.ts'
 
 // `normalize` and `errorMessages` are keywords of src/plugins/validation.ts.
 
@@ -242,12 +242,7 @@ export const ReportList = Type.Array(Report, {
 /** A page of a list of the moderators. */
 export const PageQuery = Type.Object(
   {
-    limit: Type.Integer({
-      minimum: 1,
-      default: 50,
-      description: `Above ${MAX_PAGE} counts as ${MAX_PAGE}.`,
-      errorMessages: { type: limitInvalid, minimum: limitInvalid }
-    }),
+    limit: PageLimit,
     before_id: Type.Optional(
       Type.Integer({ description: 'The newest before this id.', errorMessages: { type: beforeIdInvalid } })
     )

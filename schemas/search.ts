@@ -1,5 +1,5 @@
 import { type Static, Type } from '@sinclair/typebox'
-import { beforeIdInvalid, limitInvalid, MAX_PAGE, Message } from './messages.ts'
+import { beforeIdInvalid, Message, PageLimit } from './messages.ts'
 
 // `normalize` and `errorMessages` are keywords of src/plugins/validation.ts.
 
@@ -24,12 +24,7 @@ export const SearchQuery = Type.Object(
         maxLength: { code: 'q_too_long', message: 'q must have at most 100 characters' }
       }
     }),
-    limit: Type.Integer({
-      minimum: 1,
-      default: 50,
-      description: `At most ${MAX_PAGE}; larger values count as ${MAX_PAGE}.`,
-      errorMessages: { type: limitInvalid, minimum: limitInvalid }
-    }),
+    limit: PageLimit,
     before_id: Type.Optional(
       Type.Integer({
         description: 'Return the newest matches before this id.',

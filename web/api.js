@@ -8,7 +8,7 @@ import { say, sayError } from './i18n.js'
  * @property {object} [body]
  * @property {string} [key] the Idempotency-Key
  * @property {AbortSignal} [signal]
- * @property {number} [patienceMs] how long nothing may arrive
+ * @property {number} [timeoutMs] how long nothing may arrive
  */
 
 /** A timer cannot wait for 25 days. */
@@ -46,7 +46,7 @@ export class Failure extends Error {
 /**
  * Sends a request. Resolves to a successful response whose body is still to be read.
  * @param {string} method @param {string} path
- * @param {Omit<Options, 'patienceMs'>} [options] @throws {Failure}
+ * @param {Omit<Options, 'timeoutMs'>} [options] @throws {Failure}
  */
 export async function ask(method, path, { token, body, key, signal } = {}) {
   const request = fetch(`api/${path}`, {
@@ -77,10 +77,10 @@ export async function ask(method, path, { token, body, key, signal } = {}) {
  * @param {string} method @param {string} path @param {Options} [options]
  * @returns {Promise<{ headers: Headers, body: any }>} @throws {Failure}
  */
-export async function read(method, path, { signal, patienceMs = 10_000, ...options } = {}) {
+export async function read(method, path, { signal, timeoutMs = 10_000, ...options } = {}) {
   const silence = new AbortController()
   const giveUp = () => silence.abort()
-  let timer = setTimeout(giveUp, patienceMs)
+  let timer = setTimeout(giveUp, timeoutMs)
   const signals = signal ? [signal, silence.signal] : [silence.signal]
   try {
     const response = await ask(method, path, { ...options, signal: AbortSignal.any(signals) })
@@ -89,7 +89,7 @@ export async function read(method, path, { signal, patienceMs = 10_000, ...optio
     let text = ''
     for await (const part of textOf(response)) {
       clearTimeout(timer)
-      timer = setTimeout(giveUp, patienceMs)
+      timer = setTimeout(giveUp, timeoutMs)
       text += part
     }
     return { headers, body: JSON.parse(text) }

@@ -135,7 +135,7 @@ export async function follow(room, report) {
     for (let round = 0; round < MAX_ROUNDS; round++) {
       const wait = round === 0 ? seconds : 0
       const query = `after_id=${room.newest}&limit=${WINDOW}&wait=${wait}`
-      const page = await readPage(query, { signal, patienceMs: (wait + 10) * 1000 }).catch((error) => {
+      const page = await readPage(query, { signal, timeoutMs: (wait + 10) * 1000 }).catch((error) => {
         if (!signal.aborted) throw error
       })
       if (!page) return count > 0

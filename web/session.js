@@ -9,6 +9,8 @@ const FORMER = 'former'
 // wait each time.
 const MAX_TRIES = 4
 const MAX_PAUSE_MS = 5000
+/** Checking a password takes a while, above all when many people log in. */
+export const PASSWORD_TIMEOUT_MS = 20_000
 
 /** Who is logged in, in all tabs of this browser. Dispatches `change`. */
 export class Session extends EventTarget {
@@ -51,7 +53,8 @@ export class Session extends EventTarget {
 
   /** @param {'login' | 'register'} way @param {string} nickname @param {string} password @throws {Failure} */
   async begin(way, nickname, password) {
-    const account = readAccount(await call('POST', way, { body: { nickname, password }, patienceMs: 20_000 }))
+    const body = { nickname, password }
+    const account = readAccount(await call('POST', way, { body, timeoutMs: PASSWORD_TIMEOUT_MS }))
     if (!account) throw Failure.unexpected()
     this.#set(account)
   }

@@ -5,6 +5,7 @@ import { visibleMessages } from '../chat/messages.ts'
 import { createQuery, IS_READ_ONLY, type Query } from '../database/query.ts'
 import type { Log } from '../lib/logger.ts'
 import { vectorOf } from './patterns.ts'
+import { AFTER_ALL } from './search.ts'
 import type { Stemmer } from './stemmer.ts'
 import { MAX_INDEXED, wordsOf } from './words.ts'
 
@@ -25,7 +26,6 @@ const SLOW_BATCH_MS = 300
 const ORPHANS = 1000 // rows without a message, at a time
 /** For how long words are split before other work of the process gets its turn. */
 const TURN_MS = 5
-const AFTER_ALL = Number.MAX_SAFE_INTEGER + 1
 const LOWEST = -AFTER_ALL
 
 const IS_FREE = `select pg_try_advisory_xact_lock(${LOCK}) as "isFree"`

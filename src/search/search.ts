@@ -7,7 +7,8 @@ import type { Stemmer } from './stemmer.ts'
 
 /** How long one search may look, in milliseconds. Few words take as long, such as a phrase of common ones. */
 const BUDGET_MS = 1000
-const AFTER_ALL = Number.MAX_SAFE_INTEGER + 1
+/** Above every id of a message. */
+export const AFTER_ALL = Number.MAX_SAFE_INTEGER + 1
 
 const SEARCH = `
   select cursor.seq as cursor, found.next_below, state.below is null and state.seq is not null as is_complete, page.*

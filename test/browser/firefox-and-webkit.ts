@@ -9,7 +9,7 @@ import { waitUntil } from '../helpers/raw.ts'
 
 // The main paths once more, in the two other families of browsers.
 
-const PATIENCE_MS = 20_000
+const TIMEOUT_MS = 20_000
 const TEXTS = `[...document.querySelectorAll('#messages .text')].map(({ textContent }) => textContent)`
 
 /** Resolves once the page shows a message with that text. */
@@ -17,7 +17,7 @@ const sees = (hands: Hands, text: string) =>
   waitUntil(
     `the page shows ${text}`,
     async () => (await hands.look<string[]>(TEXTS)).includes(text),
-    PATIENCE_MS
+    TIMEOUT_MS
   )
 
 /** Resolves once the list has stopped moving. @returns where its view is */
@@ -54,7 +54,7 @@ async function useThePage(t: Test, hands: Hands) {
   await waitUntil(
     'alice can write',
     () => hands.look(`document.querySelector('#text')?.checkVisibility()`),
-    PATIENCE_MS
+    TIMEOUT_MS
   )
   await hands.type('#text', 'hello from alice')
   await hands.press('Enter')
@@ -79,7 +79,7 @@ async function useThePage(t: Test, hands: Hands) {
       for (const text of await hands.look<string[]>(TEXTS)) seen.add(text)
       return seen.has('message 1')
     },
-    2 * PATIENCE_MS
+    2 * TIMEOUT_MS
   )
   const missing = Array.from({ length: 300 }, (_, n) => `message ${n + 1}`).filter((text) => !seen.has(text))
   t.strictSame(missing, [], 'the wheel leads back through all messages')
@@ -93,7 +93,7 @@ async function useThePage(t: Test, hands: Hands) {
       hands.look(
         `/cannot be reached/.test(document.querySelector('[role=status]:not([hidden])')?.textContent)`
       ),
-    PATIENCE_MS
+    TIMEOUT_MS
   )
   await hands.type('#text', 'written in an outage')
   await hands.press('Enter')
@@ -103,7 +103,7 @@ async function useThePage(t: Test, hands: Hands) {
     'the post has arrived',
     async () =>
       (await new ChatClient({ url: second.url }).listMessages()).at(-1)?.text === 'written in an outage',
-    2 * PATIENCE_MS
+    2 * TIMEOUT_MS
   )
   await sees(hands, 'written in an outage')
   t.pass('what is written during an outage is posted after it')
@@ -114,7 +114,7 @@ async function useThePage(t: Test, hands: Hands) {
   await waitUntil(
     'she is still logged in',
     () => hands.look(`document.querySelector('#text')?.checkVisibility()`),
-    PATIENCE_MS
+    TIMEOUT_MS
   )
   t.pass('a reload changes nothing')
   t.strictSame([...faults, ...(await hands.look<string[]>('faults'))], [], 'no error on the page')

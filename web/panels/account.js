@@ -4,6 +4,7 @@ import { Failure } from '../api.js'
 import { say, sayDate } from '../i18n.js'
 import { attempt, part, tell } from '../page.js'
 import { reveal } from '../secret.js'
+import { PASSWORD_TIMEOUT_MS } from '../session.js'
 import { action, field, loadStyles, make, showDialog } from './element.js'
 import { readUserAgent } from './user-agent.js'
 
@@ -12,8 +13,6 @@ import { readUserAgent } from './user-agent.js'
 /** @typedef {import('../session.js').Session} Session */
 
 const NOTICE = 'settings-notice'
-/** Checking a password takes the service its time. */
-const PATIENCE_MS = 20_000
 
 /** The account of whoever is logged in. @param {Session} session */
 export async function showAccount(session) {
@@ -157,17 +156,20 @@ function sessionItem(session, { id, createdAt, lastSeenAt, current, userAgent })
   return make('li', {}, what, end)
 }
 
+/**
+ * Tells password managers whose password a form asks for.
+ * @param {Session} session
+ */
+function hiddenNickname(session) {
+  return make('input', { autocomplete: 'username', hidden: true, value: session.account?.nickname ?? '' })
+}
+
 /** @param {Session} session */
 function passwordOf(session) {
-  const owner = make('input', {
-    autocomplete: 'username',
-    hidden: true,
-    value: session.account?.nickname ?? ''
-  })
   const form = make(
     'form',
     { id: 'change' },
-    owner,
+    hiddenNickname(session),
     secretField('currentPassword', 'current', 'current-password'),
     secretField('newPassword', 'next', 'new-password'),
     make('p', { className: 'row' }, button('changePassword'))
@@ -179,7 +181,7 @@ function passwordOf(session) {
       NOTICE,
       async () => {
         const body = { currentPassword: data.get('current'), newPassword: data.get('next') }
-        await session.call('PUT', 'password', { body, patienceMs: PATIENCE_MS }).catch(explain)
+        await session.call('PUT', 'password', { body, timeoutMs: PASSWORD_TIMEOUT_MS }).catch(explain)
         form.reset()
         await showSessions(session)
         tellGoodNews(say('passwordChanged'))
@@ -279,16 +281,11 @@ function tokensOf(session) {
 
 /** @param {Session} session */
 function deletionOf(session) {
-  const owner = make('input', {
-    autocomplete: 'username',
-    hidden: true,
-    value: session.account?.nickname ?? ''
-  })
   const form = make(
     'form',
     { id: 'leave' },
     make('p', { className: 'hint', textContent: say('deleteAccountHint') }),
-    owner,
+    hiddenNickname(session),
     secretField('password', 'confirmation', 'current-password'),
     make('p', { className: 'row' }, button('deleteAccount', 'danger'))
   )
@@ -298,7 +295,7 @@ function deletionOf(session) {
     attempt(
       NOTICE,
       async () => {
-        await session.call('DELETE', 'me', { body, patienceMs: PATIENCE_MS }).catch(explain)
+        await session.call('DELETE', 'me', { body, timeoutMs: PASSWORD_TIMEOUT_MS }).catch(explain)
         session.forget()
       },
       form

@@ -16,7 +16,7 @@ import type { World } from './world.ts'
 const FOLLOWERS = [1, 10, 50, 100, 200]
 const POSTS_PER_SECOND = 50
 const WARM_UP_SECONDS = 2
-const PATIENCE_MS = 10_000
+const TIMEOUT_MS = 10_000
 const REPLICAS = 4
 
 const silent = { info: () => {}, warn: () => {}, error: () => {} }
@@ -64,12 +64,12 @@ class Fleet {
 
   /** Resolves when every follower has everything. What does not come counts as late as that. */
   async got(): Promise<void> {
-    for (const deadline = Date.now() + PATIENCE_MS; this.#missing.size > 0 && Date.now() < deadline;) {
+    for (const deadline = Date.now() + TIMEOUT_MS; this.#missing.size > 0 && Date.now() < deadline;) {
       await sleep(5)
     }
     for (const text of this.#missing.keys()) {
       this.#missing.delete(text)
-      this.delays.record(PATIENCE_MS * 1000)
+      this.delays.record(TIMEOUT_MS * 1000)
     }
   }
 }
