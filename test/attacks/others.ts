@@ -95,14 +95,18 @@ export class Others {
     return new Others(url, people, page, mayRefuse)
   }
 
-  /** From now on they use the service at a steady pace, until they leave. */
-  come(): void {
+  /**
+   * From now on they use the service at a steady pace, until they leave. Resolves once they follow the room,
+   * because a stream is not told what was posted before it was opened.
+   */
+  async come(): Promise<void> {
     this.#end = new AbortController()
     this.#agent = new Agent({ keepAlive: !this.#mayRefuse })
     this.#posted = []
+    const stream = await fetch(`${this.#url}/api/events`, { signal: this.#end.signal })
     const person = (n: number) => this.#people[n % PEOPLE]!
     this.#work = Promise.all([
-      this.#follow(),
+      this.#follow(stream),
       this.#steadily(LIVENESS_PROBES, () => this.#ask('livez', { path: '/health/livez' }, 200)),
       this.#steadily(READINESS_PROBES, () => this.#ask('readyz', { path: '/health/readyz' }, 200)),
       this.#steadily(PAGES, () => this.#ask('pages', { path: this.#page }, 200)),
@@ -182,10 +186,12 @@ export class Others {
     return answer.status === status ? answer.body : undefined
   }
 
-  async #follow(): Promise<void> {
+  async #follow(stream: Response): Promise<void> {
     try {
-      const response = await fetch(`${this.#url}/api/events`, { signal: this.#end.signal })
-      for await (const { id } of readEvents(response)) this.#seen.add(id)
+      for await (const { id, type } of readEvents(stream)) {
+        this.#seen.add(id)
+        if (type === 'reset') this.#measured.failures.set('the event stream was reset', 1)
+      }
     } catch {} // It was broken off, by them or by the service.
     if (!this.#end.signal.aborted) this.#measured.failures.set('the event stream ended', 1)
   }
@@ -198,9 +204,10 @@ export class Others {
     return measured
   }
 
-  /** How many of their messages the open event stream has not told. */
-  get untold(): number {
-    return this.#posted.filter((id) => !this.#seen.has(id)).length
+  /** Which of their messages have not come by the open event stream, in the order of posting. */
+  get untold(): string[] {
+    const all = this.#posted.entries()
+    return [...all].filter(([, id]) => !this.#seen.has(id)).map(([n]) => `${n + 1} of ${this.#posted.length}`)
   }
 
   async leave(): Promise<void> {
