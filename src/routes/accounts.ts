@@ -68,12 +68,9 @@ const accounts: FastifyPluginAsyncTypebox<{ config: Config }> = async (app, { co
     password: string,
     client: ReturnType<typeof clientOf>
   ): Promise<void> {
-    const isRight = await app.limitGuesses(
-      reply,
-      user.id,
-      async () => (await passwords.verify(password, user.passwordHash, client)) || undefined
-    )
-    if (!isRight) throw new InvalidCredentials()
+    await app.limitGuesses(reply, user.id, async () => {
+      if (!(await passwords.verify(password, user.passwordHash, client))) throw new InvalidCredentials()
+    })
   }
 
   const createAccount = RegisterRequest(config.PASSWORD_MIN_LENGTH)
@@ -111,13 +108,14 @@ const accounts: FastifyPluginAsyncTypebox<{ config: Config }> = async (app, { co
   })
 
   /**
-   * @returns the token of a new session; undefined if the user's password has changed since it was checked
+   * @returns the token of a new session
+   * @throws {InvalidCredentials} if the user's password has changed since it was checked
    * @throws {Banned}
    */
   async function startCheckedSession(
     user: { id: number; passwordHash: string },
     userAgent: string | undefined
-  ): Promise<string | undefined> {
+  ): Promise<string> {
     const token = await sessions.start(user.id, userAgent)
     // A password change or a ban ends only the sessions that it finds. A session that starts meanwhile has to
     // end itself.
@@ -126,7 +124,7 @@ const accounts: FastifyPluginAsyncTypebox<{ config: Config }> = async (app, { co
     if (known?.passwordHash === user.passwordHash && !isBanned) return token
     await sessions.end(token)
     if (isBanned) throw new Banned(member.restriction?.until)
-    return undefined
+    throw new InvalidCredentials()
   }
 
   const login = {
@@ -147,15 +145,15 @@ const accounts: FastifyPluginAsyncTypebox<{ config: Config }> = async (app, { co
     const client = clientOf(reply)
     const user = await findUser(sql, nickname)
     // Count by id, as for a password change, however the nickname is spelled.
-    const session = await app.limitGuesses(reply, user?.id ?? lookupNickname(nickname).normal, async () => {
+    const account = user?.id ?? lookupNickname(nickname).normal
+    const session = await app.limitGuesses(reply, account, async () => {
       const isRight = await passwords.verify(password, user?.passwordHash, client)
-      if (user === undefined || !isRight) return undefined
+      if (user === undefined || !isRight) throw new InvalidCredentials()
       const token = await app.limitLogins(reply, user.id, () =>
         startCheckedSession(user, request.headers['user-agent'])
       )
-      return token === undefined ? undefined : { token, userId: user.id, nickname: user.nickname }
+      return { token, userId: user.id, nickname: user.nickname }
     })
-    if (session === undefined) throw new InvalidCredentials()
     request.userId = session.userId
     return reply.code(200).send(session)
   })
