@@ -235,8 +235,8 @@ export async function editMessage(
     [FIND, [id]]
   )
   if (edited !== undefined && edited.refusal !== null) throw toError(edited)
-  if (found === undefined) throw new DatabaseUnavailable()
-  const [row] = found
+  if (found.status === 'rejected') throw new DatabaseUnavailable({ cause: found.reason })
+  const [row] = found.value
   return edited?.id != null && row ? toMessage(row) : undefined
 }
 

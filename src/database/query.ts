@@ -237,7 +237,7 @@ export const createPoolQuery = (connections: Connections): Query => {
 /**
  * Runs two statements in one round trip, each in a transaction of its own; the second sees what the first has
  * committed.
- * @returns the rows of both, the second's undefined when it failed
+ * @returns the rows of the first, and of the second unless that one failed
  * @throws as a `Query` does, when the first failed
  */
 export const createPipeline =
@@ -245,7 +245,7 @@ export const createPipeline =
   async <First extends QueryResultRow, Second extends QueryResultRow>(
     first: [sql: string, values: unknown[]],
     second: [sql: string, values: unknown[]]
-  ): Promise<[First[], Second[] | undefined]> => {
+  ): Promise<[First[], PromiseSettledResult<Second[]>]> => {
     const client = await connections.acquire()
     const { stream } = client.connection
     stream.cork() // In one packet: to send costs more than to write.
@@ -256,6 +256,6 @@ export const createPipeline =
     stream.uncork()
     const [done, read] = await both
     if (done.status === 'rejected') throw named(done.reason)
-    return [done.value.rows, read.status === 'fulfilled' ? read.value.rows : undefined]
+    return [done.value.rows, read.status === 'fulfilled' ? { ...read, value: read.value.rows } : read]
   }
 export type Pipeline = ReturnType<typeof createPipeline>
