@@ -71,7 +71,15 @@ export async function withService<Result>(
   const child = spawn(command, args, {
     detached: true, // Ctrl-C reaches this process alone, which then ends the service once and in order.
     stdio: ['ignore', logFile, 2],
-    env: { ...env, HTTP_HOST: '127.0.0.1', HTTP_PORT: `${port}`, RATE_LIMIT: 'off' }
+    env: {
+      ...env,
+      HTTP_HOST: '127.0.0.1',
+      HTTP_PORT: `${port}`,
+      // The whole load comes from one address.
+      RATE_LIMIT: 'off',
+      MAX_STREAMS_PER_ADDRESS: '10000',
+      MAX_LONG_POLLS_PER_ADDRESS: '10000'
+    }
   })
   const exited = once(child, 'exit')
   try {

@@ -1,21 +1,15 @@
-import { randomUUID } from 'node:crypto'
 import { createServer } from 'node:http'
 import Fastify from 'fastify'
-import { pino } from 'pino'
 
-// What no service can do better: a route that answers with bytes that are there, of Fastify with a logger and
-// request ids as the service has them (`bare`), or of Node alone (`node`).
+// What no service can do better: a route that answers with bytes that are there, of Fastify without a logger
+// (`bare`), or of Node alone (`node`).
 
 const { LIMIT, PAGE_URL = '', HTTP_PORT } = process.env
 const page = Buffer.from(await (await fetch(PAGE_URL)).arrayBuffer())
 const headers = { 'content-type': 'application/json; charset=utf-8', 'content-length': page.length }
 
 if (LIMIT === 'bare') {
-  const app = Fastify({
-    loggerInstance: pino({ level: 'warn' }),
-    genReqId: () => randomUUID(),
-    requestTimeout: 10_000
-  })
+  const app = Fastify({ requestTimeout: 10_000 })
   app.get('/*', async (_request, reply) => reply.headers(headers).send(page))
   await app.listen({ port: Number(HTTP_PORT), host: '127.0.0.1' })
 } else {
