@@ -33,7 +33,7 @@ export interface paths {
         };
         /**
          * Readiness probe
-         * @description Fails when this replica cannot do all of its work: an engine does not answer or takes no writes, or the event log is not in force or cannot be followed.
+         * @description Fails when this replica cannot do all of its work: PostgreSQL or Redis does not answer or refuses writes, or the event log is incomplete or cannot be followed.
          */
         get: operations["getReadiness"];
         put?: never;
@@ -73,7 +73,7 @@ export interface paths {
         };
         /**
          * Metrics of this replica
-         * @description In the Prometheus text format. Not below `/api`, so that an Ingress for `/api` does not expose them.
+         * @description In the Prometheus text format. The path is not below `/api`, so an Ingress for `/api` does not expose it.
          */
         get: operations["getMetrics"];
         put?: never;
@@ -115,7 +115,7 @@ export interface paths {
         put?: never;
         /**
          * Log in
-         * @description Starts a session. An unknown nickname and a wrong password get the same response, after the same time.
+         * @description Starts a session. An unknown nickname and a wrong password get the same response, in the same time.
          */
         post: operations["login"];
         delete?: never;
@@ -173,14 +173,14 @@ export interface paths {
         };
         /**
          * Get your account
-         * @description Shows who the token belongs to, an API token too, and what that user may do.
+         * @description Shows whose token this is, and what that user may do. Works with API tokens too.
          */
         get: operations["getMe"];
         put?: never;
         post?: never;
         /**
          * Delete your account
-         * @description Requires the password. The account, its messages, sessions, API tokens and reports are gone for good. The last admin cannot be deleted.
+         * @description Requires the password. Deletes the account with its messages, sessions, API tokens and reports for good. The last admin cannot be deleted.
          */
         delete: operations["deleteMe"];
         options?: never;
@@ -241,13 +241,13 @@ export interface paths {
         };
         /**
          * List your API tokens
-         * @description Shows what they are for and when they were last used, not the tokens themselves.
+         * @description Shows their names and when they were last used, but not the tokens themselves.
          */
         get: operations["listApiTokens"];
         put?: never;
         /**
          * Create an API token for a bot
-         * @description It posts, edits and deletes like you, and is valid until it is revoked. You can have 10 of them.
+         * @description A bot with this token posts, edits and deletes as you. It is valid until it is revoked. You can have 10.
          */
         post: operations["createApiToken"];
         delete?: never;
@@ -268,7 +268,7 @@ export interface paths {
         post?: never;
         /**
          * Revoke an API token
-         * @description Requests with it are refused from now on.
+         * @description Requests with this token get 401 from now on.
          */
         delete: operations["revokeApiToken"];
         options?: never;
@@ -316,7 +316,7 @@ export interface paths {
         post?: never;
         /**
          * Delete a message
-         * @description Deletes one of your own messages, for everybody. Moderators delete those of members too, admins any, but not with an API token.
+         * @description Deletes one of your own messages for everyone. Moderators can also delete those of members, and admins any message, but not with an API token.
          */
         delete: operations["deleteMessage"];
         options?: never;
@@ -337,7 +337,7 @@ export interface paths {
         };
         /**
          * Search messages
-         * @description Returns the newest messages that have all words of `q`, ascending by id. Words are found by their stems, words in quotes as they are, and the last word by its beginning too. New and edited messages are found within two seconds.
+         * @description Returns the newest messages that contain all words of `q`, ascending by id. Words match by their stems, quoted phrases exactly, and the last word also by its beginning. New and edited messages are found within two seconds.
          */
         get: operations["searchMessages"];
         put?: never;
@@ -356,7 +356,7 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * Read the settings of the room
+         * Get the settings of the room
          * @description Returns the topic, slow mode, whether the room is read-only, and how many people are online.
          */
         get: operations["showRoom"];
@@ -367,7 +367,7 @@ export interface paths {
         head?: never;
         /**
          * Change the settings of the room
-         * @description For moderators. All clients are told by an event; settings that are left out stay as they are.
+         * @description For moderators. Sends an event to all clients. Settings that are left out stay as they are.
          */
         patch: operations["updateRoom"];
         trace?: never;
@@ -382,13 +382,13 @@ export interface paths {
         get?: never;
         /**
          * Mute or ban a user
-         * @description For moderators. Replaces any restriction that the user has. A ban ends all sessions and API tokens of the user at once.
+         * @description For moderators. Replaces any restriction that the user has. A ban immediately ends all sessions of the user and revokes their API tokens.
          */
         put: operations["restrictUser"];
         post?: never;
         /**
          * Lift the restriction of a user
-         * @description For moderators. A user without a restriction stays as it is.
+         * @description For moderators. Does nothing if the user has no restriction.
          */
         delete: operations["liftRestriction"];
         options?: never;
@@ -408,7 +408,7 @@ export interface paths {
         post?: never;
         /**
          * Delete all messages of a user
-         * @description For moderators. Clients are told of each message, as if it were deleted alone.
+         * @description For moderators. Clients get a `message_deleted` event for each message.
          */
         delete: operations["deleteMessagesOfUser"];
         options?: never;
@@ -426,7 +426,7 @@ export interface paths {
         get?: never;
         /**
          * Give a user a role
-         * @description For admins, who may give up their own role as long as there is another admin.
+         * @description For admins. They can give up their own role as long as there is another admin.
          */
         put: operations["setRole"];
         post?: never;
@@ -444,8 +444,8 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * List who is muted or banned
-         * @description For moderators. Restrictions that have ended are not listed.
+         * List restrictions
+         * @description For moderators. Lists who is muted or banned now.
          */
         get: operations["listRestrictions"];
         put?: never;
@@ -464,8 +464,8 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * List what moderators did
-         * @description For moderators.
+         * Read the moderation log
+         * @description For moderators. Lists who did what to whom, and why.
          */
         get: operations["listModerationLog"];
         put?: never;
@@ -484,8 +484,8 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * List the open reports with their messages
-         * @description For moderators. Reports of deleted messages are not listed.
+         * List open reports
+         * @description For moderators. Lists the open reports with their messages, except for deleted messages.
          */
         get: operations["listReports"];
         put?: never;
@@ -507,8 +507,8 @@ export interface paths {
         put?: never;
         post?: never;
         /**
-         * Note that a report was dealt with
-         * @description For moderators. The report is not listed any more.
+         * Close a report
+         * @description For moderators. The report disappears from the list.
          */
         delete: operations["closeReport"];
         options?: never;
@@ -527,7 +527,7 @@ export interface paths {
         put?: never;
         /**
          * Report a message to the moderators
-         * @description Tells the moderators why a message should go. Each user can report a message once.
+         * @description Asks the moderators to look at a message. Each user can report a message once.
          */
         post: operations["reportMessage"];
         delete?: never;
@@ -565,7 +565,7 @@ export interface paths {
         };
         /**
          * API reference
-         * @description This document as a page on which requests can be tried out. It works offline.
+         * @description This document as a page where you can try out requests. It works offline.
          */
         get: operations["getApiReference"];
         put?: never;
@@ -580,13 +580,13 @@ export interface paths {
 export type webhooks = Record<string, never>;
 export interface components {
     schemas: {
-        /** @description Yes. */
+        /** @description The check has passed. */
         HealthStatus: {
             /** @constant */
             status: "ok";
         };
         /**
-         * @description The message that this one replies to: its author and the beginning of its text as they are now, or `deleted`. When it changes, only its own event is sent.
+         * @description The message that this one replies to: its author and the beginning of its text as they are now, or `deleted`. When that message changes, its own event is sent, but none for its replies.
          * @example {
          *       "id": 16,
          *       "userId": 2,
@@ -602,7 +602,7 @@ export interface components {
             id: number;
             userId?: number;
             nickname?: string;
-            /** @description Its first 100 characters at most. */
+            /** @description The beginning of its text, at most 100 characters. */
             text?: string;
             /**
              * @description The message was deleted; only its id is known.
@@ -662,13 +662,13 @@ export interface components {
          *     }
          */
         Room: {
-            /** @description Empty where there is none. */
+            /** @description Empty if there is none. */
             topic: string;
-            /** @description How often a member may post; 0 is as often as they like. */
+            /** @description Seconds that a member must wait between posts. 0 turns slow mode off. */
             slowModeSeconds: number;
             /** @description Only moderators may post and edit. */
             readOnly: boolean;
-            /** @description Open event streams of all replicas, approximately. */
+            /** @description Approximate number of open event streams of all replicas. */
             online: number;
         };
         /** @description The settings of the room changed. */
@@ -764,13 +764,13 @@ export interface components {
             name: string;
             /** Format: date-time */
             createdAt: string;
-            /** @description To about a minute; null as long as it was never used. */
+            /** @description Accurate to about a minute. Null if the token was never used. */
             lastUsedAt: string | null;
         };
-        /** @description The oldest comes first. */
+        /** @description Oldest first. */
         ApiTokenList: components["schemas"]["ApiToken"][];
         CreateApiTokenRequest: {
-            /** @description What the token is for, without white space around it; its length counts then. */
+            /** @description What the token is for. Trimmed before its length is checked. */
             name: string;
         };
         /** @description An API token, which is valid until it is revoked. */
@@ -800,9 +800,9 @@ export interface components {
         };
         /** @description The newest messages that match, ascending by id. */
         SearchResult: components["schemas"]["Message"][];
-        /** @description What is left out stays as it is. */
+        /** @description Settings that are left out stay as they are. */
         UpdateRoom: {
-            /** @description Stored without white space around it; its length counts then. */
+            /** @description Trimmed before its length is checked. */
             topic?: string;
             slowModeSeconds?: number;
             readOnly?: boolean;
@@ -818,16 +818,16 @@ export interface components {
              * @description Without it, the restriction does not end by itself.
              */
             until?: string | null;
-            /** @description For the moderators. */
+            /** @description Moderators and the user can see it. */
             reason?: string | null;
         };
         Person: {
             userId: number;
-            /** @description Missing where the account has been deleted. */
+            /** @description Missing if the account has been deleted. */
             nickname?: string;
         };
         /**
-         * @description A restriction that is in force. Without a moderator, whoever runs the service has set it.
+         * @description A restriction that is in force. Without `moderator`, the operator of the service has set it.
          * @example {
          *       "id": 3,
          *       "userId": 17,
@@ -853,7 +853,7 @@ export interface components {
             kind: "mute" | "ban";
             /**
              * Format: date-time
-             * @description Missing where the restriction does not end by itself.
+             * @description Missing if the restriction does not end by itself.
              */
             until?: string;
             reason?: string;
@@ -864,9 +864,9 @@ export interface components {
             createdAt: string;
             moderator?: components["schemas"]["Person"];
         };
-        /** @description The messages are deleted. */
+        /** @description The messages were deleted. */
         DeletedMessages: {
-            /** @description How many. */
+            /** @description How many messages were deleted. */
             deleted: number;
         };
         SetRole: {
@@ -876,7 +876,7 @@ export interface components {
              */
             role: "member" | "moderator" | "admin";
         };
-        /** @description A user and the role it has now. */
+        /** @description A user and their current role. */
         UserRole: {
             userId: number;
             nickname: string;
@@ -886,10 +886,10 @@ export interface components {
              */
             role: "member" | "moderator" | "admin";
         };
-        /** @description The newest first. */
+        /** @description Newest first. */
         RestrictionList: components["schemas"]["Restriction"][];
         /**
-         * @description Who did what to whom, and why. Without a moderator, it was whoever runs the service.
+         * @description Who did what to whom, and why. Without `moderator`, it was the operator of the service.
          * @example {
          *       "id": 9,
          *       "createdAt": "2026-01-31T11:00:00.000Z",
@@ -915,18 +915,18 @@ export interface components {
              * @description When it was done.
              */
             createdAt: string;
-            /** @description mute, ban, lift_restriction, delete_message, delete_messages, set_role, update_room or close_report; by the operator also reset_password and end_sessions. There may be more in the future. */
+            /** @description mute, ban, lift_restriction, delete_message, delete_messages, set_role, update_room or close_report; also reset_password and end_sessions, by the operator. More may be added. */
             action: string;
             moderator?: components["schemas"]["Person"];
             user?: components["schemas"]["Person"];
             messageId?: number;
             reason?: string;
-            /** @description What else there is to know, by the kind of action. */
+            /** @description Further details, which depend on the action. */
             details?: {
                 [key: string]: unknown;
             };
         };
-        /** @description The newest first. */
+        /** @description Newest first. */
         ModerationLog: components["schemas"]["ModerationEntry"][];
         /** @description An open report of a message that has not been deleted. */
         Report: {
@@ -934,13 +934,13 @@ export interface components {
             reason: string;
             /**
              * Format: date-time
-             * @description When it was made.
+             * @description When the message was reported.
              */
             createdAt: string;
             reporter: components["schemas"]["Person"];
             message: components["schemas"]["Message"];
         };
-        /** @description The newest first. */
+        /** @description Newest first. */
         ReportList: components["schemas"]["Report"][];
         CreateReport: {
             reason: string;
@@ -960,9 +960,9 @@ export interface components {
         ErrorResponse: {
             /** @description One English sentence, to show to a person. */
             error: string;
-            /** @description The same for programs, in snake_case. */
+            /** @description A stable code for programs, in snake_case. */
             code: string;
-            /** @description As in the `X-Request-Id` header and in the log of the service. */
+            /** @description Also in the `X-Request-Id` header and in the log of the service. */
             requestId: string;
         };
     };
@@ -1005,7 +1005,7 @@ export interface components {
             headers: {
                 /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
                 "X-Request-Id"?: string;
-                /** @description The state of each limit: `r` is what remains, `t` the seconds until there is more. */
+                /** @description The state of each limit: `r` is how many requests are left, `t` the seconds until there are more. */
                 RateLimit?: string;
                 /** @description Each limit: `q` requests in `w` seconds. */
                 "RateLimit-Policy"?: string;
@@ -1022,7 +1022,7 @@ export interface components {
                 "X-Request-Id"?: string;
                 /** @description Seconds. */
                 "Retry-After"?: number;
-                /** @description The state of each limit: `r` is what remains, `t` the seconds until there is more. */
+                /** @description The state of each limit: `r` is how many requests are left, `t` the seconds until there are more. */
                 RateLimit?: string;
                 /** @description Each limit: `q` requests in `w` seconds. */
                 "RateLimit-Policy"?: string;
@@ -1039,7 +1039,7 @@ export interface components {
                 "X-Request-Id"?: string;
                 /** @description Seconds. */
                 "Retry-After"?: number;
-                /** @description The state of each limit: `r` is what remains, `t` the seconds until there is more. */
+                /** @description The state of each limit: `r` is how many requests are left, `t` the seconds until there are more. */
                 RateLimit?: string;
                 /** @description Each limit: `q` requests in `w` seconds. */
                 "RateLimit-Policy"?: string;
@@ -1054,7 +1054,7 @@ export interface components {
             headers: {
                 /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
                 "X-Request-Id"?: string;
-                /** @description The state of each limit: `r` is what remains, `t` the seconds until there is more. */
+                /** @description The state of each limit: `r` is how many requests are left, `t` the seconds until there are more. */
                 RateLimit?: string;
                 /** @description Each limit: `q` requests in `w` seconds. */
                 "RateLimit-Policy"?: string;
@@ -1069,7 +1069,7 @@ export interface components {
             headers: {
                 /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
                 "X-Request-Id"?: string;
-                /** @description The state of each limit: `r` is what remains, `t` the seconds until there is more. */
+                /** @description The state of each limit: `r` is how many requests are left, `t` the seconds until there are more. */
                 RateLimit?: string;
                 /** @description Each limit: `q` requests in `w` seconds. */
                 "RateLimit-Policy"?: string;
@@ -1085,7 +1085,7 @@ export interface components {
                 /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
                 "X-Request-Id"?: string;
                 "WWW-Authenticate"?: "Bearer";
-                /** @description The state of each limit: `r` is what remains, `t` the seconds until there is more. */
+                /** @description The state of each limit: `r` is how many requests are left, `t` the seconds until there are more. */
                 RateLimit?: string;
                 /** @description Each limit: `q` requests in `w` seconds. */
                 "RateLimit-Policy"?: string;
@@ -1111,7 +1111,7 @@ export interface components {
             headers: {
                 /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
                 "X-Request-Id"?: string;
-                /** @description The state of each limit: `r` is what remains, `t` the seconds until there is more. */
+                /** @description The state of each limit: `r` is how many requests are left, `t` the seconds until there are more. */
                 RateLimit?: string;
                 /** @description Each limit: `q` requests in `w` seconds. */
                 "RateLimit-Policy"?: string;
@@ -1137,7 +1137,7 @@ export interface components {
             headers: {
                 /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
                 "X-Request-Id"?: string;
-                /** @description The state of each limit: `r` is what remains, `t` the seconds until there is more. */
+                /** @description The state of each limit: `r` is how many requests are left, `t` the seconds until there are more. */
                 RateLimit?: string;
                 /** @description Each limit: `q` requests in `w` seconds. */
                 "RateLimit-Policy"?: string;
@@ -1190,7 +1190,7 @@ export interface components {
             headers: {
                 /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
                 "X-Request-Id"?: string;
-                /** @description The state of each limit: `r` is what remains, `t` the seconds until there is more. */
+                /** @description The state of each limit: `r` is how many requests are left, `t` the seconds until there are more. */
                 RateLimit?: string;
                 /** @description Each limit: `q` requests in `w` seconds. */
                 "RateLimit-Policy"?: string;
@@ -1205,7 +1205,7 @@ export interface components {
             headers: {
                 /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
                 "X-Request-Id"?: string;
-                /** @description The state of each limit: `r` is what remains, `t` the seconds until there is more. */
+                /** @description The state of each limit: `r` is how many requests are left, `t` the seconds until there are more. */
                 RateLimit?: string;
                 /** @description Each limit: `q` requests in `w` seconds. */
                 "RateLimit-Policy"?: string;
@@ -1220,7 +1220,7 @@ export interface components {
             headers: {
                 /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
                 "X-Request-Id"?: string;
-                /** @description The state of each limit: `r` is what remains, `t` the seconds until there is more. */
+                /** @description The state of each limit: `r` is how many requests are left, `t` the seconds until there are more. */
                 RateLimit?: string;
                 /** @description Each limit: `q` requests in `w` seconds. */
                 "RateLimit-Policy"?: string;
@@ -1258,7 +1258,7 @@ export interface components {
                 /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
                 "X-Request-Id"?: string;
                 "WWW-Authenticate"?: "Bearer";
-                /** @description The state of each limit: `r` is what remains, `t` the seconds until there is more. */
+                /** @description The state of each limit: `r` is how many requests are left, `t` the seconds until there are more. */
                 RateLimit?: string;
                 /** @description Each limit: `q` requests in `w` seconds. */
                 "RateLimit-Policy"?: string;
@@ -1273,7 +1273,7 @@ export interface components {
             headers: {
                 /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
                 "X-Request-Id"?: string;
-                /** @description The state of each limit: `r` is what remains, `t` the seconds until there is more. */
+                /** @description The state of each limit: `r` is how many requests are left, `t` the seconds until there are more. */
                 RateLimit?: string;
                 /** @description Each limit: `q` requests in `w` seconds. */
                 "RateLimit-Policy"?: string;
@@ -1288,7 +1288,7 @@ export interface components {
             headers: {
                 /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
                 "X-Request-Id"?: string;
-                /** @description The state of each limit: `r` is what remains, `t` the seconds until there is more. */
+                /** @description The state of each limit: `r` is how many requests are left, `t` the seconds until there are more. */
                 RateLimit?: string;
                 /** @description Each limit: `q` requests in `w` seconds. */
                 "RateLimit-Policy"?: string;
@@ -1303,7 +1303,7 @@ export interface components {
             headers: {
                 /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
                 "X-Request-Id"?: string;
-                /** @description The state of each limit: `r` is what remains, `t` the seconds until there is more. */
+                /** @description The state of each limit: `r` is how many requests are left, `t` the seconds until there are more. */
                 RateLimit?: string;
                 /** @description Each limit: `q` requests in `w` seconds. */
                 "RateLimit-Policy"?: string;
@@ -1318,7 +1318,7 @@ export interface components {
             headers: {
                 /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
                 "X-Request-Id"?: string;
-                /** @description The state of each limit: `r` is what remains, `t` the seconds until there is more. */
+                /** @description The state of each limit: `r` is how many requests are left, `t` the seconds until there are more. */
                 RateLimit?: string;
                 /** @description Each limit: `q` requests in `w` seconds. */
                 "RateLimit-Policy"?: string;
@@ -1333,7 +1333,7 @@ export interface components {
             headers: {
                 /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
                 "X-Request-Id"?: string;
-                /** @description The state of each limit: `r` is what remains, `t` the seconds until there is more. */
+                /** @description The state of each limit: `r` is how many requests are left, `t` the seconds until there are more. */
                 RateLimit?: string;
                 /** @description Each limit: `q` requests in `w` seconds. */
                 "RateLimit-Policy"?: string;
@@ -1396,7 +1396,7 @@ export interface components {
             headers: {
                 /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
                 "X-Request-Id"?: string;
-                /** @description The state of each limit: `r` is what remains, `t` the seconds until there is more. */
+                /** @description The state of each limit: `r` is how many requests are left, `t` the seconds until there are more. */
                 RateLimit?: string;
                 /** @description Each limit: `q` requests in `w` seconds. */
                 "RateLimit-Policy"?: string;
@@ -1411,7 +1411,7 @@ export interface components {
             headers: {
                 /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
                 "X-Request-Id"?: string;
-                /** @description The state of each limit: `r` is what remains, `t` the seconds until there is more. */
+                /** @description The state of each limit: `r` is how many requests are left, `t` the seconds until there are more. */
                 RateLimit?: string;
                 /** @description Each limit: `q` requests in `w` seconds. */
                 "RateLimit-Policy"?: string;
@@ -1426,7 +1426,7 @@ export interface components {
             headers: {
                 /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
                 "X-Request-Id"?: string;
-                /** @description The state of each limit: `r` is what remains, `t` the seconds until there is more. */
+                /** @description The state of each limit: `r` is how many requests are left, `t` the seconds until there are more. */
                 RateLimit?: string;
                 /** @description Each limit: `q` requests in `w` seconds. */
                 "RateLimit-Policy"?: string;
@@ -1442,7 +1442,7 @@ export interface components {
                 /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
                 "X-Request-Id"?: string;
                 "WWW-Authenticate"?: "Bearer";
-                /** @description The state of each limit: `r` is what remains, `t` the seconds until there is more. */
+                /** @description The state of each limit: `r` is how many requests are left, `t` the seconds until there are more. */
                 RateLimit?: string;
                 /** @description Each limit: `q` requests in `w` seconds. */
                 "RateLimit-Policy"?: string;
@@ -1457,7 +1457,7 @@ export interface components {
             headers: {
                 /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
                 "X-Request-Id"?: string;
-                /** @description The state of each limit: `r` is what remains, `t` the seconds until there is more. */
+                /** @description The state of each limit: `r` is how many requests are left, `t` the seconds until there are more. */
                 RateLimit?: string;
                 /** @description Each limit: `q` requests in `w` seconds. */
                 "RateLimit-Policy"?: string;
@@ -1541,7 +1541,7 @@ export interface components {
             headers: {
                 /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
                 "X-Request-Id"?: string;
-                /** @description The state of each limit: `r` is what remains, `t` the seconds until there is more. */
+                /** @description The state of each limit: `r` is how many requests are left, `t` the seconds until there are more. */
                 RateLimit?: string;
                 /** @description Each limit: `q` requests in `w` seconds. */
                 "RateLimit-Policy"?: string;
@@ -1556,7 +1556,7 @@ export interface components {
             headers: {
                 /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
                 "X-Request-Id"?: string;
-                /** @description The state of each limit: `r` is what remains, `t` the seconds until there is more. */
+                /** @description The state of each limit: `r` is how many requests are left, `t` the seconds until there are more. */
                 RateLimit?: string;
                 /** @description Each limit: `q` requests in `w` seconds. */
                 "RateLimit-Policy"?: string;
@@ -1571,7 +1571,7 @@ export interface components {
             headers: {
                 /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
                 "X-Request-Id"?: string;
-                /** @description The state of each limit: `r` is what remains, `t` the seconds until there is more. */
+                /** @description The state of each limit: `r` is how many requests are left, `t` the seconds until there are more. */
                 RateLimit?: string;
                 /** @description Each limit: `q` requests in `w` seconds. */
                 "RateLimit-Policy"?: string;
@@ -1586,7 +1586,7 @@ export interface components {
             headers: {
                 /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
                 "X-Request-Id"?: string;
-                /** @description The state of each limit: `r` is what remains, `t` the seconds until there is more. */
+                /** @description The state of each limit: `r` is how many requests are left, `t` the seconds until there are more. */
                 RateLimit?: string;
                 /** @description Each limit: `q` requests in `w` seconds. */
                 "RateLimit-Policy"?: string;
@@ -1601,7 +1601,7 @@ export interface components {
             headers: {
                 /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
                 "X-Request-Id"?: string;
-                /** @description The state of each limit: `r` is what remains, `t` the seconds until there is more. */
+                /** @description The state of each limit: `r` is how many requests are left, `t` the seconds until there are more. */
                 RateLimit?: string;
                 /** @description Each limit: `q` requests in `w` seconds. */
                 "RateLimit-Policy"?: string;
@@ -1616,7 +1616,7 @@ export interface components {
             headers: {
                 /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
                 "X-Request-Id"?: string;
-                /** @description The state of each limit: `r` is what remains, `t` the seconds until there is more. */
+                /** @description The state of each limit: `r` is how many requests are left, `t` the seconds until there are more. */
                 RateLimit?: string;
                 /** @description Each limit: `q` requests in `w` seconds. */
                 "RateLimit-Policy"?: string;
@@ -1631,7 +1631,7 @@ export interface components {
             headers: {
                 /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
                 "X-Request-Id"?: string;
-                /** @description The state of each limit: `r` is what remains, `t` the seconds until there is more. */
+                /** @description The state of each limit: `r` is how many requests are left, `t` the seconds until there are more. */
                 RateLimit?: string;
                 /** @description Each limit: `q` requests in `w` seconds. */
                 "RateLimit-Policy"?: string;
@@ -1670,7 +1670,7 @@ export interface components {
             headers: {
                 /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
                 "X-Request-Id"?: string;
-                /** @description The state of each limit: `r` is what remains, `t` the seconds until there is more. */
+                /** @description The state of each limit: `r` is how many requests are left, `t` the seconds until there are more. */
                 RateLimit?: string;
                 /** @description Each limit: `q` requests in `w` seconds. */
                 "RateLimit-Policy"?: string;
@@ -1685,7 +1685,7 @@ export interface components {
             headers: {
                 /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
                 "X-Request-Id"?: string;
-                /** @description The state of each limit: `r` is what remains, `t` the seconds until there is more. */
+                /** @description The state of each limit: `r` is how many requests are left, `t` the seconds until there are more. */
                 RateLimit?: string;
                 /** @description Each limit: `q` requests in `w` seconds. */
                 "RateLimit-Policy"?: string;
@@ -1702,7 +1702,7 @@ export interface components {
                 "X-Request-Id"?: string;
                 /** @description Seconds. */
                 "Retry-After"?: number;
-                /** @description The state of each limit: `r` is what remains, `t` the seconds until there is more. */
+                /** @description The state of each limit: `r` is how many requests are left, `t` the seconds until there are more. */
                 RateLimit?: string;
                 /** @description Each limit: `q` requests in `w` seconds. */
                 "RateLimit-Policy"?: string;
@@ -1739,7 +1739,7 @@ export interface components {
             headers: {
                 /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
                 "X-Request-Id"?: string;
-                /** @description The state of each limit: `r` is what remains, `t` the seconds until there is more. */
+                /** @description The state of each limit: `r` is how many requests are left, `t` the seconds until there are more. */
                 RateLimit?: string;
                 /** @description Each limit: `q` requests in `w` seconds. */
                 "RateLimit-Policy"?: string;
@@ -1754,7 +1754,7 @@ export interface components {
             headers: {
                 /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
                 "X-Request-Id"?: string;
-                /** @description The state of each limit: `r` is what remains, `t` the seconds until there is more. */
+                /** @description The state of each limit: `r` is how many requests are left, `t` the seconds until there are more. */
                 RateLimit?: string;
                 /** @description Each limit: `q` requests in `w` seconds. */
                 "RateLimit-Policy"?: string;
@@ -1780,7 +1780,7 @@ export interface components {
             headers: {
                 /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
                 "X-Request-Id"?: string;
-                /** @description The state of each limit: `r` is what remains, `t` the seconds until there is more. */
+                /** @description The state of each limit: `r` is how many requests are left, `t` the seconds until there are more. */
                 RateLimit?: string;
                 /** @description Each limit: `q` requests in `w` seconds. */
                 "RateLimit-Policy"?: string;
@@ -1795,7 +1795,7 @@ export interface components {
             headers: {
                 /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
                 "X-Request-Id"?: string;
-                /** @description The state of each limit: `r` is what remains, `t` the seconds until there is more. */
+                /** @description The state of each limit: `r` is how many requests are left, `t` the seconds until there are more. */
                 RateLimit?: string;
                 /** @description Each limit: `q` requests in `w` seconds. */
                 "RateLimit-Policy"?: string;
@@ -1810,7 +1810,7 @@ export interface components {
             headers: {
                 /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
                 "X-Request-Id"?: string;
-                /** @description The state of each limit: `r` is what remains, `t` the seconds until there is more. */
+                /** @description The state of each limit: `r` is how many requests are left, `t` the seconds until there are more. */
                 RateLimit?: string;
                 /** @description Each limit: `q` requests in `w` seconds. */
                 "RateLimit-Policy"?: string;
@@ -1825,7 +1825,7 @@ export interface components {
             headers: {
                 /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
                 "X-Request-Id"?: string;
-                /** @description The state of each limit: `r` is what remains, `t` the seconds until there is more. */
+                /** @description The state of each limit: `r` is how many requests are left, `t` the seconds until there are more. */
                 RateLimit?: string;
                 /** @description Each limit: `q` requests in `w` seconds. */
                 "RateLimit-Policy"?: string;
@@ -1840,7 +1840,7 @@ export interface components {
             headers: {
                 /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
                 "X-Request-Id"?: string;
-                /** @description The state of each limit: `r` is what remains, `t` the seconds until there is more. */
+                /** @description The state of each limit: `r` is how many requests are left, `t` the seconds until there are more. */
                 RateLimit?: string;
                 /** @description Each limit: `q` requests in `w` seconds. */
                 "RateLimit-Policy"?: string;
@@ -1855,7 +1855,7 @@ export interface components {
             headers: {
                 /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
                 "X-Request-Id"?: string;
-                /** @description The state of each limit: `r` is what remains, `t` the seconds until there is more. */
+                /** @description The state of each limit: `r` is how many requests are left, `t` the seconds until there are more. */
                 RateLimit?: string;
                 /** @description Each limit: `q` requests in `w` seconds. */
                 "RateLimit-Policy"?: string;
@@ -1870,7 +1870,7 @@ export interface components {
             headers: {
                 /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
                 "X-Request-Id"?: string;
-                /** @description The state of each limit: `r` is what remains, `t` the seconds until there is more. */
+                /** @description The state of each limit: `r` is how many requests are left, `t` the seconds until there are more. */
                 RateLimit?: string;
                 /** @description Each limit: `q` requests in `w` seconds. */
                 "RateLimit-Policy"?: string;
@@ -1897,7 +1897,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description Yes. */
+            /** @description The check has passed. */
             200: {
                 headers: {
                     /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
@@ -1923,7 +1923,7 @@ export interface operations {
     getReadiness: {
         parameters: {
             query?: {
-                /** @description Asks only whether this replica can answer the newest page, even a stale one. Meant for load balancers. */
+                /** @description Checks only whether this replica can serve the newest page, even a stale one. For load balancers. */
                 for?: "reads";
             };
             header?: never;
@@ -1932,7 +1932,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description Yes. */
+            /** @description The check has passed. */
             200: {
                 headers: {
                     /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
@@ -1971,7 +1971,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description Server-sent events without a name. The `id` of each is a cursor, its `data` one `Event` as JSON. If the service has no room for another stream, the stream ends at once, with a `retry` hint. */
+            /** @description Unnamed server-sent events. The `id` of each is a cursor, and its `data` is one `Event` as JSON. If the service cannot take another stream, the response ends immediately, with a `retry` hint. */
             200: {
                 headers: {
                     /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
@@ -2051,7 +2051,7 @@ export interface operations {
                 headers: {
                     /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
                     "X-Request-Id"?: string;
-                    /** @description The state of each limit: `r` is what remains, `t` the seconds until there is more. */
+                    /** @description The state of each limit: `r` is how many requests are left, `t` the seconds until there are more. */
                     RateLimit?: string;
                     /** @description Each limit: `q` requests in `w` seconds. */
                     "RateLimit-Policy"?: string;
@@ -2105,7 +2105,7 @@ export interface operations {
                 headers: {
                     /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
                     "X-Request-Id"?: string;
-                    /** @description The state of each limit: `r` is what remains, `t` the seconds until there is more. */
+                    /** @description The state of each limit: `r` is how many requests are left, `t` the seconds until there are more. */
                     RateLimit?: string;
                     /** @description Each limit: `q` requests in `w` seconds. */
                     "RateLimit-Policy"?: string;
@@ -2189,7 +2189,7 @@ export interface operations {
                 headers: {
                     /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
                     "X-Request-Id"?: string;
-                    /** @description The state of each limit: `r` is what remains, `t` the seconds until there is more. */
+                    /** @description The state of each limit: `r` is how many requests are left, `t` the seconds until there are more. */
                     RateLimit?: string;
                     /** @description Each limit: `q` requests in `w` seconds. */
                     "RateLimit-Policy"?: string;
@@ -2275,7 +2275,7 @@ export interface operations {
                 headers: {
                     /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
                     "X-Request-Id"?: string;
-                    /** @description The state of each limit: `r` is what remains, `t` the seconds until there is more. */
+                    /** @description The state of each limit: `r` is how many requests are left, `t` the seconds until there are more. */
                     RateLimit?: string;
                     /** @description Each limit: `q` requests in `w` seconds. */
                     "RateLimit-Policy"?: string;
@@ -2311,7 +2311,7 @@ export interface operations {
                 headers: {
                     /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
                     "X-Request-Id"?: string;
-                    /** @description The state of each limit: `r` is what remains, `t` the seconds until there is more. */
+                    /** @description The state of each limit: `r` is how many requests are left, `t` the seconds until there are more. */
                     RateLimit?: string;
                     /** @description Each limit: `q` requests in `w` seconds. */
                     "RateLimit-Policy"?: string;
@@ -2357,7 +2357,7 @@ export interface operations {
                 headers: {
                     /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
                     "X-Request-Id"?: string;
-                    /** @description The state of each limit: `r` is what remains, `t` the seconds until there is more. */
+                    /** @description The state of each limit: `r` is how many requests are left, `t` the seconds until there are more. */
                     RateLimit?: string;
                     /** @description Each limit: `q` requests in `w` seconds. */
                     "RateLimit-Policy"?: string;
@@ -2394,7 +2394,7 @@ export interface operations {
                 headers: {
                     /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
                     "X-Request-Id"?: string;
-                    /** @description The state of each limit: `r` is what remains, `t` the seconds until there is more. */
+                    /** @description The state of each limit: `r` is how many requests are left, `t` the seconds until there are more. */
                     RateLimit?: string;
                     /** @description Each limit: `q` requests in `w` seconds. */
                     "RateLimit-Policy"?: string;
@@ -2425,12 +2425,12 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description The oldest comes first. */
+            /** @description Oldest first. */
             200: {
                 headers: {
                     /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
                     "X-Request-Id"?: string;
-                    /** @description The state of each limit: `r` is what remains, `t` the seconds until there is more. */
+                    /** @description The state of each limit: `r` is how many requests are left, `t` the seconds until there are more. */
                     RateLimit?: string;
                     /** @description Each limit: `q` requests in `w` seconds. */
                     "RateLimit-Policy"?: string;
@@ -2484,7 +2484,7 @@ export interface operations {
                 headers: {
                     /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
                     "X-Request-Id"?: string;
-                    /** @description The state of each limit: `r` is what remains, `t` the seconds until there is more. */
+                    /** @description The state of each limit: `r` is how many requests are left, `t` the seconds until there are more. */
                     RateLimit?: string;
                     /** @description Each limit: `q` requests in `w` seconds. */
                     "RateLimit-Policy"?: string;
@@ -2531,7 +2531,7 @@ export interface operations {
                 headers: {
                     /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
                     "X-Request-Id"?: string;
-                    /** @description The state of each limit: `r` is what remains, `t` the seconds until there is more. */
+                    /** @description The state of each limit: `r` is how many requests are left, `t` the seconds until there are more. */
                     RateLimit?: string;
                     /** @description Each limit: `q` requests in `w` seconds. */
                     "RateLimit-Policy"?: string;
@@ -2578,9 +2578,9 @@ export interface operations {
                     "X-Request-Id"?: string;
                     /** @description `since` for the events that follow this list. */
                     "X-Event-Cursor"?: number;
-                    /** @description The database cannot be reached; this is what was last known. Only then is the header there. */
+                    /** @description Present only while the database cannot be reached: this is the last known state. */
                     "X-Stale"?: "true";
-                    /** @description With `X-Stale`, so many seconds ago. Without it, a cache in between says how long it has kept the answer. */
+                    /** @description With `X-Stale`, how many seconds old that state is. Without it, how long a cache in between has kept the response. */
                     Age?: number;
                     [name: string]: unknown;
                 };
@@ -2629,7 +2629,7 @@ export interface operations {
                 headers: {
                     /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
                     "X-Request-Id"?: string;
-                    /** @description The state of each limit: `r` is what remains, `t` the seconds until there is more. */
+                    /** @description The state of each limit: `r` is how many requests are left, `t` the seconds until there are more. */
                     RateLimit?: string;
                     /** @description Each limit: `q` requests in `w` seconds. */
                     "RateLimit-Policy"?: string;
@@ -2680,9 +2680,9 @@ export interface operations {
                 headers: {
                     /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
                     "X-Request-Id"?: string;
-                    /** @description The database cannot be reached; this is what was last known. Only then is the header there. */
+                    /** @description Present only while the database cannot be reached: this is the last known state. */
                     "X-Stale"?: "true";
-                    /** @description With `X-Stale`, so many seconds ago. Without it, a cache in between says how long it has kept the answer. */
+                    /** @description With `X-Stale`, how many seconds old that state is. Without it, how long a cache in between has kept the response. */
                     Age?: number;
                     [name: string]: unknown;
                 };
@@ -2724,7 +2724,7 @@ export interface operations {
                 headers: {
                     /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
                     "X-Request-Id"?: string;
-                    /** @description The state of each limit: `r` is what remains, `t` the seconds until there is more. */
+                    /** @description The state of each limit: `r` is how many requests are left, `t` the seconds until there are more. */
                     RateLimit?: string;
                     /** @description Each limit: `q` requests in `w` seconds. */
                     "RateLimit-Policy"?: string;
@@ -2779,7 +2779,7 @@ export interface operations {
                 headers: {
                     /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
                     "X-Request-Id"?: string;
-                    /** @description The state of each limit: `r` is what remains, `t` the seconds until there is more. */
+                    /** @description The state of each limit: `r` is how many requests are left, `t` the seconds until there are more. */
                     RateLimit?: string;
                     /** @description Each limit: `q` requests in `w` seconds. */
                     "RateLimit-Policy"?: string;
@@ -2816,7 +2816,7 @@ export interface operations {
         parameters: {
             query: {
                 /**
-                 * @description Words, all of which must be in the message, and words in quotes, which must follow each other as they are. The last word may be the beginning of one.
+                 * @description Words and quoted phrases, all of which must be in the message. The last word may be the beginning of a longer one.
                  * @example hello
                  */
                 q: string;
@@ -2838,9 +2838,9 @@ export interface operations {
                     "X-Request-Id"?: string;
                     /** @description `since` for the events that follow this list. */
                     "X-Event-Cursor"?: number;
-                    /** @description The search stopped early, because it took too long or the texts are long: go on with this as `before_id`. */
+                    /** @description The search stopped early, after about a second or 4 MiB of text. Continue with this id as `before_id`. */
                     "X-Search-Next"?: number;
-                    /** @description Not all messages are indexed yet; older ones may be missing. */
+                    /** @description Not all messages are indexed yet: older ones may be missing. */
                     "X-Search-Incomplete"?: "true";
                     [name: string]: unknown;
                 };
@@ -2910,7 +2910,7 @@ export interface operations {
             path?: never;
             cookie?: never;
         };
-        /** @description What is left out stays as it is. */
+        /** @description Settings that are left out stay as they are. */
         requestBody: {
             content: {
                 /**
@@ -2927,7 +2927,7 @@ export interface operations {
                 headers: {
                     /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
                     "X-Request-Id"?: string;
-                    /** @description The state of each limit: `r` is what remains, `t` the seconds until there is more. */
+                    /** @description The state of each limit: `r` is how many requests are left, `t` the seconds until there are more. */
                     RateLimit?: string;
                     /** @description Each limit: `q` requests in `w` seconds. */
                     "RateLimit-Policy"?: string;
@@ -2980,12 +2980,12 @@ export interface operations {
             };
         };
         responses: {
-            /** @description A restriction that is in force. Without a moderator, whoever runs the service has set it. */
+            /** @description A restriction that is in force. Without `moderator`, the operator of the service has set it. */
             200: {
                 headers: {
                     /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
                     "X-Request-Id"?: string;
-                    /** @description The state of each limit: `r` is what remains, `t` the seconds until there is more. */
+                    /** @description The state of each limit: `r` is how many requests are left, `t` the seconds until there are more. */
                     RateLimit?: string;
                     /** @description Each limit: `q` requests in `w` seconds. */
                     "RateLimit-Policy"?: string;
@@ -3041,7 +3041,7 @@ export interface operations {
                 headers: {
                     /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
                     "X-Request-Id"?: string;
-                    /** @description The state of each limit: `r` is what remains, `t` the seconds until there is more. */
+                    /** @description The state of each limit: `r` is how many requests are left, `t` the seconds until there are more. */
                     RateLimit?: string;
                     /** @description Each limit: `q` requests in `w` seconds. */
                     "RateLimit-Policy"?: string;
@@ -3075,12 +3075,12 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description The messages are deleted. */
+            /** @description The messages were deleted. */
             200: {
                 headers: {
                     /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
                     "X-Request-Id"?: string;
-                    /** @description The state of each limit: `r` is what remains, `t` the seconds until there is more. */
+                    /** @description The state of each limit: `r` is how many requests are left, `t` the seconds until there are more. */
                     RateLimit?: string;
                     /** @description Each limit: `q` requests in `w` seconds. */
                     "RateLimit-Policy"?: string;
@@ -3130,12 +3130,12 @@ export interface operations {
             };
         };
         responses: {
-            /** @description A user and the role it has now. */
+            /** @description A user and their current role. */
             200: {
                 headers: {
                     /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
                     "X-Request-Id"?: string;
-                    /** @description The state of each limit: `r` is what remains, `t` the seconds until there is more. */
+                    /** @description The state of each limit: `r` is how many requests are left, `t` the seconds until there are more. */
                     RateLimit?: string;
                     /** @description Each limit: `q` requests in `w` seconds. */
                     "RateLimit-Policy"?: string;
@@ -3172,7 +3172,7 @@ export interface operations {
             query?: {
                 /** @description At most 200; larger values count as 200. */
                 limit?: number;
-                /** @description The newest before this id. */
+                /** @description Return the newest entries before this id. */
                 before_id?: number;
             };
             header?: never;
@@ -3181,7 +3181,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description The newest first. */
+            /** @description Newest first. */
             200: {
                 headers: {
                     /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
@@ -3224,7 +3224,7 @@ export interface operations {
             query?: {
                 /** @description At most 200; larger values count as 200. */
                 limit?: number;
-                /** @description The newest before this id. */
+                /** @description Return the newest entries before this id. */
                 before_id?: number;
             };
             header?: never;
@@ -3233,7 +3233,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description The newest first. */
+            /** @description Newest first. */
             200: {
                 headers: {
                     /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
@@ -3280,7 +3280,7 @@ export interface operations {
             query?: {
                 /** @description At most 200; larger values count as 200. */
                 limit?: number;
-                /** @description The newest before this id. */
+                /** @description Return the newest entries before this id. */
                 before_id?: number;
             };
             header?: never;
@@ -3289,7 +3289,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description The newest first. */
+            /** @description Newest first. */
             200: {
                 headers: {
                     /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
@@ -3346,7 +3346,7 @@ export interface operations {
                 headers: {
                     /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
                     "X-Request-Id"?: string;
-                    /** @description The state of each limit: `r` is what remains, `t` the seconds until there is more. */
+                    /** @description The state of each limit: `r` is how many requests are left, `t` the seconds until there are more. */
                     RateLimit?: string;
                     /** @description Each limit: `q` requests in `w` seconds. */
                     "RateLimit-Policy"?: string;
@@ -3393,7 +3393,7 @@ export interface operations {
                 headers: {
                     /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */
                     "X-Request-Id"?: string;
-                    /** @description The state of each limit: `r` is what remains, `t` the seconds until there is more. */
+                    /** @description The state of each limit: `r` is how many requests are left, `t` the seconds until there are more. */
                     RateLimit?: string;
                     /** @description Each limit: `q` requests in `w` seconds. */
                     "RateLimit-Policy"?: string;
@@ -3452,7 +3452,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description The page. */
+            /** @description The API reference. */
             200: {
                 headers: {
                     /** @description Taken from the request if it is short and plain, otherwise generated. Also in the log. */

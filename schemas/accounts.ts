@@ -42,8 +42,8 @@ const NewPassword = (minLength: number, required: ValidationMessage, type: Valid
         code: 'password_too_short',
         message: `password must have at least ${minLength} characters`
       },
-      maxBytes: { code: 'password_too_long', message: 'password is too long' },
-      uncommon: { code: 'password_too_common', message: 'password is too common' }
+      maxBytes: { code: 'password_too_long', message: 'password must have at most 72 bytes' },
+      uncommon: { code: 'password_too_common', message: 'password is too common, choose another one' }
     }
   })
 
@@ -205,13 +205,19 @@ export const SessionList = Type.Array(Session, {
 })
 export const SessionId = Type.Object({ id: Type.String() }, { title: 'SessionId' })
 
+/** Code points at most. */
+const MAX_TOKEN_NAME = 64
+
 const apiTokenName = {
   missing: { code: 'token_name_missing', message: 'token name must be provided' },
   invalid: {
     code: 'token_name_invalid',
     message: 'token name must be a string without control characters'
   },
-  tooLong: { code: 'token_name_too_long', message: 'token name is too long' }
+  tooLong: {
+    code: 'token_name_too_long',
+    message: `token name must have at most ${MAX_TOKEN_NAME} characters`
+  }
 }
 const buildBot = { id: 3, name: 'build bot' }
 
@@ -220,10 +226,10 @@ export const CreateApiTokenRequest = Type.Object(
     name: Type.String({
       normalize: 'text',
       minLength: 1,
-      maxLength: 64,
+      maxLength: MAX_TOKEN_NAME,
       pattern: '^[^\\u0000-\\u001f\\u007f-\\u009f]*$',
       visible: true,
-      description: 'What the token is for, without white space around it; its length counts then.',
+      description: 'What the token is for. Trimmed before its length is checked.',
       errorMessages: {
         required: apiTokenName.missing,
         type: apiTokenName.invalid,
@@ -259,7 +265,7 @@ export const ApiToken = Type.Object(
     name: Type.String(),
     createdAt: Type.String({ format: 'date-time' }),
     lastUsedAt: Type.Union([Type.String({ format: 'date-time' }), Type.Null()], {
-      description: 'To about a minute; null as long as it was never used.'
+      description: 'Accurate to about a minute. Null if the token was never used.'
     })
   },
   { title: 'ApiToken' }
@@ -268,7 +274,7 @@ export type ApiToken = Static<typeof ApiToken>
 
 export const ApiTokenList = Type.Array(ApiToken, {
   title: 'ApiTokenList',
-  description: 'The oldest comes first.',
+  description: 'Oldest first.',
   examples: [[{ ...buildBot, createdAt: '2026-01-31T12:00:00.000Z', lastUsedAt: '2026-01-31T12:30:00.000Z' }]]
 })
 export const ApiTokenId = Type.Object({ id: Type.Integer() }, { title: 'ApiTokenId' })

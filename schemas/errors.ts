@@ -4,8 +4,10 @@ import { type Static, Type } from '@sinclair/typebox'
 export const ErrorResponse = Type.Object(
   {
     error: Type.String({ description: 'One English sentence, to show to a person.' }),
-    code: Type.String({ description: 'The same for programs, in snake_case.' }),
-    requestId: Type.String({ description: 'As in the `X-Request-Id` header and in the log of the service.' })
+    code: Type.String({ description: 'A stable code for programs, in snake_case.' }),
+    requestId: Type.String({
+      description: 'Also in the `X-Request-Id` header and in the log of the service.'
+    })
   },
   { title: 'ErrorResponse' }
 )

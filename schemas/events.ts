@@ -37,8 +37,8 @@ export const Event = Type.Union(Object.values(events), {
 /** Format: https://html.spec.whatwg.org/multipage/server-sent-events.html. */
 export const EventStream = {
   description:
-    'Server-sent events without a name. The `id` of each is a cursor, its `data` one `Event` as JSON. ' +
-    'If the service has no room for another stream, the stream ends at once, with a `retry` hint.',
+    'Unnamed server-sent events. The `id` of each is a cursor, and its `data` is one `Event` as JSON. ' +
+    'If the service cannot take another stream, the response ends immediately, with a `retry` hint.',
   content: {
     'text/event-stream': {
       schema: Type.String({ contentMediaType: 'text/event-stream', contentSchema: Event }),

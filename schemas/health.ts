@@ -2,18 +2,18 @@ import { type Static, Type } from '@sinclair/typebox'
 
 export const Health = Type.Object(
   { status: Type.Literal('ok') },
-  { title: 'HealthStatus', description: 'Yes.', examples: [{ status: 'ok' }] }
+  { title: 'HealthStatus', description: 'The check has passed.', examples: [{ status: 'ok' }] }
 )
 
-const forInvalid = { code: 'for_invalid', message: "for must be 'reads', or left out" }
+const forInvalid = { code: 'for_invalid', message: "for must be 'reads' or be left out" }
 
-/** What readiness is asked for. */
+/** Which kind of readiness to check. */
 export const Readiness = Type.Object(
   {
     for: Type.Optional(
       Type.Literal('reads', {
         description:
-          'Asks only whether this replica can answer the newest page, even a stale one. Meant for load balancers.',
+          'Checks only whether this replica can serve the newest page, even a stale one. For load balancers.',
         errorMessages: { const: forInvalid, type: forInvalid }
       })
     )

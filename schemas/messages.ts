@@ -5,7 +5,7 @@ import { bodyInvalid } from './errors.ts'
 
 const hello = { id: 17, userId: 1, nickname: 'alice', text: 'hello', createdAt: '2026-01-31T12:00:00.000Z' }
 
-/** Code points of a message that its replies show, with the ellipsis where it is longer. */
+/** How many code points of a message its replies show at most, including the ellipsis. */
 export const MAX_EXCERPT = 100
 
 /** One object with optional properties, because a union would be validated each time it is serialised. */
@@ -14,7 +14,9 @@ const RepliedMessage = Type.Object(
     id: Type.Integer(),
     userId: Type.Optional(Type.Integer()),
     nickname: Type.Optional(Type.String()),
-    text: Type.Optional(Type.String({ description: `Its first ${MAX_EXCERPT} characters at most.` })),
+    text: Type.Optional(
+      Type.String({ description: `The beginning of its text, at most ${MAX_EXCERPT} characters.` })
+    ),
     deleted: Type.Optional(
       Type.Literal(true, { description: 'The message was deleted; only its id is known.' })
     )
@@ -23,7 +25,7 @@ const RepliedMessage = Type.Object(
     title: 'RepliedMessage',
     description:
       'The message that this one replies to: its author and the beginning of its text as they are now, or ' +
-      '`deleted`. When it changes, only its own event is sent.',
+      '`deleted`. When that message changes, its own event is sent, but none for its replies.',
     examples: [
       { id: 16, userId: 2, nickname: 'bob', text: 'anybody here?' },
       { id: 16, deleted: true }
@@ -50,11 +52,11 @@ export type Message = Static<typeof Message>
 
 const staleHeaders = {
   'X-Stale': Type.Literal('true', {
-    description: 'The database cannot be reached; this is what was last known. Only then is the header there.'
+    description: 'Present only while the database cannot be reached: this is the last known state.'
   }),
   Age: Type.Integer({
     description:
-      'With `X-Stale`, so many seconds ago. Without it, a cache in between says how long it has kept the answer.'
+      'With `X-Stale`, how many seconds old that state is. Without it, how long a cache in between has kept the response.'
   })
 }
 

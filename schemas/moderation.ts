@@ -33,7 +33,10 @@ export const Kind = (errorMessages = {}) =>
 const Time = (description: string) => Type.String({ format: 'date-time', description })
 
 const reasonInvalid = { code: 'reason_invalid', message: 'reason must be a string without NUL' }
-const reasonTooLong = { code: 'reason_too_long', message: 'reason is too long' }
+const reasonTooLong = {
+  code: 'reason_too_long',
+  message: `reason must have at most ${MAX_REASON} characters`
+}
 
 export const UserId = Type.Object({ id: Type.Integer() }, { title: 'UserId' })
 export const ReportId = Type.Object({ id: Type.Integer() }, { title: 'ReportId' })
@@ -41,14 +44,14 @@ export const ReportId = Type.Object({ id: Type.Integer() }, { title: 'ReportId' 
 const Person = Type.Object(
   {
     userId: Type.Integer(),
-    nickname: Type.Optional(Type.String({ description: 'Missing where the account has been deleted.' }))
+    nickname: Type.Optional(Type.String({ description: 'Missing if the account has been deleted.' }))
   },
   { title: 'Person' }
 )
 
 const untilInvalid = {
   code: 'until_invalid',
-  message: 'until must be a time as in RFC 3339, such as 2026-01-31T12:00:00Z'
+  message: 'until must be an RFC 3339 time, such as 2026-01-31T12:00:00Z'
 }
 
 export const CreateRestriction = Type.Object(
@@ -72,7 +75,7 @@ export const CreateRestriction = Type.Object(
         normalize: 'text',
         maxLength: MAX_REASON,
         pattern: '^[^\\u0000]*$',
-        description: 'For the moderators.',
+        description: 'Moderators and the user can see it.',
         errorMessages: { type: reasonInvalid, maxLength: reasonTooLong, pattern: reasonInvalid }
       })
     )
@@ -101,21 +104,22 @@ export const Restriction = Type.Object(
     userId: Type.Integer(),
     nickname: Type.String(),
     kind: Kind(),
-    until: Type.Optional(Time('Missing where the restriction does not end by itself.')),
+    until: Type.Optional(Time('Missing if the restriction does not end by itself.')),
     reason: Type.Optional(Type.String()),
     createdAt: Time('When it was set.'),
     moderator: Type.Optional(Person)
   },
   {
     title: 'Restriction',
-    description: 'A restriction that is in force. Without a moderator, whoever runs the service has set it.',
+    description:
+      'A restriction that is in force. Without `moderator`, the operator of the service has set it.',
     examples: [mutedMallory]
   }
 )
 export type Restriction = Static<typeof Restriction>
 export const RestrictionList = Type.Array(Restriction, {
   title: 'RestrictionList',
-  description: 'The newest first.',
+  description: 'Newest first.',
   examples: [[mutedMallory]]
 })
 
@@ -134,15 +138,15 @@ export const UserRole = Type.Object(
   { userId: Type.Integer(), nickname: Type.String(), role: Role() },
   {
     title: 'UserRole',
-    description: 'A user and the role it has now.',
+    description: 'A user and their current role.',
     examples: [{ userId: 17, nickname: 'bob', role: 'moderator' }]
   }
 )
 export type UserRole = Static<typeof UserRole>
 
 export const DeletedMessages = Type.Object(
-  { deleted: Type.Integer({ description: 'How many.' }) },
-  { title: 'DeletedMessages', description: 'The messages are deleted.', examples: [{ deleted: 12 }] }
+  { deleted: Type.Integer({ description: 'How many messages were deleted.' }) },
+  { title: 'DeletedMessages', description: 'The messages were deleted.', examples: [{ deleted: 12 }] }
 )
 
 const loggedMute = {
@@ -162,7 +166,7 @@ export const ModerationEntry = Type.Object(
     action: Type.String({
       description:
         'mute, ban, lift_restriction, delete_message, delete_messages, set_role, update_room or close_report; ' +
-        'by the operator also reset_password and end_sessions. There may be more in the future.'
+        'also reset_password and end_sessions, by the operator. More may be added.'
     }),
     moderator: Type.Optional(Person),
     user: Type.Optional(Person),
@@ -171,20 +175,20 @@ export const ModerationEntry = Type.Object(
     details: Type.Optional(
       Type.Object(
         {},
-        { additionalProperties: true, description: 'What else there is to know, by the kind of action.' }
+        { additionalProperties: true, description: 'Further details, which depend on the action.' }
       )
     )
   },
   {
     title: 'ModerationEntry',
-    description: 'Who did what to whom, and why. Without a moderator, it was whoever runs the service.',
+    description: 'Who did what to whom, and why. Without `moderator`, it was the operator of the service.',
     examples: [loggedMute]
   }
 )
 export type ModerationEntry = Static<typeof ModerationEntry>
 export const ModerationLog = Type.Array(ModerationEntry, {
   title: 'ModerationLog',
-  description: 'The newest first.',
+  description: 'Newest first.',
   examples: [[loggedMute]]
 })
 
@@ -210,7 +214,7 @@ export const Report = Type.Object(
   {
     id: Type.Integer(),
     reason: Type.String(),
-    createdAt: Time('When it was made.'),
+    createdAt: Time('When the message was reported.'),
     reporter: Person,
     message: Message
   },
@@ -219,7 +223,7 @@ export const Report = Type.Object(
 export type Report = Static<typeof Report>
 export const ReportList = Type.Array(Report, {
   title: 'ReportList',
-  description: 'The newest first.',
+  description: 'Newest first.',
   examples: [
     [
       {
@@ -239,12 +243,15 @@ export const ReportList = Type.Array(Report, {
   ]
 })
 
-/** A page of a list of the moderators. */
+/** Query of the lists for moderators. */
 export const PageQuery = Type.Object(
   {
     limit: PageLimit,
     before_id: Type.Optional(
-      Type.Integer({ description: 'The newest before this id.', errorMessages: { type: beforeIdInvalid } })
+      Type.Integer({
+        description: 'Return the newest entries before this id.',
+        errorMessages: { type: beforeIdInvalid }
+      })
     )
   },
   { title: 'PageQuery' }

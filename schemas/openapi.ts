@@ -18,6 +18,6 @@ export const OpenApi = Type.Unsafe<Buffer>(
 )
 
 export const DocsPage = {
-  description: 'The page.',
+  description: 'The API reference.',
   content: { 'text/html': { schema: Type.String(), example: '<!doctype html>' } }
 }

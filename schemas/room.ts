@@ -12,12 +12,12 @@ const quietRoom = { topic: 'Welcome!', slowModeSeconds: 0, readOnly: false, onli
 
 export const Room = Type.Object(
   {
-    topic: Type.String({ description: 'Empty where there is none.' }),
+    topic: Type.String({ description: 'Empty if there is none.' }),
     slowModeSeconds: Type.Integer({
-      description: 'How often a member may post; 0 is as often as they like.'
+      description: 'Seconds that a member must wait between posts. 0 turns slow mode off.'
     }),
     readOnly: Type.Boolean({ description: 'Only moderators may post and edit.' }),
-    online: Type.Integer({ description: 'Open event streams of all replicas, approximately.' })
+    online: Type.Integer({ description: 'Approximate number of open event streams of all replicas.' })
   },
   { title: 'Room', description: 'The settings of the room.', examples: [quietRoom] }
 )
@@ -36,10 +36,10 @@ export const UpdateRoom = Type.Object(
         normalize: 'text',
         maxLength: MAX_TOPIC,
         pattern: '^[^\\u0000]*$',
-        description: 'Stored without white space around it; its length counts then.',
+        description: 'Trimmed before its length is checked.',
         errorMessages: {
           type: topicInvalid,
-          maxLength: { code: 'topic_too_long', message: 'topic is too long' },
+          maxLength: { code: 'topic_too_long', message: `topic must have at most ${MAX_TOPIC} characters` },
           pattern: topicInvalid
         }
       })
@@ -59,7 +59,7 @@ export const UpdateRoom = Type.Object(
   },
   {
     title: 'UpdateRoom',
-    description: 'What is left out stays as it is.',
+    description: 'Settings that are left out stay as they are.',
     examples: [{ slowModeSeconds: 30 }],
     errorMessages: { type: bodyInvalid }
   }

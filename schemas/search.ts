@@ -14,8 +14,8 @@ export const SearchQuery = Type.Object(
       minLength: 2,
       maxLength: 100,
       description:
-        'Words, all of which must be in the message, and words in quotes, which must follow each other as they are. The ' +
-        'last word may be the beginning of one.',
+        'Words and quoted phrases, all of which must be in the message. The last word may be the beginning of a ' +
+        'longer one.',
       examples: ['hello'],
       errorMessages: {
         required: qMissing,
@@ -44,10 +44,10 @@ export const SearchResult = Type.Array(Message, {
     'X-Event-Cursor': Type.Integer({ description: '`since` for the events that follow this list.' }),
     'X-Search-Next': Type.Integer({
       description:
-        'The search stopped early, because it took too long or the texts are long: go on with this as `before_id`.'
+        'The search stopped early, after about a second or 4 MiB of text. Continue with this id as `before_id`.'
     }),
     'X-Search-Incomplete': Type.Literal('true', {
-      description: 'Not all messages are indexed yet; older ones may be missing.'
+      description: 'Not all messages are indexed yet: older ones may be missing.'
     })
   }
 })

@@ -168,11 +168,11 @@ t.test('each mistake gets one sentence, and changes nothing', async (t) => {
     [['role', 'alice', 'owner'], 'role must be member, moderator or admin'],
     [['role', 'alice', ''], /^role must be/],
     [['ban', 'alice', '--until', '2020-01-31T12:00:00Z'], 'until must be in the future'],
-    [['ban', 'alice', '--until', 'tomorrow'], /^until must be a time as in RFC 3339, such as /],
-    [['ban', 'alice', '--until', '2099-02-30T12:00:00Z'], /^until must be a time as in RFC 3339, such as /],
-    [['ban', 'alice', '--until', ''], /^until must be a time as in RFC 3339, such as /],
+    [['ban', 'alice', '--until', 'tomorrow'], /^until must be an RFC 3339 time, such as /],
+    [['ban', 'alice', '--until', '2099-02-30T12:00:00Z'], /^until must be an RFC 3339 time, such as /],
+    [['ban', 'alice', '--until', ''], /^until must be an RFC 3339 time, such as /],
     [['ban', 'alice', '--until'], /^Option '--until <value>' argument missing$/],
-    [['ban', 'alice', '--reason', 'x'.repeat(501)], 'reason is too long'],
+    [['ban', 'alice', '--reason', 'x'.repeat(501)], 'reason must have at most 500 characters'],
     [['ban', 'alice', '--forever'], /^Unknown option '--forever'/],
     [['unban', 'alice', '--until', soon], 'unban does not take --until: --help lists the commands']
   ]

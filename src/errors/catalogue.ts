@@ -55,7 +55,7 @@ export const InvalidUrl = define(400, 'invalid_url', 'request URL is not valid')
 export const ReplyToNotFound = define(
   400,
   'reply_to_not_found',
-  'the message that replyTo names does not exist'
+  'replyTo must be the id of an existing message'
 )
 export const InvalidHttp = define(400, 'invalid_http', 'request is not valid HTTP')
 export const UntilPast = define(400, 'until_past', 'until must be in the future')
@@ -127,7 +127,7 @@ export class SlowMode extends ClientError {
 export const TooManyLongPolls = define(
   429,
   'too_many_long_polls',
-  'too many waiting requests from your network'
+  'too many long polls from your network, try again later'
 )
 export const HeadersTooLarge = define(431, 'headers_too_large', 'request headers are too large')
 export const ClientGone = define(499, 'client_gone', 'client closed the connection before the response')

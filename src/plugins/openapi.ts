@@ -28,9 +28,9 @@ const tags = [
   { name: 'messages', description: 'Read, post, edit and delete messages.' },
   { name: 'events', description: 'Follow the room live.' },
   { name: 'room', description: 'Read and change the settings of the room.' },
-  { name: 'moderation', description: 'Report, restrict, give roles, and see who did what.' },
-  { name: 'accounts', description: 'Register, log in, change the password.' },
-  { name: 'sessions', description: 'List and end the sessions of a user.' },
+  { name: 'moderation', description: 'Report messages, restrict users, give roles, and see who did what.' },
+  { name: 'accounts', description: 'Register, log in, change your password.' },
+  { name: 'sessions', description: 'List and end your sessions.' },
   { name: 'tokens', description: 'Create and revoke API tokens for bots.' },
   { name: 'health', description: 'Probes and metrics, for operators.' },
   { name: 'documentation', description: 'The API reference.' }
@@ -53,7 +53,8 @@ const headersOf = (status: string, isLimited: boolean) => ({
   ...(isLimited && {
     RateLimit: {
       schema: Type.String(),
-      description: 'The state of each limit: `r` is what remains, `t` the seconds until there is more.'
+      description:
+        'The state of each limit: `r` is how many requests are left, `t` the seconds until there are more.'
     },
     'RateLimit-Policy': { schema: Type.String(), description: 'Each limit: `q` requests in `w` seconds.' }
   })
@@ -174,7 +175,7 @@ export default fp(
               'HTTP API of a public chat room: ordered, durable messages, and a live event stream.',
             license: { name: 'MIT', identifier: 'MIT' }
           },
-          servers: [{ url: '/', description: 'The server of this document.' }],
+          servers: [{ url: '/', description: 'The server that sent this document.' }],
           tags,
           components: {
             securitySchemes: {
@@ -182,8 +183,8 @@ export default fp(
                 type: 'http',
                 scheme: 'bearer',
                 description:
-                  'The `token` from a registration or a login. An API token where a route does not answer ' +
-                  '`session_required`.'
+                  'The `token` from a registration or a login. API tokens also work, except for routes that list ' +
+                  '`session_required` among their errors.'
               }
             }
           }

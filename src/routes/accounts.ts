@@ -132,7 +132,7 @@ const accounts: FastifyPluginAsyncTypebox<{ config: Config }> = async (app, { co
     summary: 'Log in',
     tags,
     description:
-      'Starts a session. An unknown nickname and a wrong password get the same response, after the same time.',
+      'Starts a session. An unknown nickname and a wrong password get the same response, in the same time.',
     security: noSecurity,
     body: LoginRequest,
     response: {
@@ -224,7 +224,7 @@ const accounts: FastifyPluginAsyncTypebox<{ config: Config }> = async (app, { co
     operationId: 'getMe',
     summary: 'Get your account',
     tags,
-    description: 'Shows who the token belongs to, an API token too, and what that user may do.',
+    description: 'Shows whose token this is, and what that user may do. Works with API tokens too.',
     security: bearerSecurity,
     response: { 200: Me, ...failures(...authorFailures, ...outages) }
   }
@@ -250,8 +250,8 @@ const accounts: FastifyPluginAsyncTypebox<{ config: Config }> = async (app, { co
     summary: 'Delete your account',
     tags,
     description:
-      'Requires the password. The account, its messages, sessions, API tokens and reports are gone for good. The ' +
-      'last admin cannot be deleted.',
+      'Requires the password. Deletes the account with its messages, sessions, API tokens and reports for good. ' +
+      'The last admin cannot be deleted.',
     security: bearerSecurity,
     body: DeleteAccountRequest,
     response: {

@@ -48,7 +48,7 @@ const docs: FastifyPluginAsyncTypebox = async (app) => {
     operationId: 'getApiReference',
     summary: 'API reference',
     tags: ['documentation'],
-    description: 'This document as a page on which requests can be tried out. It works offline.',
+    description: 'This document as a page where you can try out requests. It works offline.',
     security: noSecurity,
     response: { 200: DocsPage, ...failures(Busy) }
   }

@@ -211,8 +211,8 @@ const ownMessages: FastifyPluginAsyncTypebox = async (app) => {
     summary: 'Delete a message',
     tags,
     description:
-      'Deletes one of your own messages, for everybody. Moderators delete those of members too, admins any, ' +
-      'but not with an API token.',
+      'Deletes one of your own messages for everyone. Moderators can also delete those of members, and admins ' +
+      'any message, but not with an API token.',
     security: bearerSecurity,
     params: MessageId,
     response: {

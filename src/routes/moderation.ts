@@ -74,8 +74,8 @@ const moderation: FastifyPluginAsyncTypebox = async (app) => {
     tags,
     security: bearerSecurity,
     description:
-      'For moderators. Replaces any restriction that the user has. A ban ends all sessions ' +
-      'and API tokens of the user at once.',
+      'For moderators. Replaces any restriction that the user has. A ban immediately ends all ' +
+      'sessions of the user and revokes their API tokens.',
     params: UserId,
     body: CreateRestriction,
     response: {
@@ -110,7 +110,7 @@ const moderation: FastifyPluginAsyncTypebox = async (app) => {
     operationId: 'liftRestriction',
     summary: 'Lift the restriction of a user',
     tags,
-    description: 'For moderators. A user without a restriction stays as it is.',
+    description: 'For moderators. Does nothing if the user has no restriction.',
     security: bearerSecurity,
     params: UserId,
     response: { 204: NoContent, ...failures(...actionFailures, UserProtected, OwnAccount) }
@@ -128,7 +128,7 @@ const moderation: FastifyPluginAsyncTypebox = async (app) => {
     operationId: 'deleteMessagesOfUser',
     summary: 'Delete all messages of a user',
     tags,
-    description: 'For moderators. Clients are told of each message, as if it were deleted alone.',
+    description: 'For moderators. Clients get a `message_deleted` event for each message.',
     security: bearerSecurity,
     params: UserId,
     response: { 200: DeletedMessages, ...failures(...actionFailures, UserProtected, OwnAccount) }
@@ -149,7 +149,7 @@ const moderation: FastifyPluginAsyncTypebox = async (app) => {
     summary: 'Give a user a role',
     tags,
     security: bearerSecurity,
-    description: 'For admins, who may give up their own role as long as there is another admin.',
+    description: 'For admins. They can give up their own role as long as there is another admin.',
     params: UserId,
     body: SetRole,
     response: {
@@ -172,9 +172,9 @@ const moderation: FastifyPluginAsyncTypebox = async (app) => {
 
   const restrictions = {
     operationId: 'listRestrictions',
-    summary: 'List who is muted or banned',
+    summary: 'List restrictions',
     tags,
-    description: 'For moderators. Restrictions that have ended are not listed.',
+    description: 'For moderators. Lists who is muted or banned now.',
     security: bearerSecurity,
     querystring: PageQuery,
     response: { 200: RestrictionList, ...listFailures }
@@ -185,9 +185,9 @@ const moderation: FastifyPluginAsyncTypebox = async (app) => {
 
   const log = {
     operationId: 'listModerationLog',
-    summary: 'List what moderators did',
+    summary: 'Read the moderation log',
     tags,
-    description: 'For moderators.',
+    description: 'For moderators. Lists who did what to whom, and why.',
     security: bearerSecurity,
     querystring: PageQuery,
     response: { 200: ModerationLog, ...listFailures }
@@ -198,9 +198,9 @@ const moderation: FastifyPluginAsyncTypebox = async (app) => {
 
   const openReports = {
     operationId: 'listReports',
-    summary: 'List the open reports with their messages',
+    summary: 'List open reports',
     tags,
-    description: 'For moderators. Reports of deleted messages are not listed.',
+    description: 'For moderators. Lists the open reports with their messages, except for deleted messages.',
     security: bearerSecurity,
     querystring: PageQuery,
     response: { 200: ReportList, ...listFailures }
@@ -211,9 +211,9 @@ const moderation: FastifyPluginAsyncTypebox = async (app) => {
 
   const close = {
     operationId: 'closeReport',
-    summary: 'Note that a report was dealt with',
+    summary: 'Close a report',
     tags,
-    description: 'For moderators. The report is not listed any more.',
+    description: 'For moderators. The report disappears from the list.',
     security: bearerSecurity,
     params: ReportId,
     response: {
@@ -246,7 +246,7 @@ const reports: FastifyPluginAsyncTypebox = async (app) => {
     summary: 'Report a message to the moderators',
     tags,
     security: bearerSecurity,
-    description: 'Tells the moderators why a message should go. Each user can report a message once.',
+    description: 'Asks the moderators to look at a message. Each user can report a message once.',
     params: MessageId,
     body: CreateReport,
     response: {

@@ -25,7 +25,7 @@ const room: FastifyPluginAsyncTypebox = async (app) => {
 
   const show = {
     operationId: 'showRoom',
-    summary: 'Read the settings of the room',
+    summary: 'Get the settings of the room',
     tags,
     description:
       'Returns the topic, slow mode, whether the room is read-only, and how many people are online.',
@@ -42,7 +42,7 @@ const room: FastifyPluginAsyncTypebox = async (app) => {
     summary: 'Change the settings of the room',
     tags,
     description:
-      'For moderators. All clients are told by an event; settings that are left out stay as they are.',
+      'For moderators. Sends an event to all clients. Settings that are left out stay as they are.',
     security: bearerSecurity,
     body: UpdateRoom,
     response: {

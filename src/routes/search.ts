@@ -14,8 +14,8 @@ const searchRoutes: FastifyPluginAsyncTypebox = async (app) => {
     summary: 'Search messages',
     tags: ['messages'],
     description:
-      'Returns the newest messages that have all words of `q`, ascending by id. Words are found by their stems, words in ' +
-      'quotes as they are, and the last word by its beginning too. New and edited messages are found within two seconds.',
+      'Returns the newest messages that contain all words of `q`, ascending by id. Words match by their stems, quoted ' +
+      'phrases exactly, and the last word also by its beginning. New and edited messages are found within two seconds.',
     security: noSecurity,
     querystring: SearchQuery,
     response: {

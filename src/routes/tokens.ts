@@ -32,7 +32,7 @@ const tokens: FastifyPluginAsyncTypebox = async (app) => {
     operationId: 'listApiTokens',
     summary: 'List your API tokens',
     tags,
-    description: 'Shows what they are for and when they were last used, not the tokens themselves.',
+    description: 'Shows their names and when they were last used, but not the tokens themselves.',
     security: bearerSecurity,
     response: { 200: ApiTokenList, ...failures(...sessionFailures, RateLimited, ...outages) }
   }
@@ -45,7 +45,7 @@ const tokens: FastifyPluginAsyncTypebox = async (app) => {
     summary: 'Create an API token for a bot',
     tags,
     description:
-      'It posts, edits and deletes like you, and is valid until it is revoked. You can have 10 of them.',
+      'A bot with this token posts, edits and deletes as you. It is valid until it is revoked. You can have 10.',
     security: bearerSecurity,
     body: CreateApiTokenRequest,
     response: {
@@ -70,7 +70,7 @@ const tokens: FastifyPluginAsyncTypebox = async (app) => {
     operationId: 'revokeApiToken',
     summary: 'Revoke an API token',
     tags,
-    description: 'Requests with it are refused from now on.',
+    description: 'Requests with this token get 401 from now on.',
     security: bearerSecurity,
     params: ApiTokenId,
     response: {

@@ -32,9 +32,9 @@ class Exporter extends OTLPTraceExporter {
     super.export(spans, (result) => {
       const isAway = result.error !== undefined
       if (isAway && !this.#isAway) {
-        this.#log.warn(`the collector of traces does not take them: ${result.error?.message}`)
+        this.#log.warn(`trace export failed: ${result.error?.message}`)
       }
-      if (!isAway && this.#isAway) this.#log.info('the collector of traces takes them again')
+      if (!isAway && this.#isAway) this.#log.info('trace export works again')
       this.#isAway = isAway
       done(result)
     })

@@ -43,7 +43,7 @@ t.test('a session that expires says so; what was written stays in sight and is s
   await page.getByRole('alert').filter({ hasText: 'Your session has expired.' }).waitFor()
   const isAllThere = async () => {
     await page.locator('#pending li').filter({ hasText: 'sent too late' }).waitFor()
-    await page.locator('#pending .state').getByText('Waits until you log in.').waitFor()
+    await page.locator('#pending .state').getByText('Will be sent when you log in.').waitFor()
     t.equal(await page.inputValue('#text'), 'half a sent')
     t.ok(await page.locator('#text').isVisible())
     t.equal(await page.inputValue('input[name=nickname]'), 'alice')

@@ -76,7 +76,7 @@ t.test('members report, and are told why they cannot write; moderators act on wh
 
   await write(mallory.page, 'more pills')
   await mallory.page.locator('#pending .state').getByText('Not sent. You are muted until').waitFor()
-  await mallory.page.locator('#rules').getByText('You can read, but not write.').waitFor()
+  await mallory.page.locator('#rules').getByText('You can read, but not post.').waitFor()
   t.ok(await mallory.page.getByRole('button', { name: 'Send' }).isDisabled())
   await tab('Restrictions')
   await dialog(moderator.page)

@@ -12,8 +12,8 @@ const sentences = {
   nickname_invalid: 'nickname must be a string without invisible or unassigned characters or stacked marks',
   password_missing: 'nickname and password must be provided',
   password_too_short: 'password must have at least 8 characters',
-  password_too_long: 'password is too long',
-  password_too_common: 'password is too common',
+  password_too_long: 'password must have at most 72 bytes',
+  password_too_common: 'password is too common, choose another one',
   password_invalid: 'password must be a string'
 }
 
