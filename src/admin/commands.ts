@@ -18,7 +18,7 @@ const PASSWORD_CHARACTERS = 'abcdefghijkmnpqrstuvwxyz23456789'
 const PASSWORD_LENGTH = 24
 
 // Entries of the operator have no moderator in the moderation log.
-const OPERATOR = undefined
+const OPERATOR = null
 
 interface Options {
   until?: string | undefined

@@ -22,8 +22,8 @@ const refusals = {
 }
 type Answer = Outcome<keyof typeof refusals>
 
-/** Who acts: the id of a moderator, or undefined for the operator. */
-export type Moderator = number | undefined
+/** Who acts: the id of a moderator, or null for the operator, as in the moderation log. */
+export type Moderator = number | null
 
 /**
  * Restricts a user, replacing any other restriction. Once it resolves, the user cannot post any more. It does

@@ -42,7 +42,7 @@ const TIMEOUT_MS = 2000
 export default fp<{ config: Config; signal?: AbortSignal | undefined }>(
   async (app, { config, signal }) => {
     const languages = parseLanguages(config.SEARCH_LANGUAGES)
-    if (languages === undefined) return
+    if (languages === 'off') return
     const check = () => checkLanguages(app.sql, languages)
     await waitFor('PostgreSQL', config.BOOT_TIMEOUT, app.log, check, { signal })
     const stemmer = new Stemmer(languages)

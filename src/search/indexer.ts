@@ -15,7 +15,8 @@ const LOCK = 7_243_005
 const VERSION = 1
 
 const POLL_MS = 500
-// Another replica goes on that soon after the one that indexed has ended.
+// How often a replica asks whether it may index: where another one does, and after a failure.
+const STANDBY_MS = 3000
 const RETRY_MS = 1000
 const PROGRESS_MS = 60_000
 const EVENTS = 1000 // entries of the log at a time
@@ -152,15 +153,17 @@ export class SearchIndexer {
 
   async #run(): Promise<void> {
     while (!this.#isStopped) {
+      let pauseMs = STANDBY_MS
       try {
         const [lock] = await this.#query<{ isFree: boolean }>(IS_FREE, [])
         if (lock?.isFree) await this.#index()
       } catch (error) {
         this.#complain(error)
+        pauseMs = RETRY_MS
       }
       this.#state = undefined
       // Not all replicas at once.
-      await this.#pause(RETRY_MS * (0.5 + Math.random()))
+      await this.#pause(pauseMs * (0.5 + Math.random()))
     }
   }
 
