@@ -1,5 +1,5 @@
 import { say, sayCount } from './i18n.js'
-import { attempt, part, tell } from './page.js'
+import { attempt, part, tell, within } from './page.js'
 import { ReplyBar } from './replies.js'
 import { tab } from './storage.js'
 
@@ -7,6 +7,8 @@ import { tab } from './storage.js'
 
 const MAX = 2000 // code points, as the service counts
 const WARN_BELOW = 200
+/** A screen reader hears how many characters are left once nothing was typed for so long. */
+const SAY_COUNT_MS = 1000
 const DRAFT = 'draft'
 /** The `keyCode` of a key that an input method has taken. */
 const COMPOSING = 229
@@ -34,6 +36,7 @@ export function writeMessages(send, save, last) {
   /** @type {Message | undefined} */
   let edited
   const replyBar = new ReplyBar()
+  let counting = 0
 
   /** Makes the field as high as its text, once it can be seen. */
   function grow() {
@@ -48,7 +51,12 @@ export function writeMessages(send, save, last) {
     if (!edited) tab.save(DRAFT, input.value)
     const left = MAX - count(input.value.trim())
     const told = left < 0 ? sayCount('charactersTooMany', -left) : sayCount('charactersLeft', left)
-    tell(part('count', HTMLOutputElement), left < WARN_BELOW ? told : '')
+    const shown = left < WARN_BELOW ? told : ''
+    tell(part('count', HTMLOutputElement), shown)
+    clearTimeout(counting)
+    counting = window.setTimeout(() => {
+      part('count-said', HTMLElement).textContent = shown
+    }, SAY_COUNT_MS)
     input.setAttribute('aria-invalid', `${left < 0}`)
     if (!GROWS_BY_ITSELF) grow()
     return left
@@ -57,7 +65,9 @@ export function writeMessages(send, save, last) {
   /** @param {string} text */
   function fill(text) {
     part('editing', HTMLElement).hidden = !edited
-    part('send', HTMLButtonElement).textContent = say(edited ? 'save' : 'send')
+    const label = within(part('send', HTMLButtonElement), 'span')
+    label.dataset['say'] = edited ? 'save' : 'send' // Named as well, so that it follows the language.
+    label.textContent = say(edited ? 'save' : 'send')
     input.value = text
     check()
     input.focus()

@@ -195,6 +195,8 @@ export function showList(room, outbox, session) {
     within(element, '.avatar').textContent = [...message.nickname][0]?.toUpperCase() ?? ''
     element.style.setProperty('--hue', `${hueOf(message.userId)}`)
     within(element, '.author bdi').textContent = message.nickname
+    within(element, '.author').id = `author-${message.id}`
+    within(element, '.more').setAttribute('aria-describedby', `author-${message.id} message-${message.id}`)
     writeTime(within(element, 'time'), message)
     within(element, '.edited').hidden = message.editedAt === undefined
     within(element, '.edited').title = sayDate(new Date(message.editedAt ?? ''), 'full')

@@ -11,7 +11,7 @@ import { showList } from './list.js'
 import { addToMenu } from './menu.js'
 import { showRules } from './moderation.js'
 import { Outbox } from './outbox.js'
-import { attempt, loaded, part, tell } from './page.js'
+import { attempt, loaded, part, tell, tellBriefly } from './page.js'
 import { Room } from './room.js'
 import { Session } from './session.js'
 import { beginningOf } from './text.js'
@@ -19,8 +19,6 @@ import { showTopic } from './topic.js'
 
 /** @typedef {import('./api.js').Message} Message */
 
-/** How long the page says that all is well again. */
-const GOOD_NEWS_MS = 4000
 /** How much of a message is shown to whoever is about to delete it. */
 const [DELETION_CHARACTERS, DELETION_LINES] = [1000, 20]
 
@@ -96,8 +94,8 @@ function remove({ id, text }) {
   part('deleted', HTMLElement).textContent = beginningOf(text, DELETION_CHARACTERS, DELETION_LINES)
   dialog.returnValue = ''
   dialog.onclose = () => {
+    if (!dialog.returnValue) return // The focus is where it was.
     composer.focus()
-    if (!dialog.returnValue) return
     attempt('notice', async () => {
       await session.callPatiently('DELETE', `messages/${id}`)
       room.apply([{ type: 'message_deleted', id }])
@@ -128,11 +126,7 @@ function report(state) {
   if (state === 'live') {
     if (wasLost || !room.settings) topic.refresh()
     if (wasLost) {
-      const text = say('reconnected')
-      tell(status, text)
-      setTimeout(() => {
-        if (status.textContent === text) tell(status)
-      }, GOOD_NEWS_MS)
+      tellBriefly(say('reconnected'))
       outbox.send()
     } else if (!status.classList.contains('good')) tell(status)
   } else {

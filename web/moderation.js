@@ -12,8 +12,8 @@ import { attempt, loaded, part, tell } from './page.js'
  * @property {{ kind: 'mute' | 'ban', until: string | null } | null} restriction
  */
 
-/** A timer cannot wait for longer than 24 days. */
-const MAX_TIMER_MS = 86_400_000
+/** How often somebody who is muted or banned asks whether that is still so. */
+const CHECK_MS = 60_000
 
 /** Loads what moderators do. @throws {Failure} */
 const loadPanel = () => loaded(import('./panels/moderation.js'))
@@ -31,6 +31,8 @@ export function showRules(room, outbox, session) {
   const open = part('moderation', HTMLButtonElement)
   /** @type {Me | undefined} */
   let me
+  /** Whose `me` that is. @type {string | undefined} */
+  let knownToken
   /** The newest own message; undefined: not known yet. @type {number | undefined} */
   let lastOwn
   /** Until then, slow mode lets the reader post nothing. */
@@ -47,7 +49,8 @@ export function showRules(room, outbox, session) {
 
   async function readMe() {
     const token = session.account?.token
-    me = undefined
+    if (token !== knownToken) me = undefined
+    knownToken = token
     try {
       const answer = token ? await session.call('GET', 'me') : undefined
       if (token === session.account?.token) me = answer
@@ -103,9 +106,11 @@ export function showRules(room, outbox, session) {
     tell(countdown, left > 0 ? say('nextPost', { in: timeUntil(locale(), left) }) : '')
     clearTimeout(timer)
     if (left > 0) timer = window.setTimeout(draw, 1000)
-    const end = me?.restriction?.until
-    const remains = end ? Date.parse(end) - Date.now() : 0
-    if (remains > 0) timer = window.setTimeout(readMe, Math.min(remains + 1000, MAX_TIMER_MS))
+    if (!me?.restriction) return
+    // It may end by itself, or be lifted.
+    const { until } = me.restriction
+    const remains = until ? Date.parse(until) - Date.now() : 0
+    timer = window.setTimeout(readMe, remains > 0 ? Math.min(remains + 1000, CHECK_MS) : CHECK_MS)
   }
 
   const isEditing = () => !part('editing', HTMLElement).hidden
@@ -120,8 +125,15 @@ export function showRules(room, outbox, session) {
     true
   )
   open.addEventListener('click', () =>
-    attempt('notice', async () => (await loadPanel()).showModeration(session, room))
+    attempt('notice', async () => {
+      const { showModeration } = await loadPanel()
+      await showModeration(session, room, me?.role === 'admin', readMe)
+    })
   )
+  // Roles and restrictions change without an event.
+  document.addEventListener('visibilitychange', () => {
+    if (!document.hidden && session.account) readMe()
+  })
   session.addEventListener('change', () => {
     lastOwn = undefined
     slowUntil = 0
@@ -149,6 +161,11 @@ export function showRules(room, outbox, session) {
       isOffered: isBelow,
       act: (message) => attempt('notice', async () => (await loadPanel()).deleteAll(session, message)),
       isDangerous: true
+    },
+    {
+      label: () => say('roleEntry'),
+      isOffered: () => me?.role === 'admin',
+      act: (message) => attempt('notice', async () => (await loadPanel()).giveRole(session, message, readMe))
     }
   )
   readMe()

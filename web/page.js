@@ -41,6 +41,19 @@ export function tell(place, text = '') {
   place.hidden = !text
 }
 
+/** How long good news stay in sight. */
+const GOOD_NEWS_MS = 4000
+
+/** Says for a moment that something went well. @param {string} text */
+export function tellBriefly(text) {
+  const status = part('status', HTMLElement)
+  status.classList.add('good')
+  tell(status, text)
+  setTimeout(() => {
+    if (status.textContent === text) tell(status)
+  }, GOOD_NEWS_MS)
+}
+
 /**
  * A module that is loaded when it is needed.
  * @template Module

@@ -61,11 +61,13 @@ function chooseCoding(accepted = ''): Coding | undefined {
  */
 class File {
   readonly #path: string
+  readonly #change: (content: Buffer) => Buffer
   #version = ''
   #bodies = new Map<Coding | undefined, Promise<{ body: Buffer; etag: string }>>()
 
-  constructor(path: string) {
+  constructor(path: string, change: (content: Buffer) => Buffer = (content) => content) {
     this.#path = path
+    this.#change = change
   }
 
   async body(coding: Coding | undefined): Promise<{ body: Buffer; etag: string }> {
@@ -85,11 +87,14 @@ class File {
   }
 
   async #make(coding: Coding | undefined) {
-    const content = await readFile(this.#path)
+    const content = this.#change(await readFile(this.#path))
     const body = coding ? await compressors[coding](content) : content
     return { body, etag: `"${createHash('sha256').update(body).digest('base64url').slice(0, 22)}"` }
   }
 }
+
+/** Hides the button of the search, for a service whose search is off. */
+const withoutSearch = (page: Buffer) => Buffer.from(`${page}`.replace(/<button\s+id="search"/, '$& hidden'))
 
 /** The web client: the page at `/` and the files of `web/`. */
 const web: FastifyPluginAsyncTypebox = async (app) => {
@@ -98,8 +103,9 @@ const web: FastifyPluginAsyncTypebox = async (app) => {
     const type = types[path.split('.')[1] ?? '']
     if (type === undefined) continue
     const name = path.replaceAll('\\', '/')
-    const file = new File(root + path)
-    app.get(name === 'index.html' ? '/' : `/web/${name}`, { schema }, async (request, reply) => {
+    const isPage = name === 'index.html'
+    const file = new File(root + path, isPage && !app.messageSearch ? withoutSearch : undefined)
+    app.get(isPage ? '/' : `/web/${name}`, { schema }, async (request, reply) => {
       const coding = chooseCoding(request.headers['accept-encoding'])
       const { body, etag } = await file.body(coding)
       reply.headers({ ...headers, etag })

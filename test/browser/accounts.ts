@@ -1,6 +1,16 @@
 import t from 'tap'
 import { startService } from '../helpers/app.ts'
-import { enter, message, openChat, PASSWORD, sees, startBrowser, texts, write } from '../helpers/browser.ts'
+import {
+  audit,
+  enter,
+  message,
+  openChat,
+  PASSWORD,
+  sees,
+  startBrowser,
+  texts,
+  write
+} from '../helpers/browser.ts'
 import { ownUserIds } from '../helpers/database.ts'
 
 const browser = await startBrowser(t)
@@ -22,6 +32,7 @@ t.test('whoever has no account yet is offered one after a login that failed', as
   await page.getByRole('button', { name: 'Log in', exact: true }).click()
   await page.getByRole('alert').filter({ hasText: 'Wrong nickname or password.' }).waitFor()
   t.equal(await password.getAttribute('type'), 'password', 'a password that is sent is hidden again')
+  await audit(t, page, 'the offer of an account')
   await page.getByRole('button', { name: 'Create an account as “alice”' }).click()
   await page.locator('#text').waitFor()
   t.equal(await page.getByRole('alert').filter({ visible: true }).count(), 0)
@@ -50,6 +61,7 @@ t.test('a session that expires says so; what was written stays in sight and is s
   }
   await isAllThere()
   t.equal(await page.evaluate(() => document.activeElement!.id), 'password')
+  await audit(t, page, 'an expired session')
   await page.reload()
   await isAllThere()
   await page.fill('input[name=password]', PASSWORD)
@@ -84,6 +96,7 @@ t.test('the account: devices by their names, tokens for bots, and its deletion',
   const asBot = async () => (await call('GET', '/api/me', { token })).status
   t.equal(await asBot(), 200)
   await dialog.locator('#tokens li').filter({ hasText: 'weather bot' }).waitFor()
+  await audit(t, page, 'bot tokens')
   await dialog.getByRole('button', { name: 'Revoke: weather bot' }).click()
   await dialog.locator('#tokens li').waitFor({ state: 'detached' })
   t.equal(await asBot(), 401)
@@ -94,6 +107,7 @@ t.test('the account: devices by their names, tokens for bots, and its deletion',
   await form.getByLabel('Password', { exact: true }).fill('wrong')
   await form.getByRole('button', { name: 'Delete account' }).click()
   await dialog.getByRole('alert').filter({ hasText: 'Wrong password.' }).waitFor()
+  await audit(t, page, 'deleting the account')
   await form.getByLabel('Password', { exact: true }).fill(PASSWORD)
   await form.getByRole('button', { name: 'Delete account' }).click()
   await page.locator('#entry').waitFor()

@@ -1,4 +1,3 @@
-import axe from 'axe-core'
 import type { BrowserContextOptions, Page } from 'playwright-core'
 import t from 'tap'
 import { startService } from '../helpers/app.ts'
@@ -11,6 +10,7 @@ import {
   sees,
   shows,
   startBrowser,
+  violations,
   write
 } from '../helpers/browser.ts'
 import { connect } from '../helpers/database.ts'
@@ -53,15 +53,7 @@ t.jobs = 1
 
 const look = async (page: Page, name: string) => {
   await page.mouse.move(0, 0)
-  await page.waitForFunction(() =>
-    document.getAnimations().every(({ playState }) => playState === 'finished')
-  )
-  // As axe.run() declares it.
-  const result = (await page.evaluate(`${axe.source}; axe.run()`)) as axe.AxeResults
-  const found = result.violations.map(({ id, nodes }) => {
-    return { id, nodes: nodes.map(({ html, failureSummary }) => ({ html, failureSummary })) }
-  })
-  t.strictSame(found, [], name)
+  t.strictSame(await violations(page), [], name)
   if (!folder || (folder === 'docs' && !DOCUMENTED.includes(name))) return
   await page.screenshot({ path: `${folder}/web-${name}.png`, caret: 'initial' })
 }

@@ -2,6 +2,7 @@ import type { Page } from 'playwright-core'
 import t, { type Test } from 'tap'
 import { startService } from '../helpers/app.ts'
 import {
+  audit,
   choose,
   enter,
   message,
@@ -46,6 +47,7 @@ t.test('a message has one menu, which offers what the reader may do with it', as
   for (const entry of ['Edit', 'Delete']) t.notOk((await entries(page)).includes(entry), entry)
   await message(page, 'mine').click({ button: 'right' })
   for (const entry of ['Copy text', 'Edit', 'Delete']) t.ok((await entries(page)).includes(entry), entry)
+  await audit(t, page, 'a menu', { isResizable: false })
   await page.getByRole('menuitem', { name: 'Copy text' }).click()
   t.equal(await copied(page), 'mine')
   t.notOk(await isOpen(page))
@@ -66,6 +68,9 @@ t.test('the menu needs no mouse', async (t) => {
   t.equal(await owner(), 'theirs', 'each message is one tab stop')
   await page.keyboard.press('Tab')
   t.equal(await owner(), 'second')
+  const described = await page.locator('.more:focus').getAttribute('aria-describedby')
+  const description = described!.split(' ').map((id) => page.locator(`#${id}`).textContent())
+  t.match(await Promise.all(description), [/^user/, 'second'], 'a screen reader says whose and what it is')
   await page.keyboard.press('ArrowUp')
   t.equal(await owner(), 'theirs', 'and the arrow keys go from one to the next')
   await page.keyboard.press('Enter')
@@ -80,11 +85,22 @@ t.test('the menu needs no mouse', async (t) => {
   t.equal(await owner(), 'theirs', 'the focus is where it was')
   await page.keyboard.press('Shift+F10')
   t.ok(await isOpen(page), 'the key for menus opens it as well')
+
+  await page.keyboard.press('Escape')
+  await enter(page, 'alice')
+  await write(page, 'mine')
+  await message(page, 'mine').locator('.more').focus()
+  await page.keyboard.press('Enter')
+  await page.keyboard.press('ArrowUp')
+  await page.keyboard.press('Enter')
+  await page.getByRole('dialog').getByRole('button', { name: 'Cancel' }).waitFor()
+  await page.keyboard.press('Enter')
+  t.equal(await owner(), 'mine', 'whoever does not delete is where they were')
 })
 
 t.test('a finger that rests on a message opens its menu, and one that scrolls does not', async (t) => {
   const { page } = await openRoom(t, {
-    viewport: { width: 390, height: 760 },
+    viewport: { width: 320, height: 640 },
     isMobile: true,
     hasTouch: true
   })
@@ -103,6 +119,7 @@ t.test('a finger that rests on a message opens its menu, and one that scrolls do
   await touch('touchStart', y + 5)
   await page.getByRole('menu').waitFor()
   await touch('touchEnd')
+  await audit(t, page, 'a menu by a finger', { isResizable: false })
   await page.getByRole('menuitem', { name: 'Copy text' }).tap()
   t.equal(await copied(page), 'theirs')
 })

@@ -1,9 +1,12 @@
 import type { Page } from 'playwright-core'
 import t from 'tap'
 import {
+  audit,
   choose,
+  enter,
   message,
   newPerson,
+  openChat,
   openMenu,
   PASSWORD,
   sees,
@@ -57,13 +60,16 @@ t.test('members report, and are told why they cannot write; moderators act on wh
 
   await choose(message(alice.page, 'buy my pills'), 'Report…')
   await dialog(alice.page).getByLabel('What is wrong with it?').fill('spam')
+  await audit(t, alice.page, 'a report')
   await dialog(alice.page).getByRole('button', { name: 'Report' }).click()
   await alice.page.getByText('Thank you.').waitFor()
 
   await open.click()
   const report = dialog(moderator.page).locator('.report')
   await report.filter({ hasText: 'buy my pills' }).filter({ hasText: 'Reason: spam' }).waitFor()
+  await audit(t, moderator.page, 'reports')
   await report.getByRole('button', { name: 'Mute…' }).click()
+  await audit(t, moderator.page, 'muting')
   await dialog(moderator.page).getByLabel('For how long?').selectOption('3600')
   await dialog(moderator.page).getByLabel('Reason').fill('advertising')
   await dialog(moderator.page).getByRole('button', { name: 'Mute' }).click()
@@ -71,29 +77,37 @@ t.test('members report, and are told why they cannot write; moderators act on wh
   await dialog(moderator.page).getByText('Nothing here.').waitFor()
   await tab('Restrictions')
   await dialog(moderator.page).getByText('Reason: advertising').waitFor()
+  await audit(t, moderator.page, 'restrictions')
   await tab('Log')
   await dialog(moderator.page).getByText(`${moderator.nickname} muted ${mallory.nickname} until`).waitFor()
+  await audit(t, moderator.page, 'the moderation log')
 
   await write(mallory.page, 'more pills')
   await mallory.page.locator('#pending .state').getByText('Not sent. You are muted until').waitFor()
   await mallory.page.locator('#rules').getByText('You can read, but not post.').waitFor()
   t.ok(await mallory.page.getByRole('button', { name: 'Send' }).isDisabled())
+  await audit(t, mallory.page, 'muted')
   await tab('Restrictions')
   await dialog(moderator.page)
     .getByRole('button', { name: `Lift: ${mallory.nickname}` })
     .click()
   await dialog(moderator.page).getByText('Nothing here.').waitFor()
+  await mallory.page.evaluate(() => document.dispatchEvent(new Event('visibilitychange')))
+  await mallory.page.locator('#rules').waitFor({ state: 'hidden' })
+  t.ok(await mallory.page.getByRole('button', { name: 'Send' }).isEnabled(), 'she can write again')
 
   await tab('Room')
   await dialog(moderator.page).getByLabel('Topic').fill('No pills')
   await dialog(moderator.page).getByLabel('Slow mode').selectOption('3600')
   await dialog(moderator.page).getByRole('button', { name: 'Save' }).click()
   await dialog(moderator.page).getByText('Saved.').waitFor()
+  await audit(t, moderator.page, 'the settings of the room')
   await alice.page.locator('#topic').getByText('No pills').waitFor()
   await alice.page.locator('#rules').getByText('Slow mode: 1 hour between messages.').waitFor()
   await write(alice.page, 'once an hour')
   await sees(alice.page, 'once an hour')
   await alice.page.locator('#countdown').getByText('You can post again in 60 minutes.').waitFor()
+  await audit(t, alice.page, 'slow mode')
   await write(alice.page, 'at once')
   t.equal(await alice.page.inputValue('#text'), 'at once', 'what comes too soon is not sent')
   t.equal(await alice.page.locator('#pending li').count(), 0)
@@ -102,12 +116,15 @@ t.test('members report, and are told why they cannot write; moderators act on wh
   await dialog(moderator.page).getByLabel('Read-only').check()
   await dialog(moderator.page).getByRole('button', { name: 'Save' }).click()
   await alice.page.locator('#rules').getByText('The room is read-only').waitFor()
+  await audit(t, alice.page, 'read-only')
   await closePanel()
   await write(moderator.page, 'moderators may')
   await sees(alice.page, 'moderators may')
 
   await post(mallory.token, 'refused')
+  await audit(t, moderator.page, 'the page of a moderator')
   await choose(message(moderator.page, 'cheap!'), 'Ban…')
+  await audit(t, moderator.page, 'banning')
   await dialog(moderator.page).getByLabel('For how long?').selectOption('0')
   await dialog(moderator.page).getByLabel('Delete all of their messages').check()
   await dialog(moderator.page).getByRole('button', { name: 'Ban' }).click()
@@ -116,6 +133,61 @@ t.test('members report, and are told why they cannot write; moderators act on wh
   t.match(await call('POST', '/api/login', { body }), { status: 403, body: { code: 'banned' } })
 
   await choose(message(moderator.page, 'once an hour'), 'Delete all of their messages…')
+  await audit(t, moderator.page, 'deleting all messages')
   await dialog(moderator.page).getByRole('button', { name: 'Delete' }).click()
   await shows(alice.page, ['moderators may'])
+})
+
+t.test('an admin makes and unmakes moderators, who learn of it when they look at the page', async (t) => {
+  const { url, call, registerAs, post } = await startModerated(t)
+  const admin = await registerAs('admin')
+  const bob = await registerAs('member')
+  await post(bob.token, 'good evening')
+  const open = async ({ nickname }: { nickname: string }) => {
+    const page = await openChat(t, browser, url)
+    await enter(page, nickname, 'login')
+    await sees(page, 'good evening')
+    return page
+  }
+  const page = await open(admin)
+  const bobs = await open(bob)
+  const dialog = page.getByRole('dialog').last()
+  const role = async () => (await call('GET', '/api/me', { token: bob.token })).body.role as string
+  const shield = bobs.getByRole('button', { name: 'Moderation' })
+  const lookAgain = () => bobs.evaluate(() => document.dispatchEvent(new Event('visibilitychange')))
+  t.notOk(await shield.isVisible())
+
+  await choose(message(page, 'good evening'), 'Change role…')
+  await audit(t, page, 'a role')
+  await dialog.getByRole('radio', { name: 'Moderator' }).check()
+  await dialog.getByRole('button', { name: 'Save' }).click()
+  await page
+    .getByRole('status')
+    .filter({ hasText: `New role for ${bob.nickname}: Moderator.` })
+    .waitFor()
+  t.equal(await role(), 'moderator')
+  await lookAgain()
+  await shield.waitFor()
+  await openMenu(message(bobs, 'good evening'))
+  t.notOk((await bobs.getByRole('menuitem').allTextContents()).includes('Change role…'), 'only admins do')
+  await bobs.keyboard.press('Escape')
+
+  // Whoever has written nothing can be found in the log.
+  await page.getByRole('button', { name: 'Moderation' }).click()
+  await dialog.getByRole('tab', { name: 'Log' }).click()
+  await dialog.getByText(`${admin.nickname} changed the role of ${bob.nickname} to Moderator`).waitFor()
+  await dialog.getByRole('button', { name: `Change role…: ${bob.nickname}` }).click()
+  await dialog.getByRole('radio', { name: 'Member' }).check()
+  await dialog.getByRole('button', { name: 'Save' }).click()
+  await dialog.getByText(`changed the role of ${bob.nickname} to Member`).waitFor()
+  t.equal(await role(), 'member')
+  await lookAgain()
+  await shield.waitFor({ state: 'hidden' })
+
+  await dialog.getByRole('button', { name: 'Close' }).click()
+  await write(page, 'I resign')
+  await choose(message(page, 'I resign'), 'Change role…')
+  await dialog.getByRole('radio', { name: 'Member' }).check()
+  await dialog.getByRole('button', { name: 'Save' }).click()
+  await dialog.getByRole('alert').filter({ hasText: 'last admin' }).waitFor()
 })

@@ -1,6 +1,6 @@
 import t from 'tap'
 import { startService } from '../helpers/app.ts'
-import { message, openChat, sees, startBrowser } from '../helpers/browser.ts'
+import { audit, message, openChat, sees, startBrowser } from '../helpers/browser.ts'
 import { connect } from '../helpers/database.ts'
 import { waitUntil } from '../helpers/raw.ts'
 
@@ -24,10 +24,12 @@ t.test('what is searched is found while one types, and leads to its place in the
   const input = page.getByRole('searchbox', { name: 'Search' })
   await input.fill('zebra')
   await page.getByText('Nothing found.').waitFor()
+  await audit(t, page, 'nothing found')
   await input.fill('needles')
   const result = page.locator('#results a')
   await result.filter({ hasText: 'the needle is release 1' }).waitFor()
   t.equal(await result.locator('mark').textContent(), 'needle', 'the word is marked')
+  await audit(t, page, 'search results')
 
   await input.fill('hay')
   await result.nth(19).waitFor()

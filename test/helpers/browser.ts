@@ -1,3 +1,4 @@
+import axe from 'axe-core'
 import {
   type Browser,
   type BrowserContext,
@@ -165,4 +166,61 @@ export const drawn = (page: Page) =>
 export const refusePosts = (page: Page) =>
   page.route('**/api/messages', (route) => {
     return route.request().method() === 'POST' ? route.abort() : route.continue()
+  })
+
+/** The narrowest page: a small phone, or a window of 1280 pixels at 400 % zoom. */
+const NARROW_PX = 320
+
+/** Where a person looks at the pictures of the page. */
+const { SCREENSHOTS: folder } = process.env
+
+/**
+ * Holds the page as it is now to axe-core: in light colours, and in dark ones where it is only 320 pixels
+ * wide and nothing may be beyond the edge.
+ *
+ * @param isResizable false where another size would close what is open
+ */
+export async function audit(t: Test, page: Page, name: string, { isResizable = true } = {}): Promise<void> {
+  const before = page.viewportSize()!
+  await page.mouse.move(0, 0)
+  for (const colorScheme of ['light', 'dark'] as const) {
+    const width = isResizable && colorScheme === 'dark' ? NARROW_PX : before.width
+    const state = `${name}, ${colorScheme}, ${width} px`
+    await page.emulateMedia({ colorScheme })
+    if (width !== before.width) await page.setViewportSize({ ...before, width })
+    t.strictSame(await violations(page), [], state)
+    if (width === NARROW_PX) t.strictSame(await beyondTheEdge(page), [], `${state}: all of it is in sight`)
+    if (folder && folder !== 'docs') {
+      await page.screenshot({ path: `${folder}/${state.replace(/\W+/g, '-')}.png`, caret: 'initial' })
+    }
+  }
+  await page.emulateMedia({ colorScheme: null })
+  if (isResizable) await page.setViewportSize(before)
+}
+
+/** What axe-core finds on the page, once it has stopped moving. */
+export async function violations(page: Page) {
+  await page.waitForFunction(() =>
+    document.getAnimations().every(({ playState }) => playState === 'finished')
+  )
+  if (!(await page.evaluate(() => 'axe' in window))) await page.evaluate(axe.source)
+  const options = { rules: { 'target-size': { enabled: true } } }
+  // As axe.run() declares it.
+  const result = (await page.evaluate(`axe.run(${JSON.stringify(options)})`)) as axe.AxeResults
+  return result.violations.map(({ id, nodes }) => {
+    return { id, nodes: nodes.map(({ html, failureSummary }) => ({ html, failureSummary })) }
+  })
+}
+
+/** The controls and texts that are wider than the window, or begin or end outside of it. */
+const beyondTheEdge = (page: Page) =>
+  page.evaluate(() => {
+    const isBeyond = (element: Element) => {
+      const { left, right, width } = element.getBoundingClientRect()
+      return width > 1 && (left < -1 || right > innerWidth + 1)
+    }
+    const shown = [...document.querySelectorAll('button, input, select, textarea, a, p, h1, h2, h3, label')]
+    return shown
+      .filter((element) => element.checkVisibility() && isBeyond(element))
+      .map(({ outerHTML }) => outerHTML)
   })

@@ -318,6 +318,8 @@ t.test('SEARCH_LANGUAGES turns stems off, and search as a whole', async (t) => {
   t.strictSame(await find('cats running'), ['cats running'])
   t.strictSame(await find('run cat'), [])
   const { call, app } = await startService(t, { SEARCH_LANGUAGES: 'off' })
+  const button = /<button\s+id="search"\s+hidden/
+  t.match((await call('GET', '/')).body, button, 'and the page offers none')
   t.match(await call('GET', '/api/search?q=cats'), { status: 404, body: { code: 'not_found' } })
   t.equal((await call('GET', '/health/readyz')).status, 200)
   const { rows } = await app.pg.query(

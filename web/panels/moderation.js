@@ -1,6 +1,6 @@
 import { say, sayCount, sayDate } from '../i18n.js'
 import { sayEvery } from '../moderation.js'
-import { attempt, part, tell } from '../page.js'
+import { attempt, part, tellBriefly } from '../page.js'
 import { beginningOf } from '../text.js'
 import { action, field, loadStyles, make, showDialog } from './element.js'
 
@@ -19,6 +19,7 @@ const MAX_REASON = 500
 const MAX_TOPIC = 200
 /** For how long somebody is muted or banned, in seconds; 0: for good. */
 const DURATIONS = [600, 3600, 21_600, 86_400, 604_800, 2_592_000, 0]
+const ROLES = /** @type {const} */ (['member', 'moderator', 'admin'])
 /** How often a member may post in slow mode, in seconds. */
 const SLOW_MODES = [0, 5, 10, 30, 60, 300, 900, 3600, 21_600]
 
@@ -76,19 +77,9 @@ export function reportMessage(session, message) {
     submit,
     async () => {
       await session.call('POST', `messages/${message.id}/report`, { body: { reason: reason.value } })
-      sayThanks()
+      tellBriefly(say('reported'))
     }
   )
-}
-
-function sayThanks() {
-  const status = part('status', HTMLElement)
-  const text = say('reported')
-  status.classList.add('good')
-  tell(status, text)
-  setTimeout(() => {
-    if (status.textContent === text) tell(status)
-  }, 4000)
 }
 
 /**
@@ -139,8 +130,34 @@ export function deleteAll(session, { userId, nickname }) {
   )
 }
 
-/** @param {Session} session @param {import('../room.js').Room} room */
-export async function showModeration(session, room) {
+/**
+ * Gives somebody a role.
+ * @param {Session} session @param {{ userId: number, nickname: string }} person
+ * @param {() => Promise<unknown>} done
+ */
+export function giveRole(session, { userId, nickname }, done) {
+  const choices = ROLES.map((value) => {
+    const choice = make('input', { type: 'radio', name: 'role', value, required: true })
+    return make('label', { className: 'check' }, choice, say(value))
+  })
+  const legend = make('legend', { className: 'unseen', textContent: say('role') })
+  const fields = make('fieldset', {}, legend, ...choices)
+  const hint = make('p', { className: 'hint', textContent: say('roleHint') })
+  const submit = make('button', { textContent: say('save') })
+  return ask(say('roleTitle', { name: nickname }), [hint, fields], submit, async () => {
+    const role = ROLES.find((_, i) => choices[i]?.querySelector('input')?.checked) ?? 'member'
+    await session.callPatiently('PUT', `users/${userId}/role`, { body: { role } })
+    tellBriefly(say('roleGiven', { name: nickname, role: say(role) }))
+    await done()
+  })
+}
+
+/**
+ * @param {Session} session @param {import('../room.js').Room} room
+ * @param {boolean} isAdmin whether the reader may give roles
+ * @param {() => Promise<unknown>} roleGiven is called after that
+ */
+export async function showModeration(session, room, isAdmin, roleGiven) {
   await loadStyles()
   const notice = make('p', { id: 'moderation-notice', role: 'alert', className: 'notice', hidden: true })
   const title = make('h2', { id: 'moderation-title', textContent: say('moderation') })
@@ -148,7 +165,7 @@ export async function showModeration(session, room) {
   const views = {
     reports: () => showReports(session, place),
     restrictions: () => showRestrictions(session, place),
-    moderationLog: () => showLog(session, place),
+    moderationLog: () => showLog(session, place, isAdmin ? roleGiven : undefined),
     roomSettings: async () => showSettings(session, room, place)
   }
   const tabs = make('div', { role: 'tablist', className: 'tabs', ariaLabel: say('moderation') })
@@ -238,12 +255,12 @@ function showReports(session, place) {
         make(
           'p',
           { className: 'row' },
-          action('goToMessage', 'quiet', () => {
+          action('goToMessage', 'second', () => {
             part('moderating', HTMLDialogElement).close()
             location.hash = `#m${message.id}`
           }),
-          action('muteEntry', 'quiet', () => restrict(session, { userId, nickname }, 'mute', again)),
-          action('banEntry', 'quiet', () => restrict(session, { userId, nickname }, 'ban', again)),
+          action('muteEntry', 'second', () => restrict(session, { userId, nickname }, 'mute', again)),
+          action('banEntry', 'second', () => restrict(session, { userId, nickname }, 'ban', again)),
           action('delete', 'second', () =>
             attemptHere(async () => {
               await session.callPatiently('DELETE', `messages/${message.id}`)
@@ -303,8 +320,18 @@ const DEEDS = {
   end_sessions: 'didEndSessions'
 }
 
-/** @param {Session} session @param {HTMLElement} place */
-function showLog(session, place) {
+/** @param {unknown} name @returns {string} */
+function sayRole(name) {
+  const role = ROLES.find((each) => each === name)
+  return role ? say(role) : `${name ?? ''}`
+}
+
+/**
+ * @param {Session} session @param {HTMLElement} place
+ * @param {() => Promise<unknown>} [roleGiven] none: the reader may not give roles
+ * @returns {Promise<void>}
+ */
+function showLog(session, place, roleGiven) {
   return showList(session, 'moderation-log', place, (/** @type {ModerationEntry} */ entry) => {
     const { until, to, deleted } = /** @type {Record<string, unknown>} */ (entry.details ?? {})
     const deed = DEEDS[entry.action]
@@ -312,7 +339,7 @@ function showLog(session, place) {
       moderator: nameOf(entry.moderator),
       user: entry.user ? nameOf(entry.user) : '',
       until: moment(typeof until === 'string' ? until : undefined),
-      role: typeof to === 'string' ? to : '',
+      role: sayRole(to),
       messages: typeof deleted === 'number' ? sayCount('messages', deleted) : ''
     }
     const text = deed ? say(deed, values) : `${values.moderator}: ${entry.action}`
@@ -321,7 +348,17 @@ function showLog(session, place) {
       item.append(make('p', { dir: 'auto', textContent: say('reasonWas', { reason: entry.reason }) }))
     }
     item.append(make('small', { textContent: moment(entry.createdAt) }))
-    return make('li', {}, item)
+    const { user } = entry
+    if (!roleGiven || entry.action !== 'set_role' || user?.nickname === undefined) return make('li', {}, item)
+    const { userId, nickname } = user
+    const change = action('roleEntry', 'second', () =>
+      giveRole(session, { userId, nickname }, async () => {
+        await roleGiven()
+        await showLog(session, place, roleGiven)
+      })
+    )
+    change.ariaLabel = `${say('roleEntry')}: ${nickname}`
+    return make('li', {}, item, change)
   })
 }
 

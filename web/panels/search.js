@@ -89,7 +89,7 @@ export async function showSearch() {
     } catch (failure) {
       if (signal.aborted) return
       if (!(failure instanceof Failure)) throw failure
-      tell(state, failure.message)
+      tell(state, failure.status === 404 ? say('searchOff') : failure.message)
     }
     dialog.ariaBusy = null
   }
