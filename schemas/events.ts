@@ -56,7 +56,7 @@ export const EventsQuery = Type.Object(
       })
     )
   },
-  { title: 'EventsQuery' }
+  { title: 'EventsQuery', decimalIntegers: true }
 )
 
 /** Browsers send it when they reconnect. Anything but a cursor counts as a cursor that is too old. */

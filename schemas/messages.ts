@@ -1,7 +1,7 @@
 import { type Static, Type } from '@sinclair/typebox'
 import { bodyInvalid } from './errors.ts'
 
-// `normalize`, `visible` and `errorMessages` are keywords of src/plugins/validation.ts.
+// `normalize`, `visible`, `decimalIntegers` and `errorMessages` are keywords of src/plugins/validation.ts.
 
 const hello = { id: 17, userId: 1, nickname: 'alice', text: 'hello', createdAt: '2026-01-31T12:00:00.000Z' }
 
@@ -153,7 +153,7 @@ export const PostHeaders = Type.Object(
   { title: 'PostHeaders' }
 )
 
-export const MessageId = Type.Object({ id: Type.Integer() }, { title: 'MessageId' })
+export const MessageId = Type.Object({ id: Type.Integer() }, { title: 'MessageId', decimalIntegers: true })
 
 export const DeletedMessage = Type.Object(
   { id: Type.Integer(), status: Type.Literal('deleted') },
@@ -204,6 +204,7 @@ export const ListMessagesQuery = Type.Object(
   },
   {
     title: 'ListMessagesQuery',
+    decimalIntegers: true,
     not: { required: ['after_id', 'before_id'] },
     dependencies: { wait: ['after_id'] },
     errorMessages: {

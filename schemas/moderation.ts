@@ -2,7 +2,7 @@ import { type Static, Type } from '@sinclair/typebox'
 import { bodyInvalid } from './errors.ts'
 import { beforeIdInvalid, Message, PageLimit } from './messages.ts'
 
-// `normalize` and `errorMessages` are keywords of src/plugins/validation.ts.
+// `normalize`, `decimalIntegers` and `errorMessages` are keywords of src/plugins/validation.ts.
 
 /** In code points. */
 export const MAX_REASON = 500
@@ -38,8 +38,8 @@ const reasonTooLong = {
   message: `reason must have at most ${MAX_REASON} characters`
 }
 
-export const UserId = Type.Object({ id: Type.Integer() }, { title: 'UserId' })
-export const ReportId = Type.Object({ id: Type.Integer() }, { title: 'ReportId' })
+export const UserId = Type.Object({ id: Type.Integer() }, { title: 'UserId', decimalIntegers: true })
+export const ReportId = Type.Object({ id: Type.Integer() }, { title: 'ReportId', decimalIntegers: true })
 
 const Person = Type.Object(
   {
@@ -254,6 +254,6 @@ export const PageQuery = Type.Object(
       })
     )
   },
-  { title: 'PageQuery' }
+  { title: 'PageQuery', decimalIntegers: true }
 )
 export type PageQuery = Static<typeof PageQuery>

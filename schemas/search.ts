@@ -1,7 +1,7 @@
 import { type Static, Type } from '@sinclair/typebox'
 import { beforeIdInvalid, Message, PageLimit } from './messages.ts'
 
-// `normalize` and `errorMessages` are keywords of src/plugins/validation.ts.
+// `normalize`, `decimalIntegers` and `errorMessages` are keywords of src/plugins/validation.ts.
 
 const found = { id: 17, userId: 1, nickname: 'alice', text: 'hello', createdAt: '2026-01-31T12:00:00.000Z' }
 
@@ -32,7 +32,7 @@ export const SearchQuery = Type.Object(
       })
     )
   },
-  { title: 'SearchQuery' }
+  { title: 'SearchQuery', decimalIntegers: true }
 )
 export type SearchQuery = Static<typeof SearchQuery>
 

@@ -1,6 +1,7 @@
 import type { Static, TSchema } from '@sinclair/typebox'
-import { Ajv, type ErrorObject, type ValidateFunction, type Vocabulary } from 'ajv'
+import { Ajv, type AnySchemaObject, type ErrorObject, type Vocabulary } from 'ajv'
 import type { DataValidationCxt } from 'ajv/dist/types/index.js'
+import type { FastifyServerOptions } from 'fastify'
 import fp from 'fastify-plugin'
 import type { ValidationMessage } from '../../schemas/errors.ts'
 import { isCommonPassword } from '../accounts/common-passwords.ts'
@@ -21,9 +22,36 @@ function normalize(
   return true
 }
 
+/**
+ * Queries, parameters and headers arrive as text. Decimal integers are converted; anything else is left to
+ * fail validation. Ajv's own coercion would also take `1e3`, `0x10` and ` 1`.
+ */
+export function integerCoercion(schema: AnySchemaObject): (data: Record<string, unknown>) => boolean {
+  const names = Object.entries<TSchema>(schema['properties']).flatMap(([name, { type }]) =>
+    type === 'integer' ? [name] : []
+  )
+  return (data) => {
+    for (const name of names) {
+      const text = data[name]
+      if (typeof text === 'string' && /^-?\d+$/.test(text)) {
+        data[name] = Math.max(-Number.MAX_SAFE_INTEGER, Math.min(Number(text), Number.MAX_SAFE_INTEGER))
+      }
+    }
+    return true
+  }
+}
+
 /** Custom Ajv keywords. They are stripped from the OpenAPI document. */
 export const keywords = [
   { keyword: 'errorMessages' },
+  {
+    keyword: 'decimalIntegers',
+    type: 'object',
+    before: 'properties',
+    modifying: true,
+    errors: false,
+    compile: (_: true, schema: AnySchemaObject) => integerCoercion(schema)
+  },
   {
     keyword: 'normalize',
     type: 'string',
@@ -42,6 +70,11 @@ export const keywords = [
   { keyword: 'uncommon', type: 'string', validate: (_: true, text: string) => !isCommonPassword(text) }
 ] satisfies Vocabulary
 
+function addKeywords(ajv: Ajv): Ajv {
+  for (const keyword of keywords) ajv.addKeyword(keyword)
+  return ajv
+}
+
 /** Whether a text is an RFC 3339 time (section 5.6) that exists and can be stored. */
 function isTime(text: string): boolean {
   const [, date = ''] = /^(\d{4}-\d\d-\d\d)T\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)$/i.exec(text) ?? []
@@ -50,31 +83,20 @@ function isTime(text: string): boolean {
   return isDay && time <= Date.UTC(9999, 11, 31)
 }
 
-const ajv = new Ajv({
-  useDefaults: true,
-  verbose: true,
-  allowUnionTypes: true,
-  formats: { 'date-time': isTime },
-  keywords
-})
+const addFormats = (ajv: Ajv) => ajv.addFormat('date-time', isTime)
 
-/**
- * Queries and parameters arrive as text. Decimal integers are converted; anything else is left to fail
- * validation.
- */
-export function integerCoercion(schema: TSchema): (data: Record<string, unknown>) => void {
-  const names = Object.entries<TSchema>(schema.properties).flatMap(([name, { type }]) =>
-    type === 'integer' ? [name] : []
-  )
-  return (data) => {
-    for (const name of names) {
-      const text = data[name]
-      if (typeof text === 'string' && /^-?\d+$/.test(text)) {
-        data[name] = Math.max(-Number.MAX_SAFE_INTEGER, Math.min(Number(text), Number.MAX_SAFE_INTEGER))
-      }
-    }
-  }
-}
+/** Options of Ajv for Fastify. Nothing is coerced or removed but by the custom keywords. */
+export const ajvOptions = {
+  customOptions: {
+    coerceTypes: false,
+    removeAdditional: false,
+    useDefaults: true,
+    verbose: true, // so that an error has its schema, with the message for it
+    allowUnionTypes: true
+  },
+  plugins: [addKeywords],
+  onCreate: addFormats // after the formats that Fastify adds
+} satisfies FastifyServerOptions['ajv']
 
 /** The schema's message for a rejected value. `null` and `''` count as missing. */
 function messageOf({ keyword, params, parentSchema, data }: ErrorObject): ValidationMessage {
@@ -91,6 +113,7 @@ function messageOf({ keyword, params, parentSchema, data }: ErrorObject): Valida
  * @throws {ValidationFailed}
  */
 export function parseData<Schema extends TSchema>(schema: Schema, data: unknown): Static<Schema> {
+  const ajv = addFormats(addKeywords(new Ajv(ajvOptions.customOptions)))
   const validate = ajv.compile<Static<Schema>>(schema)
   if (validate(data)) return data
   const [error] = validate.errors ?? []
@@ -114,8 +137,8 @@ export function parseQuery(text: string): Record<string, string> {
 }
 
 /**
- * Parses JSON bodies and validates them by the schema of the route. An empty body counts as none, whatever
- * its type: some clients always send one (`axios.post(url)`, `curl -d ''`). `__proto__` and
+ * Parses JSON bodies, and gives validation errors the messages of their schemas. An empty body counts as
+ * none, whatever its type: some clients always send one (`axios.post(url)`, `curl -d ''`). `__proto__` and
  * `constructor.prototype` are dropped like any unknown key.
  */
 export default fp(
@@ -143,16 +166,6 @@ export default fp(
       else done(new NotJson())
     })
 
-    app.setValidatorCompiler<TSchema>(({ schema, httpPart }) => {
-      // Compiled on first use, like the serialisers, so that the start does not wait for it.
-      let validate: ValidateFunction | undefined
-      const coerce = httpPart === 'body' ? undefined : integerCoercion(schema)
-      return (data) => {
-        validate ??= ajv.compile(schema)
-        coerce?.(data)
-        return validate(data) || { error: validate.errors ?? [] }
-      }
-    })
     app.setSchemaErrorFormatter(([error]) => new ValidationFailed(messageOf(error as ErrorObject)))
   },
   { name: 'input' }

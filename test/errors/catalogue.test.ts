@@ -58,6 +58,7 @@ const HARMLESS = new Set([
   'examples',
   'default',
   'normalize',
+  'decimalIntegers',
   'errorMessages',
   'properties',
   'required'

@@ -7,7 +7,7 @@ import { lookupNickname, normalizeNickname } from '../../src/accounts/nicknames.
 import { loadConfig } from '../../src/config.ts'
 import { AuthorizationMalformed, AuthorizationMissing } from '../../src/errors/catalogue.ts'
 import { bearerToken } from '../../src/plugins/authenticate.ts'
-import input, { integerCoercion } from '../../src/plugins/validation.ts'
+import input, { ajvOptions, integerCoercion } from '../../src/plugins/validation.ts'
 import { requestId } from '../../src/lib/request-id.ts'
 import { StartError } from '../../src/lib/start-error.ts'
 import { normalizeText } from '../../src/lib/text.ts'
@@ -171,7 +171,7 @@ t.test('no text makes its normalisation slow', async (t) => {
 })
 
 t.test('a body is taken by the code points of what is stored, and by nothing else', async (t) => {
-  const app = Fastify().register(input)
+  const app = Fastify({ ajv: ajvOptions }).register(input)
   app.register(async (app) => {
     app.post('/text', { schema: { body: PostMessageRequest } }, async ({ body }) => body)
     app.post('/nickname', { schema: { body: RegisterRequest(8) } }, async ({ body }) => body)
