@@ -74,7 +74,7 @@ async function run(args: string[]): Promise<string> {
   try {
     return await command.run({ engines, config, values, options: given })
   } finally {
-    await engines.close()
+    engines.close()
   }
 }
 

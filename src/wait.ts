@@ -1,6 +1,6 @@
 import { shutdownSignal } from './process/signals.ts'
 import { pino } from 'pino'
-import { formatAddress, postgresAddress, redisAddresses } from './lib/engine-addresses.ts'
+import { type Address, formatAddress, postgresAddress, redisAddresses } from './lib/engine-addresses.ts'
 import { engineVariables, isExternal, loadConfig } from './config.ts'
 import { reach } from './lib/reach.ts'
 import { StartError } from './lib/start-error.ts'
@@ -13,6 +13,20 @@ const log = pino({ timestamp: pino.stdTimeFunctions.isoTime }, pino.destination(
 const TIMEOUT_MS = 2000
 const PAUSE_MS = 1000
 
+/** Resolves when one of the addresses accepts connections; then the others are given up. */
+async function reachAny(addresses: Address[]): Promise<void> {
+  const isOver = new AbortController()
+  const signal = AbortSignal.any([shutdownSignal, isOver.signal])
+  const attempts = addresses.map((address) => reach(address, { timeoutMs: TIMEOUT_MS, signal }))
+  try {
+    await Promise.any(attempts)
+  } catch (error) {
+    throw (error as AggregateError).errors[0]
+  } finally {
+    isOver.abort()
+  }
+}
+
 try {
   const [, , engine = ''] = process.argv
   if (engine !== 'postgres' && engine !== 'redis') {
@@ -22,22 +36,10 @@ try {
   if (!isExternal(engine, config)) throw new StartError(`${engineVariables[engine].join(' or ')} must be set`)
   const addresses = engine === 'postgres' ? [postgresAddress(config)] : redisAddresses(config)
   const what = `${engine === 'postgres' ? 'PostgreSQL' : 'Redis'} at ${addresses.map(formatAddress).join(' or ')}`
-  await waitFor(
-    what,
-    Infinity,
-    log,
-    () =>
-      Promise.any(addresses.map((address) => reach(address, { timeoutMs: TIMEOUT_MS }))).catch(
-        (error: AggregateError) => {
-          throw error.errors[0]
-        }
-      ),
-    { pauseMs: PAUSE_MS, signal: shutdownSignal }
-  )
+  await waitFor(what, Infinity, log, () => reachAny(addresses), { pauseMs: PAUSE_MS, signal: shutdownSignal })
   log.info(`${what} answers`)
-  process.exit(0)
 } catch (error) {
   if (error instanceof StartError || shutdownSignal.aborted) log.fatal((error as Error).message)
   else log.fatal({ err: error }, 'uncaught exception')
-  process.exit(1)
+  process.exitCode = 1
 }

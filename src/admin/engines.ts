@@ -2,7 +2,7 @@ import { Redis, type Cluster } from 'ioredis'
 import pg from 'pg'
 import { Sessions } from '../accounts/sessions.ts'
 import type { Config } from '../config.ts'
-import { createQuery, type Query } from '../database/query.ts'
+import { createQuery, hangUp, type Query } from '../database/query.ts'
 import { findEngines } from '../embedded/running.ts'
 import { formatAddress, postgresAddress } from '../lib/engine-addresses.ts'
 import { withTimeout } from '../lib/timeout.ts'
@@ -63,8 +63,8 @@ export class Engines {
     return new Sessions(client)
   }
 
-  async close(): Promise<void> {
+  close(): void {
     this.#redis?.disconnect()
-    await this.#postgres?.end()
+    if (this.#postgres) hangUp(this.#postgres)
   }
 }

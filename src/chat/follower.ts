@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import pg from 'pg'
-import { createQuery, IS_READ_ONLY, type Query } from '../database/query.ts'
+import { createQuery, hangUp, IS_READ_ONLY, type Query } from '../database/query.ts'
 import { withTimeout } from '../lib/timeout.ts'
 import type { Log } from '../lib/logger.ts'
 import { readLog } from './event-log.ts'
@@ -143,7 +143,7 @@ export class Follower {
         }
       }
     } finally {
-      void client.end()
+      hangUp(client)
     }
   }
 

@@ -65,6 +65,15 @@ export const createQuery =
     }
   }
 
+/**
+ * Closes a connection at once. `end()` alone waits until the server closes it too, which one that hangs never
+ * does.
+ */
+export function hangUp(client: Client): void {
+  void client.end()
+  client.connection.stream.destroy()
+}
+
 /** What pg knows of a connection, and its own `cancel` needs, but its types do not tell. */
 type Cancellable = PoolClient & Record<'port' | 'processID' | 'secretKey', number> & { host: string }
 const cancellable = (client: PoolClient) => client as Cancellable
@@ -189,7 +198,7 @@ export class Connections {
       ])
       return new Set((await withTimeout(STATEMENT_MS, asked)).rows.map(({ pid }) => pid))
     } finally {
-      void client.end()
+      hangUp(client)
     }
   }
 
@@ -204,6 +213,11 @@ export class Connections {
   stop(): void {
     this.#stop.abort()
     this.#letGo(this.#abandoned)
+  }
+
+  /** Closes the connections that the pool has ended but the server has not closed. */
+  hangUp(): void {
+    for (const client of this.#open) hangUp(client)
   }
 
   /** Has every connection of now closed before it is used again. */

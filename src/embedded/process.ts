@@ -87,10 +87,13 @@ export async function startProgram(
     const timer = setTimeout(() => child.kill('SIGINT'), timeoutMs)
     await exited.finally(() => clearTimeout(timer))
   }
+  const settled = new AbortController()
   try {
     const quiet = { warn: () => {} }
-    await Promise.race([waitFor(`the embedded ${name}`, 30, quiet, ready, { pauseMs: 20, signal }), failed])
+    const options = { pauseMs: 20, signal: AbortSignal.any([...(signal ? [signal] : []), settled.signal]) }
+    await Promise.race([waitFor(`the embedded ${name}`, 30, quiet, ready, options), failed])
   } catch (error) {
+    settled.abort()
     await stop(0)
     throw error
   }

@@ -6,13 +6,19 @@ import type { Address } from './engine-addresses.ts'
  * Checks that something accepts connections at an address.
  * @param options.timeoutMs covers the DNS lookup and the connection together
  * @param options.lookup resolves names; Node's own by default
+ * @param options.signal gives up at once
  * @throws {Error} with a message that tells a DNS failure from an engine that does not answer
  */
 export async function reach(
   address: Address,
-  { timeoutMs, lookup }: { timeoutMs: number; lookup?: LookupFunction }
+  { timeoutMs, lookup, signal }: { timeoutMs: number; lookup?: LookupFunction; signal?: AbortSignal }
 ): Promise<void> {
-  const socket = connect({ ...address, timeout: timeoutMs, ...(lookup && { lookup }) })
+  const socket = connect({
+    ...address,
+    timeout: timeoutMs,
+    ...(lookup && { lookup }),
+    ...(signal && { signal })
+  })
   const { host } = { host: '', ...address }
   let isResolved = host === '' || isIP(host) !== 0
   socket.on('lookup', () => {

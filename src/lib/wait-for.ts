@@ -31,7 +31,7 @@ export async function waitFor<Result>(
         throw new StartError(`${engine} is not usable after ${seconds} s: ${reason}`)
       }
       log.warn({ tries, reason }, `waiting for ${engine}`)
-      await unlessAborted(signal, sleep(pauseMs))
+      await sleep(pauseMs, undefined, { signal }).catch(() => {}) // when aborted
     }
   }
 }

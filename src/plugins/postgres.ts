@@ -5,7 +5,14 @@ import { formatAddress, postgresAddress, postgresTarget } from '../lib/engine-ad
 import type { Config } from '../config.ts'
 import { grantTables } from '../database/grants.ts'
 import { migrate } from '../database/migrate.ts'
-import { Connections, createPipeline, createPoolQuery, type Pipeline, type Query } from '../database/query.ts'
+import {
+  Connections,
+  createPipeline,
+  createPoolQuery,
+  hangUp,
+  type Pipeline,
+  type Query
+} from '../database/query.ts'
 import type { Log } from '../lib/logger.ts'
 import { StartError } from '../lib/start-error.ts'
 import { waitFor } from '../lib/wait-for.ts'
@@ -108,19 +115,40 @@ async function checkEncoding(client: pg.Client): Promise<void> {
 const processOf = async (client: pg.Client): Promise<number> =>
   (await client.query('select pg_backend_pid() as pid')).rows[0].pid
 
-/** Whether one transaction after the other of a connection may be run by different server processes. */
-async function isPooledByTransaction(config: Config, client: pg.Client): Promise<boolean> {
-  const other = new pg.Client(connectionOptions(config, NO_LIMITS))
-  other.on('error', () => {}) // A query reports it as well.
+/**
+ * Passes a client that is not connected yet to `work`, and closes it afterwards.
+ * @param signal closes it at once
+ */
+async function withClient<Result>(
+  config: Config,
+  signal: AbortSignal | undefined,
+  work: (client: pg.Client) => Promise<Result>
+): Promise<Result> {
+  const client = new pg.Client(connectionOptions(config, NO_LIMITS))
+  client.on('error', () => {}) // A query reports it as well.
+  const close = () => hangUp(client)
+  signal?.addEventListener('abort', close)
   try {
+    return await work(client)
+  } finally {
+    signal?.removeEventListener('abort', close)
+    close()
+  }
+}
+
+/** Whether one transaction after the other of a connection may be run by different server processes. */
+async function isPooledByTransaction(
+  config: Config,
+  client: pg.Client,
+  signal: AbortSignal | undefined
+): Promise<boolean> {
+  return withClient(config, signal, async (other) => {
     await other.connect()
     const before = await processOf(client)
     // A pooler gives it the process that has just become free, or else gives that one to the next who asks.
     await other.query('begin')
     return (await processOf(other)) === before || (await processOf(client)) !== before
-  } finally {
-    await other.end()
-  }
+  })
 }
 
 /**
@@ -129,7 +157,11 @@ async function isPooledByTransaction(config: Config, client: pg.Client): Promise
  * lock of a migration would be left to other clients.
  * @throws {StartError} if a pooler refuses or ignores the settings, or pools by transaction
  */
-async function checkSession(config: Config, client: pg.Client): Promise<void> {
+async function checkSession(
+  config: Config,
+  client: pg.Client,
+  signal: AbortSignal | undefined
+): Promise<void> {
   const refusal = (what: string) =>
     new StartError(
       'POSTGRES_HOST or POSTGRES_URL must lead to PostgreSQL itself, because the pooler at ' +
@@ -143,7 +175,7 @@ async function checkSession(config: Config, client: pg.Client): Promise<void> {
     rows: [{ mode }]
   } = await client.query("select current_setting('plan_cache_mode') as mode")
   if (mode !== PLANS.plan_cache_mode) throw withoutSettings
-  if (await isPooledByTransaction(config, client)) throw refusal('pools by transaction')
+  if (await isPooledByTransaction(config, client, signal)) throw refusal('pools by transaction')
 }
 
 /**
@@ -155,24 +187,14 @@ export async function migrateWhenReady(config: Config, log: Log, signal?: AbortS
     `PostgreSQL at ${formatAddress(postgresAddress(config))}`,
     config.BOOT_TIMEOUT,
     log,
-    async () => {
-      const client = new pg.Client(connectionOptions(config, NO_LIMITS))
-      client.on('error', () => {}) // Queries report it as well.
-      const close = () => {
-        void client.end()
-      }
-      signal?.addEventListener('abort', close)
-      try {
-        await checkSession(config, client)
+    () =>
+      withClient(config, signal, async (client) => {
+        await checkSession(config, client, signal)
         await checkEncoding(client)
         if (config.MIGRATE === 'off') return
         await migrate(client, log, config.MIGRATE === 'own')
         if (config.MIGRATE_GRANT_TO !== undefined) await grantTables(client, config.MIGRATE_GRANT_TO)
-      } finally {
-        signal?.removeEventListener('abort', close)
-        await client.end()
-      }
-    },
+      }),
     { signal }
   )
 }
@@ -184,6 +206,10 @@ export async function migrateWhenReady(config: Config, log: Log, signal?: AbortS
 export default fp<{ config: Config; signal?: AbortSignal | undefined }>(
   async (app, { config, signal }) => {
     await migrateWhenReady(config, app.log, signal)
+    app.addHook('onClose', async () => {
+      // After the pool has ended. There is none if its registration failed.
+      if (app.hasDecorator('connections')) app.connections.hangUp()
+    })
     await app.register(fastifyPostgres, {
       ...connectionOptions(config),
       query_timeout: 0, // `Connections` has its own, after which it cancels the statement.

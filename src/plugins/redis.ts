@@ -18,6 +18,7 @@ const shared = {
 // Commands wait for the replies to those before them, so a connection that is silent for this long is dead.
 const timeouts = {
   connectTimeout: 2000,
+  disconnectTimeout: 250, // for the server to close the connection as well
   commandTimeout: 2000,
   socketTimeout: 2000,
   autoResendUnfulfilledCommands: false,

@@ -8,28 +8,26 @@ import { type Engines, startEngines } from '../embedded/engines.ts'
 import { cannotListen, findHosts } from './listen.ts'
 import { openLog } from './log.ts'
 import { migrateWhenReady } from '../plugins/postgres.ts'
-import { shutdownSignal, exitSignal } from './signals.ts'
+import { exitSignal, restoreDefaultActions, shutdownSignal } from './signals.ts'
 import { StartError } from '../lib/start-error.ts'
 import { unlessAborted } from '../lib/wait-for.ts'
 
 const log = await openLog()
 
 const SHUTDOWN_TIMEOUT_MS = 25_000
+/** How long something may stay open once everything is closed: a DNS lookup, which cannot be cancelled. */
+const LEFTOVER_TIMEOUT_MS = 3000
 
 let app: FastifyInstance | undefined
 let engines: Engines | undefined
-let isEnding = false
+let ending: Promise<void> | undefined
+let shutdownTimer: NodeJS.Timeout | undefined
 
-async function migrateOnly(config: Config): Promise<never> {
+async function migrateOnly(config: Config): Promise<void> {
   if (!isExternal('postgres', config)) {
     throw new StartError(`${engineVariables.postgres.join(' or ')} must be set where MIGRATE is only`)
   }
-  await migrateWhenReady(config, log, shutdownSignal).catch((error) => {
-    if (!shutdownSignal.aborted) throw error
-    log.info(shutdownSignal.reason.message)
-    process.exit(1) // A waiting job must not conclude that the tables exist.
-  })
-  process.exit(0)
+  await migrateWhenReady(config, log, shutdownSignal)
 }
 
 /**
@@ -72,51 +70,87 @@ function readyMessage(config: Config, url: string): string {
   ].join('\n')
 }
 
-const limitShutdown = () =>
-  setTimeout(() => {
-    log.error(`graceful shutdown took longer than ${SHUTDOWN_TIMEOUT_MS / 1000} s: exiting at once`)
-    process.exit(1)
+function limitShutdown(): void {
+  shutdownTimer ??= setTimeout(() => {
+    exitAtOnce(1, `graceful shutdown took longer than ${SHUTDOWN_TIMEOUT_MS / 1000} s`)
   }, SHUTDOWN_TIMEOUT_MS)
+}
 
-/** Stops everything that was started, in order, and exits. */
-async function end(code: number): Promise<never> {
-  isEnding = true
-  if (!shutdownSignal.aborted) limitShutdown()
-  const hasServed = app?.server.listening === true
-  // Closing an app that failed to start fails again for the same reason.
-  await app?.close().catch((err) => {
-    if (hasServed) log.error({ err }, 'graceful shutdown failed')
-  })
-  await engines?.stop()
-  if (!hasServed) engines?.undo()
+/**
+ * Exits without closing anything. `process.exit` can hang: it waits for V8's compiler threads, and they may
+ * be waiting for a garbage collection on the main thread (https://github.com/nodejs/node/issues/54918).
+ * Therefore it is the last resort, and the next signal ends the process by its default action.
+ */
+function exitAtOnce(code: number, reason: string): never {
+  restoreDefaultActions()
+  log.error(`${reason}: exiting at once`)
   process.exit(code)
 }
 
+/**
+ * Stops everything that was started, in order. Nothing keeps the event loop running then, so Node exits by
+ * itself, with this code or with that of an earlier call.
+ */
+function end(code: number): Promise<void> {
+  return (ending ??= stop(code))
+}
+
+async function stop(code: number): Promise<void> {
+  process.exitCode = code
+  limitShutdown()
+  const hasServed = app?.server.listening === true
+  try {
+    // Closing an app that failed to start fails again for the same reason.
+    await app?.close().catch((err) => {
+      if (hasServed) log.error({ err }, 'graceful shutdown failed')
+    })
+    await engines?.stop()
+    if (!hasServed) engines?.undo()
+  } finally {
+    clearTimeout(shutdownTimer)
+    setTimeout(() => {
+      const open = process.getActiveResourcesInfo().join()
+      exitAtOnce(Number(process.exitCode), `not everything could be closed (${open})`)
+    }, LEFTOVER_TIMEOUT_MS).unref()
+  }
+}
+
+/** Runs the service until a signal ends it. @returns the exit code */
+async function run(): Promise<number> {
+  let config: Config | undefined
+  try {
+    shutdownSignal.throwIfAborted()
+    config = loadConfig(process.env)
+    log.level = config.LOG_LEVEL
+    if (config.MIGRATE === 'only') {
+      await migrateOnly(config)
+      return 0
+    }
+    const { drain } = await start(config)
+    await once(shutdownSignal, 'abort')
+    log.info(shutdownSignal.reason.message)
+    drain.hasBegun = true
+    // The server keeps the process alive, unless an exception closes it meanwhile.
+    await sleep(config.SHUTDOWN_DELAY * 1000, undefined, { ref: false })
+    return 0
+  } catch (error) {
+    if (shutdownSignal.aborted) {
+      log.info(shutdownSignal.reason.message)
+      // A waiting job must not conclude that the tables exist.
+      return config?.MIGRATE === 'only' ? 1 : 0
+    }
+    if (error instanceof StartError) log.fatal(error.message)
+    else log.fatal({ err: error }, 'the start failed')
+    return 1
+  }
+}
+
 shutdownSignal.addEventListener('abort', limitShutdown)
-exitSignal.addEventListener('abort', () => {
-  log.error(`${exitSignal.reason.signal} received again: exiting at once`)
-  process.exit(1)
-})
+exitSignal.addEventListener('abort', () => exitAtOnce(1, `${exitSignal.reason.signal} received again`))
 process.on('uncaughtException', (err) => {
   log.fatal({ err }, 'uncaught exception')
-  if (isEnding) process.exit(1)
   void end(1)
+  process.exitCode = 1 // also when the end had begun with 0
 })
 
-try {
-  shutdownSignal.throwIfAborted()
-  const config = loadConfig(process.env)
-  log.level = config.LOG_LEVEL
-  if (config.MIGRATE === 'only') await migrateOnly(config)
-  const { drain } = await start(config)
-  await once(shutdownSignal, 'abort')
-  log.info(shutdownSignal.reason.message)
-  drain.hasBegun = true
-  await sleep(config.SHUTDOWN_DELAY * 1000)
-  await end(0)
-} catch (error) {
-  if (shutdownSignal.aborted) log.info(shutdownSignal.reason.message)
-  else if (error instanceof StartError) log.fatal(error.message)
-  else log.fatal({ err: error }, 'the start failed')
-  await end(shutdownSignal.aborted ? 0 : 1)
-}
+await end(await run())

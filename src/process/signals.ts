@@ -23,8 +23,9 @@ export const shutdownSignal = first.signal
  */
 export const exitSignal = second.signal
 
+const SIGNALS = ['SIGHUP', 'SIGINT', 'SIGQUIT', 'SIGTERM'] as const
 let firstAt = 0
-for (const name of ['SIGHUP', 'SIGINT', 'SIGQUIT', 'SIGTERM'] as const) {
+for (const name of SIGNALS) {
   process.on(name, () => {
     if (!shutdownSignal.aborted) {
       firstAt = performance.now()
@@ -33,4 +34,9 @@ for (const name of ['SIGHUP', 'SIGINT', 'SIGQUIT', 'SIGTERM'] as const) {
       second.abort(new Signalled(name))
     }
   })
+}
+
+/** Gives the signals back their default actions: each ends the process, even if JavaScript no longer runs. */
+export function restoreDefaultActions(): void {
+  for (const name of SIGNALS) process.removeAllListeners(name)
 }

@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto'
 import { setImmediate as nextTurn, setTimeout as sleep } from 'node:timers/promises'
 import pg from 'pg'
 import { visibleMessages } from '../chat/messages.ts'
-import { createQuery, IS_READ_ONLY, type Query } from '../database/query.ts'
+import { createQuery, hangUp, IS_READ_ONLY, type Query } from '../database/query.ts'
 import type { Log } from '../lib/logger.ts'
 import { vectorOf } from './patterns.ts'
 import { AFTER_ALL } from './search.ts'
@@ -189,7 +189,7 @@ export class SearchIndexer {
       await this.#load(query)
       while (!this.#isStopped) await this.#work(query)
     } finally {
-      void client.end()
+      hangUp(client)
     }
   }
 

@@ -2,7 +2,7 @@ import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { join } from 'node:path'
 import { text } from 'node:stream/consumers'
-import { checkout } from './server.ts'
+import { checkout, withoutExit } from './server.ts'
 
 export interface Result {
   code: number
@@ -15,7 +15,7 @@ export async function runAdmin(env: Record<string, string>, args: string[]): Pro
   // Through `env`, because tap adds its instruments to every Node process that a test starts.
   const child = spawn(
     '/usr/bin/env',
-    ['-u', 'NODE_OPTIONS', process.execPath, join(checkout, 'dist/src/admin.js'), ...args],
+    ['-u', 'NODE_OPTIONS', process.execPath, ...withoutExit, join(checkout, 'dist/src/admin.js'), ...args],
     { env: { PATH: process.env['PATH'], BCRYPT_COST: '4', ...env }, stdio: ['ignore', 'pipe', 'pipe'] }
   )
   const [stdout, stderr, [code]] = await Promise.all([

@@ -34,6 +34,19 @@ export const externalEngines = () => ({
 const ERROR_LEVEL = 50 // of pino
 export const checkout = fileURLToPath(new URL('../..', import.meta.url))
 
+/**
+ * Options that make `process.exit` kill the process. It can hang
+ * (https://github.com/nodejs/node/issues/54918), so a program must end without it where it can.
+ */
+export const withoutExit = [
+  '--import',
+  `data:text/javascript,${encodeURIComponent(`
+    process.exit = () => {
+      console.error(new Error(\`process.exit with \${process.getActiveResourcesInfo()}\`))
+      process.kill(process.pid, 'SIGKILL')
+    }`)}`
+]
+
 /** The built service in a process of its own, as `npm start` runs it. */
 export interface Server {
   child: ChildProcess
@@ -53,7 +66,7 @@ export interface Server {
  * @param uid the user to run as; this process must be root then
  * @param reader the user who must be able to read the checkout
  * @param root the checkout, where it is another
- * @param execArgv options for Node itself
+ * @param execArgv options for Node itself; by default those that forbid it `process.exit`
  */
 export function startServer(
   t: Test,
@@ -62,7 +75,7 @@ export function startServer(
     uid,
     reader = uid,
     root = checkout,
-    execArgv = []
+    execArgv = withoutExit
   }: { uid?: number; reader?: number | undefined; root?: string; execArgv?: string[] } = {}
 ): Server {
   const [node, code] = [process.execPath, root].map((path) =>

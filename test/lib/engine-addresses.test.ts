@@ -9,7 +9,7 @@ import { loadConfig } from '../../src/config.ts'
 import { connectionOptions } from '../../src/plugins/postgres.ts'
 import { config, createDatabase } from '../helpers/database.ts'
 import { waitUntil } from '../helpers/raw.ts'
-import { ask, checkout, externalEngines, folder, startServer } from '../helpers/server.ts'
+import { ask, checkout, externalEngines, folder, startServer, withoutExit } from '../helpers/server.ts'
 
 /** Passes everything on to an engine, from another kind of address. @returns the port, if it has one */
 async function relay(t: Test, from: ListenOptions, port: number): Promise<number | undefined> {
@@ -34,7 +34,7 @@ async function relay(t: Test, from: ListenOptions, port: number): Promise<number
 function wait(t: Test, engine: string, env: Record<string, string>) {
   const child = spawn(
     '/usr/bin/env',
-    ['-u', 'NODE_OPTIONS', process.execPath, join(checkout, 'dist/src/wait.js'), engine],
+    ['-u', 'NODE_OPTIONS', process.execPath, ...withoutExit, join(checkout, 'dist/src/wait.js'), engine],
     {
       env: { PATH: process.env['PATH'], ...env },
       stdio: ['ignore', 'pipe', 'inherit'],
