@@ -5,22 +5,23 @@ import { loadConfig } from './config.ts'
 import { ClientError, DatabaseUnavailable } from './errors/catalogue.ts'
 import { StartError } from './lib/start-error.ts'
 
-// `npm run admin -- COMMAND`, in the image `node dist/src/admin.js COMMAND`: what the operator does to
-// accounts, with the configuration of the service and beside it.
+// `npm run admin -- COMMAND`, in the image `node dist/src/admin.js COMMAND`: what the operator can
+// do with accounts. It reads the configuration of the service, and works while the service runs.
 
 const USAGE = `Usage: npm run admin -- COMMAND        in the image: node dist/src/admin.js COMMAND
 
   role NICK ROLE            give a role: member, moderator or admin
   ban NICK [--until T] [--reason R]
-                            ban a user, until a time such as 2026-01-31T12:00:00Z or for ever,
-                            and end all sessions
-  unban NICK                lift the ban, or the mute, of a user
-  reset-password NICK       set a random password, print it, end all sessions
+                            ban a user and end all sessions. T is a time such as
+                            2026-01-31T12:00:00Z; without it the ban is permanent
+  unban NICK                lift the ban or the mute of a user
+  reset-password NICK       set a random password and print it, end all sessions,
                             and revoke all API tokens
   sessions end NICK         end all sessions of a user
-  list                      list who has a role or a restriction
+  list                      list everyone who has a role or a restriction
 
-The environment is that of the service. A nickname that begins with "-" goes after "--".`
+It reads the same environment variables as the service. Put a nickname that begins with "-"
+after "--".`
 
 const SEE_HELP = '--help lists the commands'
 
@@ -51,7 +52,7 @@ function findCommand(positionals: string[]): { command: Command; values: string[
   }
   const [name] = positionals
   throw new StartError(
-    name === undefined ? `a command is missing: ${SEE_HELP}` : `there is no command ${name}: ${SEE_HELP}`
+    name === undefined ? `no command given: ${SEE_HELP}` : `unknown command ${name}: ${SEE_HELP}`
   )
 }
 
@@ -62,7 +63,7 @@ async function run(args: string[]): Promise<string> {
   if (help) return USAGE
   const { command, values } = findCommand(positionals)
   if (values.length !== command.parameters.length) {
-    throw new StartError(`${[command.name, ...command.parameters].join(' ')} is the form: ${SEE_HELP}`)
+    throw new StartError(`usage: ${[command.name, ...command.parameters].join(' ')}; ${SEE_HELP}`)
   }
   for (const name of ['until', 'reason'] as const) {
     if (given[name] !== undefined && !command.options.includes(name)) {
@@ -83,7 +84,7 @@ try {
 } catch (error) {
   process.exitCode = 1
   if (error instanceof DatabaseUnavailable) {
-    console.error(`PostgreSQL cannot do this: ${reasonOf(error.cause)}`)
+    console.error(`PostgreSQL failed: ${reasonOf(error.cause)}`)
   } else if (error instanceof StartError || error instanceof ClientError) {
     console.error(error.message)
   } else {

@@ -155,13 +155,13 @@ t.test('each mistake gets one sentence, and changes nothing', async (t) => {
   await register('alice')
   const soon = new Date(Date.now() + 60_000).toISOString()
   const mistakes: [string[], string | RegExp][] = [
-    [[], 'a command is missing: --help lists the commands'],
-    [['frobnicate', 'alice'], 'there is no command frobnicate: --help lists the commands'],
-    [['constructor'], 'there is no command constructor: --help lists the commands'],
-    [['sessions', 'alice'], 'there is no command sessions: --help lists the commands'],
-    [['role', 'alice'], 'role NICK ROLE is the form: --help lists the commands'],
-    [['unban', 'alice', 'bob'], 'unban NICK is the form: --help lists the commands'],
-    [['list', 'alice'], 'list is the form: --help lists the commands'],
+    [[], 'no command given: --help lists the commands'],
+    [['frobnicate', 'alice'], 'unknown command frobnicate: --help lists the commands'],
+    [['constructor'], 'unknown command constructor: --help lists the commands'],
+    [['sessions', 'alice'], 'unknown command sessions: --help lists the commands'],
+    [['role', 'alice'], 'usage: role NICK ROLE; --help lists the commands'],
+    [['unban', 'alice', 'bob'], 'usage: unban NICK; --help lists the commands'],
+    [['list', 'alice'], 'usage: list; --help lists the commands'],
     [['ban', 'nobody'], 'there is no user with the nickname nobody'],
     [['reset-password', 'x'.repeat(5000)], /^there is no user with the nickname x+$/],
     [['role', 'nobody', 'admin'], 'there is no user with the nickname nobody'],
@@ -177,15 +177,12 @@ t.test('each mistake gets one sentence, and changes nothing', async (t) => {
     [['unban', 'alice', '--until', soon], 'unban does not take --until: --help lists the commands']
   ]
   const environments: [Record<string, string>, RegExp][] = [
-    [{ POSTGRES_PORT: '1' }, /^PostgreSQL at 127\.0\.0\.1:1 cannot be used: .*ECONNREFUSED/],
-    [{ POSTGRES_PASSWORD: 'wrong' }, /^PostgreSQL at .* cannot be used: password authentication failed/],
-    [{ REDIS_PORT: '1' }, /^Redis at 127\.0\.0\.1:1 cannot be used: .*ECONNREFUSED/],
-    [{ REDIS_DB: '1000000' }, /^Redis at .* cannot be used: .*out of range/],
+    [{ POSTGRES_PORT: '1' }, /^cannot connect to PostgreSQL at 127\.0\.0\.1:1: .*ECONNREFUSED/],
+    [{ POSTGRES_PASSWORD: 'wrong' }, /^cannot connect to PostgreSQL at .*: password authentication failed/],
+    [{ REDIS_PORT: '1' }, /^cannot connect to Redis at 127\.0\.0\.1:1: .*ECONNREFUSED/],
+    [{ REDIS_DB: '1000000' }, /^cannot connect to Redis at .*: .*out of range/],
     [{ BCRYPT_COST: 'cheap' }, /^BCRYPT_COST must be a whole number from 4 to 16, not "cheap"$/],
-    [
-      { POSTGRES_DB: await createDatabase(t) },
-      /^PostgreSQL cannot do this: relation "chat_user" does not exist$/
-    ]
+    [{ POSTGRES_DB: await createDatabase(t) }, /^PostgreSQL failed: relation "chat_user" does not exist$/]
   ]
   await Promise.all([
     ...mistakes.map(async ([args, sentence]) => {
@@ -210,8 +207,8 @@ t.test('an engine that accepts connections and is silent ends it with one senten
   t.teardown(() => silent.close())
   const { port } = silent.address() as { port: number }
   for (const [name, sentence] of [
-    ['POSTGRES_PORT', /^PostgreSQL at .* cannot be used: /],
-    ['REDIS_PORT', /^Redis at .* cannot be used: /]
+    ['POSTGRES_PORT', /^cannot connect to PostgreSQL at .*: /],
+    ['REDIS_PORT', /^cannot connect to Redis at .*: /]
   ] as const) {
     t.match(await runAdmin({ ...env, [name]: `${port}` }, ['ban', 'alice']), refused(sentence))
   }

@@ -96,7 +96,7 @@ t.test('npm run migrate makes the tables and nothing else', async (t) => {
       env: { ...process.env, ...external(), REDIS_HOST: '', POSTGRES_DB, ...env },
       encoding: 'utf8'
     })
-  t.match(migrate({}), { status: 0, stdout: /the database was migrated: 001_[^]*the database is up to date/ })
+  t.match(migrate({}), { status: 0, stdout: /applied the migration 001_[^]*the database is up to date/ })
   const again = migrate({})
   t.match(again, { status: 0, stdout: /the database is up to date/ })
   t.notMatch(again.stdout, /was migrated/)
@@ -107,7 +107,7 @@ t.test('npm run migrate makes the tables and nothing else', async (t) => {
 
   t.match(migrate({ POSTGRES_HOST: '' }), {
     status: 1,
-    stdout: /POSTGRES_HOST or POSTGRES_URL must be set where MIGRATE is only/
+    stdout: /POSTGRES_HOST or POSTGRES_URL must be set when MIGRATE is only/
   })
 
   const server = startServer(t, { ...external(), POSTGRES_DB, MIGRATE: 'off' })

@@ -13,7 +13,7 @@ import { findRestriction, listNotable, type Notable } from '../moderation/lists.
 import { parseData } from '../plugins/validation.ts'
 import { type Engines, reasonOf } from './engines.ts'
 
-// No letters and digits that look alike, because people type it. 24 characters of 32 give 120 bits.
+// Without letters and digits that look alike, because people type it. 24 characters of 32 give 120 bits.
 const PASSWORD_CHARACTERS = 'abcdefghijkmnpqrstuvwxyz23456789'
 const PASSWORD_LENGTH = 24
 

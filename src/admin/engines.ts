@@ -40,7 +40,7 @@ export class Engines {
     this.#postgres = client
     await client.connect().catch((cause: unknown) => {
       const where = formatAddress(postgresAddress(this.#config))
-      throw new StartError(`PostgreSQL at ${where} cannot be used: ${reasonOf(cause)}`, { cause })
+      throw new StartError(`cannot connect to PostgreSQL at ${where}: ${reasonOf(cause)}`, { cause })
     })
     return createQuery(client)
   }
@@ -58,7 +58,9 @@ export class Engines {
       // While connecting, the client only warns of a database number that is out of range.
       if (client instanceof Redis) await client.select(client.options.db ?? 0)
     } catch (error) {
-      throw new StartError(`Redis at ${where} cannot be used: ${reasonOf(reason ?? error)}`, { cause: error })
+      throw new StartError(`cannot connect to Redis at ${where}: ${reasonOf(reason ?? error)}`, {
+        cause: error
+      })
     }
     return new Sessions(client)
   }

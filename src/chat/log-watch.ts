@@ -72,7 +72,7 @@ export class LogWatch {
   missed(ids: number[]): void {
     this.onMissed(ids.length)
     if (this.problem === undefined) {
-      this.#log.error(`the event log is not in force: messages did not reach it: ${ids.join(', ')}`)
+      this.#log.error(`the event log is incomplete: messages did not reach it: ${ids.join(', ')}`)
     }
     this.#missedIds = ids.slice(0, 10)
     this.#missedAt = performance.now()
@@ -84,7 +84,7 @@ export class LogWatch {
   async repairSequences(): Promise<boolean> {
     const problems = await this.#query<Problem>(CHECK_SEQUENCES)
     if (problems.length === 0) return false
-    this.#log.error(`the event log is not in force: ${problems.map(({ what }) => what).join('; ')}`)
+    this.#log.error(`the event log is incomplete: ${problems.map(({ what }) => what).join('; ')}`)
     await this.#query(REPAIR, [this.#timeline.seq])
     this.#log.warn('the sequences were advanced to match the tables; clients reload the room')
     return true
@@ -106,7 +106,7 @@ export class LogWatch {
     const wasBroken = this.#problem !== undefined
     if (problems.length > 0) {
       const problem = problems.map(({ what }) => what).join('; ')
-      if (problem !== this.#problem) this.#log.error(`the event log is not in force: ${problem}`)
+      if (problem !== this.#problem) this.#log.error(`the event log is incomplete: ${problem}`)
       this.#problem = problem
       this.#timeline.markStale()
       this.#lastSeq = this.#timeline.seq
@@ -119,7 +119,7 @@ export class LogWatch {
         this.#resetAt = performance.now()
         this.#missedIds = []
       }
-      if (wasBroken) this.#log.info('the event log is in force again')
+      if (wasBroken) this.#log.info('the event log is complete again')
       if (wasBroken || isRepaired) this.#missedAt = -Infinity // What was missed is explained.
       this.#problem = undefined
       await this.#warnOfInexactIds()

@@ -52,7 +52,7 @@ export async function migrate(client: Client, log: Log, own = false): Promise<vo
     await client.query(
       `begin; ${migration.sql}; ${note}; ${migration.restores ? SIGN_FUNCTIONS : ''}; commit`
     )
-    log.info(`the database was migrated: ${migration.name}`)
+    log.info(`applied the migration ${migration.name}`)
   }
   const isNewer = [...applied].some((name) => !migrations.some((migration) => migration.name === name))
   const restoring = isNewer ? [] : known.filter(({ restores }) => restores)
@@ -68,7 +68,7 @@ export async function migrate(client: Client, log: Log, own = false): Promise<vo
 async function restore(client: Client, log: Log, restoring: Migration[]): Promise<void> {
   let problems = await findProblems(client)
   if (problems.length === 0) return
-  log.warn(`the event log is not in force: ${problems.join('; ')}`)
+  log.warn(`the event log is incomplete: ${problems.join('; ')}`)
   try {
     for (const { sql } of restoring) await client.query(`begin; ${sql}; ${SIGN_FUNCTIONS}; commit`)
     await client.query(REPAIR, [EVERY_RESET])

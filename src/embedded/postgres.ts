@@ -42,7 +42,7 @@ export async function startPostgres(
       signal?.throwIfAborted()
       const hint =
         as[0] === 'setpriv' ? ` (it runs as nobody, who must be able to reach ${initdb} and ${cluster})` : ''
-      throw new StartError(`the embedded PostgreSQL could not be made: ${error.message}${hint}`)
+      throw new StartError(`the embedded PostgreSQL could not be created: ${error.message}${hint}`)
     })
     renameSync(`${cluster}.new`, cluster)
   }
@@ -80,7 +80,7 @@ export async function startPostgres(
     signal
   )
   log.info(
-    `embedded PostgreSQL runs on ${host}:${port}, its data in ${cluster}; ` +
+    `embedded PostgreSQL runs on ${host}:${port}, its data is in ${cluster}; ` +
       `to look inside: PGPASSWORD=$(cat '${passwordFile}') psql -h ${host} -p ${port} -U ${user} ${database}`
   )
   return {
@@ -116,7 +116,7 @@ async function binaries(): Promise<{ initdb: string; postgres: string }> {
       symlinkSync(basename(source), link)
     } catch (cause) {
       throw new StartError(
-        `the embedded PostgreSQL cannot be completed: let this user write to ${dirname(link)}, or set POSTGRES_HOST`,
+        `the embedded PostgreSQL cannot be set up: let this user write to ${dirname(link)}, or set POSTGRES_HOST`,
         { cause }
       )
     }
@@ -147,7 +147,7 @@ function runAs(isMade: boolean, ...paths: string[]): string[] {
   const advice = 'start as another user, or set POSTGRES_HOST'
   if (!isRoot()) {
     throw new StartError(
-      `PostgreSQL makes no database for a user without a name, and /etc/passwd has none for uid ${process.getuid?.()}: ${advice}`
+      `PostgreSQL cannot be set up by a user without a name, and /etc/passwd has none for uid ${process.getuid?.()}: ${advice}`
     )
   }
   if (!canRun('setpriv', '--version')) {

@@ -73,7 +73,7 @@ async function startServer(
     log,
     signal
   ).finally(() => probe.disconnect())
-  log.info(`${program} runs on ${host}:${port}, its data in ${dir}`)
+  log.info(`embedded ${program} runs on ${host}:${port}, its data is in ${dir}`)
   return stop
 }
 
@@ -115,7 +115,7 @@ async function startStore(dataDir: string, { host, port, password }: Address, lo
   const server: Server = resp['server']
   await once(server.listen(port, host), 'listening')
   log.warn(
-    `sessions are kept by js-redis-server, a reimplementation of Redis for development, on ${host}:${port}, its data in ${journal}; ` +
+    `sessions are kept by js-redis-server, a reimplementation of Redis for development, on ${host}:${port}, its data is in ${journal}; ` +
       'install redis-server or set REDIS_HOST to use the real one'
   )
   return () => resp.close()

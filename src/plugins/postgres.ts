@@ -164,7 +164,7 @@ async function checkSession(
 ): Promise<void> {
   const refusal = (what: string) =>
     new StartError(
-      'POSTGRES_HOST or POSTGRES_URL must lead to PostgreSQL itself, because the pooler at ' +
+      'POSTGRES_HOST or POSTGRES_URL must point to PostgreSQL itself, because the pooler at ' +
         `${formatAddress(postgresAddress(config))} ${what}`
     )
   const withoutSettings = refusal('does not pass on the settings of a connection')

@@ -25,7 +25,7 @@ let shutdownTimer: NodeJS.Timeout | undefined
 
 async function migrateOnly(config: Config): Promise<void> {
   if (!isExternal('postgres', config)) {
-    throw new StartError(`${engineVariables.postgres.join(' or ')} must be set where MIGRATE is only`)
+    throw new StartError(`${engineVariables.postgres.join(' or ')} must be set when MIGRATE is only`)
   }
   await migrateWhenReady(config, log, shutdownSignal)
 }
@@ -72,7 +72,7 @@ function readyMessage(config: Config, url: string): string {
 
 function limitShutdown(): void {
   shutdownTimer ??= setTimeout(() => {
-    exitAtOnce(1, `graceful shutdown took longer than ${SHUTDOWN_TIMEOUT_MS / 1000} s`)
+    exitImmediately(1, `graceful shutdown took longer than ${SHUTDOWN_TIMEOUT_MS / 1000} s`)
   }, SHUTDOWN_TIMEOUT_MS)
 }
 
@@ -81,9 +81,9 @@ function limitShutdown(): void {
  * be waiting for a garbage collection on the main thread (https://github.com/nodejs/node/issues/54918).
  * Therefore it is the last resort, and the next signal ends the process by its default action.
  */
-function exitAtOnce(code: number, reason: string): never {
+function exitImmediately(code: number, reason: string): never {
   restoreDefaultActions()
-  log.error(`${reason}: exiting at once`)
+  log.error(`${reason}: exiting immediately`)
   process.exit(code)
 }
 
@@ -110,7 +110,7 @@ async function stop(code: number): Promise<void> {
     clearTimeout(shutdownTimer)
     setTimeout(() => {
       const open = process.getActiveResourcesInfo().join()
-      exitAtOnce(Number(process.exitCode), `not everything could be closed (${open})`)
+      exitImmediately(Number(process.exitCode), `not everything could be closed (${open})`)
     }, LEFTOVER_TIMEOUT_MS).unref()
   }
 }
@@ -140,13 +140,13 @@ async function run(): Promise<number> {
       return config?.MIGRATE === 'only' ? 1 : 0
     }
     if (error instanceof StartError) log.fatal(error.message)
-    else log.fatal({ err: error }, 'the start failed')
+    else log.fatal({ err: error }, 'startup failed')
     return 1
   }
 }
 
 shutdownSignal.addEventListener('abort', limitShutdown)
-exitSignal.addEventListener('abort', () => exitAtOnce(1, `${exitSignal.reason.signal} received again`))
+exitSignal.addEventListener('abort', () => exitImmediately(1, `${exitSignal.reason.signal} received again`))
 process.on('uncaughtException', (err) => {
   log.fatal({ err }, 'uncaught exception')
   void end(1)

@@ -53,7 +53,7 @@ const health: FastifyPluginAsyncTypebox = async (app) => {
   }
   const checkLog = async () => {
     await watch.check()
-    if (watch.problem !== undefined) throw new Error(`the event log is not in force: ${watch.problem}`)
+    if (watch.problem !== undefined) throw new Error(`the event log is incomplete: ${watch.problem}`)
     await follower.caughtUp()
     const deadline = performance.now() + RECONNECT_MS
     while (!timeline.isFresh) {

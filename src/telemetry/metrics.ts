@@ -7,11 +7,11 @@ declare module 'fastify' {
     metrics: { registry: Registry; rejections: Counter<'limit'> }
   }
   interface FastifyRequest {
-    /** How long its answer was held back because the client wished it. */
+    /** How long the answer was held back at the client's request (a long poll). */
     waitedMs: number
   }
   interface FastifyContextConfig {
-    /** Its answer is over when the client has had enough, so the time that it takes tells nothing. */
+    /** The client decides when the response ends, so its duration means nothing. */
     isStream?: boolean
   }
 }
@@ -22,9 +22,8 @@ const REFUSALS = ['banned', 'muted', 'read_only', 'slow_mode']
 const METHODS = new Set(['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS'])
 
 /**
- * Decorates the instance with `metrics`, for Prometheus. What has a value at any time is read when somebody
- * asks; requests, batches and refusals are counted as they happen. Label values come from this code alone,
- * never from a client.
+ * Decorates the instance with `metrics`, for Prometheus. Gauges are read on each scrape; requests, batches
+ * and refusals are counted as they happen. Label values come from this code, never from a client.
  */
 export default fp(
   async (app) => {
@@ -35,7 +34,7 @@ export default fp(
     const rejections = new Counter({
       registers,
       name: 'chat_rate_limit_rejections_total',
-      help: 'Requests that a rate limit refused.',
+      help: 'Requests refused by a rate limit.',
       labelNames: ['limit']
     })
     for (const limit of ['failures', 'logins', 'registrations', 'sessions', 'writes']) {
@@ -46,7 +45,7 @@ export default fp(
     const refusals = new Counter({
       registers,
       name: 'chat_restriction_refusals_total',
-      help: 'Requests that a restriction of their user or a setting of the room refused.',
+      help: 'Requests refused by a restriction of the user or a setting of the room.',
       labelNames: ['reason']
     })
     for (const reason of REFUSALS) refusals.inc({ reason }, 0)
@@ -55,7 +54,7 @@ export default fp(
       registers,
       name: 'http_request_duration_seconds',
       labelNames: ['method', 'route', 'status'],
-      help: 'Time to answer a request, without the time that the client asked to wait; event streams are not in it.',
+      help: 'Time to answer a request, excluding the wait of a long poll. Event streams are not counted.',
       buckets: BUCKETS
     })
     app.decorateRequest('waitedMs', 0)
@@ -101,42 +100,42 @@ export default fp(
     })
     gauge(
       'chat_postgres_pool_waiting',
-      'Statements that wait for a connection.',
+      'Statements waiting for a connection.',
       () => app.pg.pool.waitingCount
     )
     gauges(
       'chat_password_queue',
-      'Passwords that are hashed, and that wait for it.',
+      'Passwords being hashed, and passwords waiting for it.',
       () => app.passwords.queue
     )
-    gauge('chat_write_queue', 'Messages that wait for the next batch.', () => app.room.writer.queued)
+    gauge('chat_write_queue', 'Messages waiting for the next batch.', () => app.room.writer.queued)
     gauge(
       'chat_log_lag_seconds',
-      'Time since this process last knew that it was at the end of the log.',
+      'Seconds since this process was last known to be at the end of the event log.',
       () => app.room.timeline.lag
     )
-    gauge('chat_log_in_force', '1 while every change of a message reaches the event log, else 0.', () =>
+    gauge('chat_log_in_force', '1 while every change of a message reaches the event log, otherwise 0.', () =>
       app.room.watch.problem === undefined ? 1 : 0
     )
-    gauge('chat_search_queue', 'Searches that wait for their turn.', () => app.messageSearch?.waiting ?? 0)
+    gauge('chat_search_queue', 'Searches waiting for their turn.', () => app.messageSearch?.waiting ?? 0)
     gauge(
       'chat_search_index_lag',
-      'Entries of the log that are not indexed for search yet.',
+      'Entries of the event log that are not indexed for search yet.',
       () => app.messageSearch?.indexer.lag ?? 0
     )
     gauge('chat_event_streams', 'Open event streams.', () => app.room.streams.size)
-    gauge('chat_long_polls', 'Requests that wait for the next message.', () => app.room.longPolls.size)
+    gauge('chat_long_polls', 'Open long polls.', () => app.room.longPolls.size)
     new Gauge({
       registers,
       name: 'chat_build_info',
-      help: 'Always 1; what runs here is in the labels.',
+      help: 'Always 1. The labels hold the versions of the service and of Node.',
       labelNames: ['version', 'node']
     }).set({ version, node: process.versions.node }, 1)
 
     const batches = new Histogram({
       registers,
       name: 'chat_write_batch_messages',
-      help: 'Messages written by one commit.',
+      help: 'Messages written in one commit.',
       buckets: [1, 2, 5, 10, 20, 50, 100, 200]
     })
     const missed = new Counter({

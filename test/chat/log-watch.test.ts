@@ -66,7 +66,7 @@ for (const { what, sql, undo } of sabotages) {
       await waitUntil('readyz is 503', async () => (await readyz(service)) === 503)
       t.match((await service.call('GET', '/health/readyz')).body, { error: 'database is not ready' })
       t.equal(await metric(service, 'chat_log_in_force'), 0)
-      t.ok(logged(service, ERROR, 'the event log is not in force: '))
+      t.ok(logged(service, ERROR, 'the event log is incomplete: '))
       await waitUntil('the newest page has the message', async () =>
         (await texts(service)).includes('meanwhile')
       )
@@ -102,7 +102,7 @@ t.test('a start that may not repair says what is wrong, and is not ready', async
     logged(
       second,
       ERROR,
-      'the event log is not in force: the trigger chat_event_created on chat_message is missing'
+      'the event log is incomplete: the trigger chat_event_created on chat_message is missing'
     )
   )
   await client.query("insert into chat_backend_migration (name) values ('999_of_a_later_version')")
@@ -124,7 +124,7 @@ t.test(
     const stream = await openStream(t, service.url)
     const { status, body } = await service.call('POST', '/api/messages', { token, body: { text: 'unheard' } })
     t.equal(status, 201)
-    t.ok(logged(service, ERROR, `the event log is not in force: messages did not reach it: ${body.id}`))
+    t.ok(logged(service, ERROR, `the event log is incomplete: messages did not reach it: ${body.id}`))
     t.equal(await metric(service, 'chat_log_in_force'), 0)
     t.equal(await metric(service, 'chat_log_missed_messages_total'), 1)
     t.equal(await readyz(service), 503)
@@ -162,7 +162,7 @@ for (const [what, sql] of [
       t.equal(posted.status, 201)
       await waitUntil('the newest page has the message', async () => (await texts(service)).includes('after'))
       await waitUntil('readyz is 200', async () => (await readyz(service)) === 200)
-      t.ok(logged(service, ERROR, 'the event log is not in force: '))
+      t.ok(logged(service, ERROR, 'the event log is incomplete: '))
       t.match((await stream.events(1))[0], { data: { type: 'reset' } }, 'clients load the room again')
       const { id } = await service.post(token, 'and on')
       t.ok(id > 20, 'ids go on where they were')

@@ -64,7 +64,7 @@ if (process.getuid?.() === 0) {
     mount('10m')
     t.match(
       await failedStart(t, { DATA_DIR }),
-      /^the embedded PostgreSQL could not be made: .*No space left on device$/
+      /^the embedded PostgreSQL could not be created: .*No space left on device$/
     )
     t.strictSame(readdirSync(disk), [])
     unmount()

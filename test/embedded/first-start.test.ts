@@ -135,7 +135,7 @@ if (isRoot) {
     const DATA_DIR = join(home, 'data')
     t.equal(
       await failedStart(t, { DATA_DIR, PATH }, { uid: UNKNOWN_UID }),
-      `PostgreSQL makes no database for a user without a name, and /etc/passwd has none for uid ${UNKNOWN_UID}: start as another user, or set POSTGRES_HOST`
+      `PostgreSQL cannot be set up by a user without a name, and /etc/passwd has none for uid ${UNKNOWN_UID}: start as another user, or set POSTGRES_HOST`
     )
     t.strictSame(readdirSync(home), [])
 
@@ -151,7 +151,10 @@ if (isRoot) {
     const home = folder(t, 0o700)
     const DATA_DIR = join(home, 'data') // where nobody cannot reach it
     const PATH = unnamespaced(t)
-    t.match(await failedStart(t, { DATA_DIR, PATH }), /^the embedded PostgreSQL could not be made: .*nobody/)
+    t.match(
+      await failedStart(t, { DATA_DIR, PATH }),
+      /^the embedded PostgreSQL could not be created: .*nobody/
+    )
     t.notOk(existsSync(DATA_DIR))
 
     mkdirSync(DATA_DIR)

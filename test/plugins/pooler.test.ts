@@ -70,7 +70,7 @@ ignore_startup_parameters = ${ignored}
         }),
         {
           message:
-            'POSTGRES_HOST or POSTGRES_URL must lead to PostgreSQL itself, because the pooler at ' +
+            'POSTGRES_HOST or POSTGRES_URL must point to PostgreSQL itself, because the pooler at ' +
             `127.0.0.1:${port} ${reason}`
         },
         what

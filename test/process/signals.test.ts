@@ -46,7 +46,7 @@ t.test('a second signal later on ends the service at once', async (t) => {
   server.child.kill('SIGINT')
   t.equal(await server.exited, 1)
   t.ok(performance.now() - since < 5000, 'not after 20 s')
-  t.equal(server.log.at(-1), 'SIGINT received again: exiting at once')
+  t.equal(server.log.at(-1), 'SIGINT received again: exiting immediately')
 })
 
 t.test(
