@@ -1,15 +1,9 @@
 import { STATUS_CODES } from 'node:http'
+import swagger from '@fastify/swagger'
 import { Type } from '@sinclair/typebox'
-import Fastify, { type RouteOptions } from 'fastify'
 import fp from 'fastify-plugin'
 import { version } from '../lib/version.ts'
 import { keywords } from './validation.ts'
-
-declare module 'fastify' {
-  interface FastifyInstance {
-    describe: () => Promise<object>
-  }
-}
 
 interface Answer {
   $ref?: string
@@ -21,6 +15,12 @@ interface Operation {
   operationId: string
   responses: Record<string, Answer>
   parameters?: { in: string; name: string; required?: boolean; schema: object }[]
+}
+
+/** A document as `@fastify/swagger` generates it; its types also allow references and Swagger 2. */
+interface Document {
+  paths: Record<string, Record<string, Operation>>
+  components: object
 }
 
 /** The tags, in the order in which documentation pages show them. */
@@ -147,65 +147,49 @@ function tidy(part: unknown, schemas: Record<string, object>): unknown {
   return { $ref: `#/components/schemas/${title}` }
 }
 
+/** Completes the generated document, and moves what operations share to its components. */
+function finish({ paths, components, ...rest }: Document): object {
+  const operations = Object.values(paths).flatMap((path) => Object.values(path))
+  for (const operation of operations) complete(operation)
+  const errors = shareErrors(operations)
+  const schemas = {}
+  return {
+    ...rest,
+    paths: tidy(paths, schemas),
+    components: { ...components, responses: tidy(errors, schemas), schemas }
+  }
+}
+
 /**
- * Decorates the instance with `describe()`, which generates an OpenAPI document from the schemas of all
- * routes that are registered later. It is generated on demand, by a second instance with the same routes that
- * serves nobody, so that no start waits for it: loading the modules alone takes a tenth of a second.
+ * Generates the OpenAPI document from the schemas of all routes that are registered later, when
+ * `app.swagger()` is called.
  */
 export default fp(
   async (app) => {
-    const routes: RouteOptions[] = []
-    app.addHook('onRoute', ({ method, url, schema }) => {
-      if (schema && method !== 'HEAD') routes.push({ method, url, schema, handler: () => {} })
-    })
-
-    app.decorate('describe', async () => {
-      const { default: swagger } = await import('@fastify/swagger')
-      const described = Fastify({ exposeHeadRoutes: false })
-        .setValidatorCompiler(() => () => true)
-        .setSerializerCompiler(() => () => '')
-      await described.register(swagger, {
-        convertConstToEnum: false,
-        openapi: {
-          openapi: '3.1.0',
-          info: {
-            title: 'chat-backend',
-            version,
-            description:
-              'HTTP API of a public chat room: ordered, durable messages, and a live event stream.',
-            license: { name: 'MIT', identifier: 'MIT' }
-          },
-          servers: [{ url: '/', description: 'The server that sent this document.' }],
-          tags,
-          components: {
-            securitySchemes: {
-              token: {
-                type: 'http',
-                scheme: 'bearer',
-                description:
-                  'The `token` from a registration or a login. API tokens also work, except for routes that list ' +
-                  '`session_required` among their errors.'
-              }
+    await app.register(swagger, {
+      convertConstToEnum: false,
+      transformObject: (generated) => finish((generated as { openapiObject: Document }).openapiObject),
+      openapi: {
+        openapi: '3.1.0',
+        info: {
+          title: 'chat-backend',
+          version,
+          description: 'HTTP API of a public chat room: ordered, durable messages, and a live event stream.',
+          license: { name: 'MIT', identifier: 'MIT' }
+        },
+        servers: [{ url: '/', description: 'The server that sent this document.' }],
+        tags,
+        components: {
+          securitySchemes: {
+            token: {
+              type: 'http',
+              scheme: 'bearer',
+              description:
+                'The `token` from a registration or a login. API tokens also work, except for routes that ' +
+                'list `session_required` among their errors.'
             }
           }
         }
-      })
-      for (const route of routes) if (!route.schema?.hide) described.route(route)
-      await described.ready()
-      // The plugin's types allow references, which it does not generate for these schemas.
-      const document: object = described.swagger()
-      const { paths, components, ...rest } = document as {
-        paths: Record<string, Record<string, Operation>>
-        components: object
-      }
-      const operations = Object.values(paths).flatMap((path) => Object.values(path))
-      for (const operation of operations) complete(operation)
-      const errors = shareErrors(operations)
-      const schemas = {}
-      return {
-        ...rest,
-        paths: tidy(paths, schemas),
-        components: { ...components, responses: tidy(errors, schemas), schemas }
       }
     })
   },

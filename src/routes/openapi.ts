@@ -14,14 +14,10 @@ const openapi: FastifyPluginAsyncTypebox = async (app) => {
     response: { 200: OpenApi, ...failures(Busy) }
   }
   // Generated once, on the first request, so that the start does not wait for it.
-  let document: Promise<Buffer> | undefined
-  const describe = async () => Buffer.from(JSON.stringify(await app.describe()))
+  let document: Buffer | undefined
   app.get('/api/openapi.json', { schema }, async (_request, reply) => {
-    document ??= describe()
-    return reply
-      .code(200)
-      .header('content-type', 'application/json; charset=utf-8')
-      .send(await document)
+    document ??= Buffer.from(JSON.stringify(app.swagger()))
+    return reply.code(200).header('content-type', 'application/json; charset=utf-8').send(document)
   })
 }
 export default openapi
