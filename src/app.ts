@@ -32,7 +32,7 @@ import docsRoutes from './routes/docs.ts'
 import eventRoutes from './routes/events.ts'
 import healthRoutes from './routes/health.ts'
 import messageRoutes from './routes/messages.ts'
-import { watchRoutes } from './plugins/method-not-allowed.ts'
+import { methodNotAllowed, otherMethods, routerOptions } from './plugins/method-not-allowed.ts'
 import moderationRoutes from './routes/moderation.ts'
 import metricsRoutes from './routes/metrics.ts'
 import openapiRoutes from './routes/openapi.ts'
@@ -61,7 +61,7 @@ export function buildApp(config: Config, logger: FastifyBaseLogger, signal?: Abo
     ajv: ajvOptions,
     pluginTimeout: 0,
     return503OnClosing: false,
-    routerOptions: { ignoreDuplicateSlashes: true, ignoreTrailingSlash: true, querystringParser: parseQuery },
+    routerOptions: { ...routerOptions, querystringParser: parseQuery },
     serverFactory: (handle) =>
       connections.createServer(
         {
@@ -94,6 +94,7 @@ export function buildApp(config: Config, logger: FastifyBaseLogger, signal?: Abo
     reply.header('x-request-id', request.id)
     done()
   })
+  app.register(otherMethods)
   app.register(httpRules, { connections })
   app.register(cors, { config })
   app.register(input)
@@ -111,7 +112,6 @@ export function buildApp(config: Config, logger: FastifyBaseLogger, signal?: Abo
   app.register(drain, { connections }) // after the plugins that requests in flight still need
   app.register(listener) // after drain, which waits for its connections too
 
-  const methodNotAllowed = watchRoutes(app)
   app.register(healthRoutes)
   app.register(eventRoutes)
   app.register(metricsRoutes)

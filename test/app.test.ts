@@ -363,9 +363,17 @@ t.test(
         { status: asked.status, allowed: asked.headers.get('access-control-allow-headers') },
         { status: 204, allowed: /authorization.*idempotency-key/ }
       )
-      for (const path of ['/api/messages', '/nowhere', '/api/messages?limit=x']) {
-        const { headers } = await call('GET', path, { headers: { origin } })
-        t.equal(headers.get('access-control-allow-origin'), origin, path)
+      for (const [method, path, status] of [
+        ['GET', '/api/messages', 200],
+        ['GET', '/nowhere', 404],
+        ['PUT', '/nowhere', 404],
+        ['PUT', '/api/messages', 405],
+        ['GET', '/api/messages?limit=x', 400]
+      ] as const) {
+        const answer = await call(method, path, { headers: { origin } })
+        const { headers } = answer
+        t.equal(answer.status, status, `${method} ${path}`)
+        t.equal(headers.get('access-control-allow-origin'), origin, `${method} ${path}`)
         t.match(headers.get('access-control-expose-headers'), /x-event-cursor/)
       }
       t.equal(

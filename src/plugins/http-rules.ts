@@ -1,13 +1,6 @@
 import type { FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
-import {
-  Busy,
-  type ClientError,
-  EncodedBody,
-  ExpectationFailed,
-  InvalidHttp,
-  RouteNotFound
-} from '../errors/catalogue.ts'
+import { Busy, type ClientError, EncodedBody, ExpectationFailed, InvalidHttp } from '../errors/catalogue.ts'
 import type { Connections } from '../http/connections.ts'
 
 declare module 'fastify' {
@@ -18,13 +11,13 @@ declare module 'fastify' {
 }
 
 /** Checks a request against the rules of HTTP, before its body is read. */
-function violation({ raw, is404 }: FastifyRequest): ClientError | undefined {
+function violation({ raw, is404, otherMethods }: FastifyRequest): ClientError | undefined {
   const { host, expect, 'transfer-encoding': transferEncoding } = raw.headers
   if (raw.httpVersion === '1.1' && host === undefined) return new InvalidHttp()
   if (raw.httpVersion === '1.1' && expect !== undefined && !/(^|\W)100-continue($|\W)/i.test(expect)) {
     return new ExpectationFailed()
   }
-  if (is404) return new RouteNotFound()
+  if (is404 && !otherMethods) return undefined // It is refused anyway.
   // Node decodes the chunks of `gzip, chunked`, but does not decompress them (RFC 9112, 6.1).
   if (transferEncoding !== undefined && transferEncoding.toLowerCase() !== 'chunked') return new EncodedBody()
   return undefined

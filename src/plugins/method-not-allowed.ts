@@ -1,33 +1,72 @@
-import { METHODS } from 'node:http'
-import type { FastifyInstance, FastifyPluginAsync } from 'fastify'
-import { failures, MethodNotAllowed } from '../errors/catalogue.ts'
+import type { FastifyRequest } from 'fastify'
+import fp from 'fastify-plugin'
+import findMyWay from 'find-my-way'
+import { InvalidHttp, MethodNotAllowed, RouteNotFound } from '../errors/catalogue.ts'
 
-/**
- * Records the routes declared from now on. Register the plugin that it returns after them: it answers other
- * methods with 405 and `Allow` (RFC 9110, 15.5.6).
- */
-export function watchRoutes(app: FastifyInstance): FastifyPluginAsync {
-  for (const method of METHODS) {
-    if (method !== 'CONNECT' && !app.supportedMethods.includes(method)) app.addHttpMethod(method)
-  }
-  const methodsByUrl = new Map<string, string[]>()
-  app.addHook('onRoute', ({ url, method }) => {
-    methodsByUrl.set(url, [...(methodsByUrl.get(url) ?? []), ...[method].flat()])
-  })
+interface OtherMethods {
+  /** The pattern of the URL. */
+  url: string
+  allowed: string[]
+}
 
-  return async (app) => {
-    const response = failures(MethodNotAllowed)
-    for (const [url, methods] of [...methodsByUrl]) {
-      app.route({
-        url,
-        method: app.supportedMethods.filter((method) => !methods.includes(method)),
-        schema: { hide: true, response },
-        onRequest: async (_request, reply) => {
-          reply.header('allow', methods.join(', '))
-          throw new MethodNotAllowed()
-        },
-        handler: () => {}
-      })
-    }
+declare module 'fastify' {
+  interface FastifyRequest {
+    /** What is known of the URL, if it is only for other methods than that of this request. */
+    otherMethods: OtherMethods | undefined
   }
 }
+
+/** How the service reads a path. */
+export const routerOptions = { ignoreDuplicateSlashes: true, ignoreTrailingSlash: true }
+
+/**
+ * Decorates requests with `otherMethods`, for the routes declared from now on. A second router has each URL
+ * once: a route of Fastify for each method that is not allowed would cost 40 ms of the start and several MB.
+ */
+export const otherMethods = fp(
+  async (app) => {
+    // Without this handler, a parameter that is too long would be a path that is unknown.
+    const router = findMyWay({ ...routerOptions, onMaxParamLength: () => {} })
+    const byUrl = new Map<string, OtherMethods>()
+    app.addHook('onRoute', ({ url, method }) => {
+      if (url === '*') return // the plugin for CORS declares it for preflights
+      let known = byUrl.get(url)
+      if (!known) {
+        known = { url, allowed: [] }
+        byUrl.set(url, known)
+        router.on('GET', url, () => {}, known)
+      }
+      known.allowed.push(...[method].flat())
+    })
+
+    app.decorateRequest('otherMethods', undefined)
+    app.addHook('onRequest', (request, _reply, done) => {
+      if (!hasNoRoute(request)) return done()
+      const found = router.find('GET', request.raw.url ?? '')
+      request.otherMethods = found?.store ?? undefined
+      const isTooLong = found?.store === null
+      done(isTooLong && request.is404 ? new InvalidHttp() : undefined) // as Fastify does for known methods
+    })
+  },
+  { name: 'other-methods' }
+)
+
+/** Whether only the plugin for CORS has a route for the request, or nobody. */
+function hasNoRoute(request: FastifyRequest): boolean {
+  return request.is404 || (request.method === 'OPTIONS' && request.routeOptions.url === '*')
+}
+
+/**
+ * Refuses unknown paths, and known ones with 405 and `Allow` (RFC 9110, 15.5.6), after all other hooks.
+ */
+export const methodNotAllowed = fp(
+  async (app) => {
+    app.addHook('onRequest', (request, reply, done) => {
+      const { otherMethods } = request
+      if (!otherMethods) return done(request.is404 ? new RouteNotFound() : undefined)
+      reply.header('allow', otherMethods.allowed.join(', '))
+      done(new MethodNotAllowed())
+    })
+  },
+  { name: 'method-not-allowed', dependencies: ['other-methods'] }
+)

@@ -1,6 +1,7 @@
 import fp from 'fastify-plugin'
 import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from 'prom-client'
 import { version } from '../lib/version.ts'
+import { routeOf } from './route.ts'
 
 declare module 'fastify' {
   interface FastifyInstance {
@@ -59,14 +60,11 @@ export default fp(
     })
     app.decorateRequest('waitedMs', 0)
     app.addHook('onResponse', (request, reply, done) => {
-      const {
-        config: { isStream },
-        url = ''
-      } = request.routeOptions
+      const { isStream } = request.routeOptions.config
       if (!isStream || reply.statusCode !== 200) {
         const method = METHODS.has(request.method) ? request.method : 'unknown'
         // Without the expression that a parameter must match.
-        const route = url.replace(/\(.*\)/, '') || 'unknown'
+        const route = routeOf(request)?.replace(/\(.*\)/, '') ?? 'unknown'
         const seconds = Math.max(0, reply.elapsedTime - request.waitedMs) / 1000
         requests.observe({ method, route, status: reply.statusCode }, seconds)
       }

@@ -13,6 +13,7 @@ import { BasicTracerProvider, BatchSpanProcessor } from '@opentelemetry/sdk-trac
 import type { FastifyInstance } from 'fastify'
 import { withTimeout } from '../lib/timeout.ts'
 import type { Log } from '../lib/logger.ts'
+import { routeOf } from './route.ts'
 import { channels, readTraceparent, type TraceIds } from './tracing.ts'
 import { version } from '../lib/version.ts'
 
@@ -79,7 +80,7 @@ export function startTelemetry(app: FastifyInstance, endpoint: string): void {
   // Body chunks arrive in another async context.
   app.addHook('preValidation', (request, _reply, done) => active.run(spans.get(request.raw), done))
   app.addHook('onResponse', (request, reply, done) => {
-    const route = request.routeOptions.url
+    const route = routeOf(request)
     const span = spans.get(request.raw)?.setAttribute('http.response.status_code', reply.statusCode)
     if (route) span?.updateName(`${request.method} ${route}`).setAttribute('http.route', route)
     if (reply.statusCode >= 500) span?.setStatus({ code: SpanStatusCode.ERROR })

@@ -1,5 +1,6 @@
 import { type FastifyReply, type FastifyRequest, LogController } from 'fastify'
 import type { Config } from '../config.ts'
+import { routeOf } from './route.ts'
 
 /** Requests that take longer are always logged. */
 const SLOW_MS = 1000
@@ -22,11 +23,11 @@ export class RequestLog extends LogController {
   override routeNotFound() {}
   override requestCompleted(_error: unknown, request: FastifyRequest, reply: FastifyReply) {
     if (!this.#isLogged(request, reply)) return
-    const { method, routeOptions, userId } = request
+    const { method, userId } = request
     request.log.info(
       {
         method,
-        route: routeOptions.url ?? 'unknown',
+        route: routeOf(request) ?? 'unknown',
         status: reply.statusCode,
         durationMs: Math.round(reply.elapsedTime * 10) / 10,
         ...(userId > 0 && { userId })
