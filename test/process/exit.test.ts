@@ -92,7 +92,7 @@ t.test('what cannot be closed does not keep the service from ending', async (t) 
   await server.ready
   server.child.kill('SIGTERM')
   t.equal(await server.exited, 0)
-  t.match(server.log.at(-1), /^not everything could be closed \(.*Timeout.*\): exiting at once$/)
+  t.match(server.log.at(-1), /^not everything could be closed \(.*Timeout.*\): exiting immediately$/)
 })
 
 t.test('a third signal ends the service even when process.exit hangs', async (t) => {
