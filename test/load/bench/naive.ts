@@ -62,7 +62,9 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
   )
 }
 
-const app = Fastify({ ajv: { customOptions: { keywords: ['normalize', 'visible', 'errorMessages'] } } })
+const app = Fastify({
+  ajv: { customOptions: { keywords: ['normalize', 'visible', 'decimalIntegers', 'errorMessages'] } }
+})
 app.register(fastifyPostgres, {
   host: POSTGRES_HOST,
   port: Number(POSTGRES_PORT),
