@@ -1,9 +1,10 @@
 import { parseArgs } from 'node:util'
 import { type Call, type Command, commands } from './admin/commands.ts'
-import { Engines, reasonOf } from './admin/engines.ts'
+import { Engines } from './admin/engines.ts'
 import { loadConfig } from './config.ts'
 import { ClientError, DatabaseUnavailable } from './errors/catalogue.ts'
 import { StartError } from './lib/start-error.ts'
+import { reasonOf } from './lib/reason.ts'
 
 // `npm run admin -- COMMAND`, in the image `node dist/src/admin.js COMMAND`: what the operator can
 // do with accounts. It reads the configuration of the service, and works while the service runs.

@@ -1,5 +1,6 @@
 import type { Query } from '../database/query.ts'
 import type { Log } from '../lib/logger.ts'
+import { reasonOf } from '../lib/reason.ts'
 import { skeletonDigests } from './skeletons.ts'
 
 // Users at a time: a few milliseconds of computing, and not much more of writing.
@@ -45,7 +46,7 @@ export class SkeletonIndex {
   start(): void {
     const run = () => {
       this.#background ??= this.#workOff()
-        .catch(({ message }: Error) => this.#log.warn(`could not index nicknames: ${message}`))
+        .catch((error: unknown) => this.#log.warn(`could not index nicknames: ${reasonOf(error)}`))
         .finally(() => {
           this.#background = undefined
           this.#isFarBehind = false

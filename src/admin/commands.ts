@@ -8,10 +8,11 @@ import type { Config } from '../config.ts'
 import type { Query } from '../database/query.ts'
 import { RedisUnavailable, UntilPast } from '../errors/catalogue.ts'
 import { StartError } from '../lib/start-error.ts'
+import { reasonOf } from '../lib/reason.ts'
 import { liftRestriction, logAction, restrict, setRole } from '../moderation/actions.ts'
 import { findRestriction, listNotable, type Notable } from '../moderation/lists.ts'
 import { parseData } from '../plugins/validation.ts'
-import { type Engines, reasonOf } from './engines.ts'
+import type { Engines } from './engines.ts'
 
 // Without letters and digits that look alike, because people type it. 24 characters of 32 give 120 bits.
 const PASSWORD_CHARACTERS = 'abcdefghijkmnpqrstuvwxyz23456789'

@@ -5,6 +5,7 @@ import type { Config } from '../config.ts'
 import { createQuery, hangUp, type Query } from '../database/query.ts'
 import { findEngines } from '../embedded/running.ts'
 import { formatAddress, postgresAddress } from '../lib/engine-addresses.ts'
+import { reasonOf } from '../lib/reason.ts'
 import { withTimeout } from '../lib/timeout.ts'
 import { StartError } from '../lib/start-error.ts'
 import { connectionOptions } from '../plugins/postgres.ts'
@@ -12,12 +13,6 @@ import { createClient } from '../plugins/redis.ts'
 
 // A person at a terminal can wait longer than a request.
 const CONNECT_TIMEOUT_MS = 5000
-
-/** The reason of an error in one line. An AggregateError of several addresses has no message. */
-export function reasonOf(error: unknown): string {
-  if (!(error instanceof Error)) return String(error)
-  return error.message || ('code' in error ? String(error.code) : error.name)
-}
 
 /** Connects to the engines of the service on demand. */
 export class Engines {

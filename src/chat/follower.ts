@@ -3,6 +3,7 @@ import pg from 'pg'
 import { createQuery, hangUp, IS_READ_ONLY, type Query } from '../database/query.ts'
 import { withTimeout } from '../lib/timeout.ts'
 import type { Log } from '../lib/logger.ts'
+import { reasonOf } from '../lib/reason.ts'
 import { readLog } from './event-log.ts'
 import { newestMessages } from './messages.ts'
 import { TAIL_BYTES, TAIL_LENGTH, type Timeline } from './timeline.ts'
@@ -97,12 +98,12 @@ export class Follower {
 
   async #run(): Promise<void> {
     while (!this.#stop.signal.aborted) {
-      await this.#connectAndFollow().catch((error: Error) => {
-        const { message } = error.cause instanceof Error ? error.cause : error
-        if (!this.#stop.signal.aborted && message !== this.#complaint) {
-          this.#log.warn(`cannot follow the event log: ${message}`)
+      await this.#connectAndFollow().catch((error: unknown) => {
+        const reason = reasonOf(error)
+        if (!this.#stop.signal.aborted && reason !== this.#complaint) {
+          this.#log.warn(`cannot follow the event log: ${reason}`)
         }
-        this.#complaint = message
+        this.#complaint = reason
       })
       this.#hasFailed = true
       this.#timeline.markStale()

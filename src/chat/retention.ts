@@ -1,6 +1,7 @@
 import type { Config } from '../config.ts'
 import type { Query } from '../database/query.ts'
 import type { Log } from '../lib/logger.ts'
+import { reasonOf } from '../lib/reason.ts'
 
 // An arbitrary constant that no other program uses on this database.
 const LOCK = 7_243_003
@@ -161,7 +162,7 @@ export function trimRegularly(query: Query, config: Config, log: Log): () => voi
     isRunning = true
     retention
       .trim()
-      .catch(({ message }: Error) => log.warn(`retention cleanup failed: ${message}`))
+      .catch((error: unknown) => log.warn(`retention cleanup failed: ${reasonOf(error)}`))
       .finally(() => {
         isRunning = false
       })

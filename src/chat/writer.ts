@@ -87,6 +87,8 @@ const hasCode = (error: unknown, code: string): error is DatabaseError =>
   error instanceof DatabaseError && (error.code ?? '').startsWith(code)
 
 const isDeadlockOrSerializationFailure = (error: unknown) => hasCode(error, '40')
+/** Whether a right is missing. A policy of the database may refuse a single row in this way. */
+const isRefusal = (error: unknown) => error instanceof DatabaseUnavailable && hasCode(error.cause, '42501')
 const isDuplicate = (error: unknown) => hasCode(error, '23505')
 const isDuplicateOfSequence = (error: unknown) =>
   hasCode(error, '23505') && error.table !== 'chat_message_key'
@@ -235,7 +237,7 @@ export class MessageWriter {
 
   /** Settles a batch whose insert failed. Never throws. */
   async #recover(posts: Post[], error: unknown, attempt: number): Promise<void> {
-    if (error instanceof DatabaseUnavailable) {
+    if (error instanceof DatabaseUnavailable && !isRefusal(error)) {
       // The batch may have been written, so it is not retried. Queued posts would hit the same outage.
       rejectAll([...posts, ...this.#queue.splice(0)], error)
       return

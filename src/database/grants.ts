@@ -1,5 +1,6 @@
 import { type Client, DatabaseError, escapeIdentifier, escapeLiteral } from 'pg'
 import { StartError } from '../lib/start-error.ts'
+import type { Query } from './query.ts'
 
 const UNDEFINED_OBJECT = '42704'
 
@@ -8,6 +9,43 @@ const OWN_TABLES = `
   select relname from pg_catalog.pg_class
   where relnamespace = (select oid from pg_catalog.pg_namespace where nspname = current_schema()) and relkind in ('r', 'p')
     and relname like 'chat\\_%' and pg_catalog.pg_has_role(relowner, 'USAGE') order by relname`
+
+/** All tables of the service but the list of applied migrations, which only the migrating role needs. */
+export const TABLES = [
+  'chat_user',
+  'chat_message',
+  'chat_event',
+  'chat_message_detail',
+  'chat_message_key',
+  'chat_message_search',
+  'chat_moderation_log',
+  'chat_report',
+  'chat_restriction',
+  'chat_room',
+  'chat_search_state',
+  'chat_slow_mode',
+  'chat_token',
+  'chat_user_role',
+  'chat_user_skeleton',
+  'chat_user_skeleton_queue'
+]
+
+const RIGHTS = ['select', 'insert', 'update', 'delete']
+
+// A table that does not exist yet has no rights that could be missing.
+const MISSING_RIGHTS = `
+  select format('%s on %s', string_agg(right_name, ', ' order by nth), name) as missing
+  from unnest($1::text[]) with ordinality as expected (name, nth_table)
+  join pg_catalog.pg_class on pg_class.oid = pg_catalog.to_regclass(name)
+  cross join unnest($2::text[]) with ordinality as needed (right_name, nth)
+  where not pg_catalog.has_table_privilege(pg_class.oid, right_name)
+  group by name, nth_table order by nth_table`
+
+/** Finds out which rights the service's own role lacks, such as `insert, delete on chat_report`. */
+export async function findMissingRights(query: Query): Promise<string[]> {
+  const rows = await query<{ missing: string }>(MISSING_RIGHTS, [TABLES, RIGHTS])
+  return rows.map(({ missing }) => missing)
+}
 
 /**
  * Grants a role what the service needs: access to the tables that exist and, by default privileges, to those
@@ -19,7 +57,7 @@ export async function grantTables(client: Client, role: string): Promise<void> {
   const { rows: tables } = await client.query<{ relname: string }>(OWN_TABLES)
   const [{ schema = 'public' } = {}] = rows
   const [inSchema, to] = [escapeIdentifier(schema), escapeIdentifier(role)]
-  const rights = 'select, insert, update, delete'
+  const rights = RIGHTS.join(', ')
   try {
     await client.query(`
       begin;

@@ -30,9 +30,10 @@ export const milliseconds = (time: string) => `floor(extract(epoch from
 export type Query = <Row extends QueryResultRow>(sql: string, values?: unknown[]) => Promise<Row[]>
 
 // SQLSTATEs of a server that cannot work now but may later: connection, authorization, resources, object
-// state and locks, operator, system, read-only, no database, no tables or functions yet.
+// state and locks, operator, system, read-only, no database; and before a migration is complete: no rights on
+// new tables, and no tables, columns or functions yet.
 // https://www.postgresql.org/docs/current/errcodes-appendix.html
-const UNAVAILABLE = /^(08|28|53|55|57|58|25006|3D000|42P01|42883)/
+const UNAVAILABLE = /^(08|28|53|55|57|58|25006|3D000|42501|42P01|42703|42883)/
 
 const named = (error: unknown) =>
   error instanceof DatabaseError && !UNAVAILABLE.test(error.code ?? '')

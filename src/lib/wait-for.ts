@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Log } from './logger.ts'
+import { reasonOf } from './reason.ts'
 import { StartError } from './start-error.ts'
 
 /**
@@ -23,10 +24,7 @@ export async function waitFor<Result>(
     } catch (error) {
       signal?.throwIfAborted()
       if (error instanceof StartError) throw error
-      const reason =
-        error instanceof Error
-          ? error.message || String((error as NodeJS.ErrnoException).code)
-          : String(error)
+      const reason = reasonOf(error)
       if (Date.now() >= deadline) {
         throw new StartError(`${engine} is not usable after ${seconds} s: ${reason}`)
       }

@@ -7,6 +7,7 @@ import {
   SessionNotFound,
   SessionRequired
 } from '../errors/catalogue.ts'
+import { reasonOf } from '../lib/reason.ts'
 
 declare module 'fastify' {
   interface FastifyInstance {
@@ -48,7 +49,9 @@ export default fp(
       minute = now
       if (noted.has(token)) return
       noted.add(token)
-      noteUse().catch(({ message }: Error) => app.log.warn(`could not record the use of a token: ${message}`))
+      noteUse().catch((error: unknown) => {
+        app.log.warn(`could not record the use of a token: ${reasonOf(error)}`)
+      })
     }
 
     async function authenticateSession(request: FastifyRequest, token: string): Promise<void> {

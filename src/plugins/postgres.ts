@@ -3,7 +3,7 @@ import fp from 'fastify-plugin'
 import pg from 'pg'
 import { formatAddress, postgresAddress, postgresTarget } from '../lib/engine-addresses.ts'
 import type { Config } from '../config.ts'
-import { grantTables } from '../database/grants.ts'
+import { findMissingRights, grantTables } from '../database/grants.ts'
 import { migrate } from '../database/migrate.ts'
 import {
   Connections,
@@ -199,6 +199,13 @@ export async function migrateWhenReady(config: Config, log: Log, signal?: AbortS
   )
 }
 
+/** Logs which rights the role lacks. Requests that need one of them are answered with 503. */
+async function reportMissingRights(query: Query, log: Log): Promise<void> {
+  const missing = await findMissingRights(query).catch(() => []) // An outage is reported by the follower.
+  if (missing.length === 0) return
+  log.error(`the database role lacks rights, grant them as docs/operations.md shows: ${missing.join('; ')}`)
+}
+
 /**
  * Decorates the instance with `pg` (the pool), and with `connections`, `sql` and `pipeline`, which use it and
  * turn outages into `DatabaseUnavailable`, once the database is ready.
@@ -225,8 +232,10 @@ export default fp<{ config: Config; signal?: AbortSignal | undefined }>(
     const connections = new Connections(app.pg.pool)
     app.addHook('onClose', async () => connections.stop()) // before the pool ends
     app.decorate('connections', connections)
-    app.decorate('sql', createPoolQuery(connections))
+    const sql = createPoolQuery(connections)
+    app.decorate('sql', sql)
     app.decorate('pipeline', createPipeline(connections))
+    await reportMissingRights(sql, app.log)
   },
   { name: 'postgres' }
 )

@@ -39,6 +39,7 @@ import {
 } from '../errors/catalogue.ts'
 import { bearerToken } from '../plugins/authenticate.ts'
 import { abortOnClose } from '../http/abort-on-close.ts'
+import { reasonOf } from '../lib/reason.ts'
 
 const clientOf = (reply: FastifyReply) => ({
   address: reply.request.clientAddress,
@@ -278,8 +279,8 @@ const accounts: FastifyPluginAsyncTypebox<{ config: Config }> = async (app, { co
       await sessions.endOthers(user.id, bearerToken(request))
       await deleteAccount(sql, user, publish)
       // From here on the user's sessions are refused, even those still in Redis.
-      await sessions.forget(user.id).catch(({ message }: Error) => {
-        request.log.warn(`could not end the sessions of a deleted account: ${message}`)
+      await sessions.forget(user.id).catch((error: unknown) => {
+        request.log.warn(`could not end the sessions of a deleted account: ${reasonOf(error)}`)
       })
       await app.room.follower.caughtUp()
       return reply.code(204).send(null)

@@ -4,6 +4,7 @@ import pg from 'pg'
 import { visibleMessages } from '../chat/messages.ts'
 import { createQuery, hangUp, IS_READ_ONLY, type Query } from '../database/query.ts'
 import type { Log } from '../lib/logger.ts'
+import { reasonOf } from '../lib/reason.ts'
 import { vectorOf } from './patterns.ts'
 import { AFTER_ALL } from './search.ts'
 import type { Stemmer } from './stemmer.ts'
@@ -168,12 +169,11 @@ export class SearchIndexer {
   }
 
   #complain(error: unknown): void {
-    const cause = error instanceof Error && error.cause instanceof Error ? error.cause : error
-    const message = cause instanceof Error ? cause.message : String(cause)
-    if (!this.#isStopped && message !== this.#complaint) {
-      this.#log.warn(`cannot index messages for search: ${message}`)
+    const reason = reasonOf(error)
+    if (!this.#isStopped && reason !== this.#complaint) {
+      this.#log.warn(`cannot index messages for search: ${reason}`)
     }
-    this.#complaint = message
+    this.#complaint = reason
   }
 
   /** Indexes until the service stops, or the connection fails. */

@@ -66,6 +66,27 @@ t.test('one bad message never fails its neighbours', async (t) => {
   t.equal((await client.query('select from chat_message')).rowCount, 48)
 })
 
+t.test('a message that a policy of the database refuses never fails its neighbours', async (t) => {
+  const { call, register, database } = await startService(t)
+  const { token } = await register()
+  const client = await connect(t, database)
+  await client.query(`
+    create function refuse_spam () returns trigger language plpgsql as $$ begin
+      if new.text = 'spam' then raise insufficient_privilege; end if;
+      return new;
+    end $$;
+    create trigger refuse_spam before insert on chat_message for each row execute function refuse_spam()`)
+  const answers = await Promise.all(
+    range(60).map((n) =>
+      call('POST', '/api/messages', { token, body: { text: n % 10 === 3 ? 'spam' : `message ${n}` } })
+    )
+  )
+  t.strictSame(
+    answers.map(({ status, body }) => [status, body.code]),
+    range(60).map((n) => (n % 10 === 3 ? [503, 'database_unavailable'] : [201, undefined]))
+  )
+})
+
 t.test('the same user, key and text always give the same message', async (t) => {
   const { call, register, database } = await startService(t)
   const other = await startService(t, { POSTGRES_DB: database })
