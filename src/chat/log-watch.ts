@@ -10,15 +10,15 @@ import type { Log } from '../lib/logger.ts'
 import type { Timeline } from './timeline.ts'
 
 const EVERY_MS = 5000
-// How long readyz is answered from the last check, if it found nothing.
+// How long readyz may use the result of the last check, if that found nothing.
 const FRESH_MS = 1000
-// How long a message that did not reach the log counts, so that whoever asks now and then learns of it.
+// How long a missed message counts as a problem, so that periodic checks of readiness and metrics see it.
 const MISSED_MS = 10_000
 
 /**
- * Watches whether the event log is in force: whether every change of a message reaches it, whoever makes the
- * change. Where it is not, messages are stored that no stream tells and no page from memory shows, without an
- * error anywhere.
+ * Watches whether the event log is complete, that is, whether every change of a message reaches it, whoever
+ * makes the change. Otherwise messages are stored that appear in no stream and in no page from memory,
+ * without an error anywhere.
  */
 export class LogWatch {
   #query: Query
@@ -27,13 +27,13 @@ export class LogWatch {
   #problem: string | undefined
   #missedAt = -Infinity
   #missedIds: number[] = []
-  #lastSeq = 0 // of the Timeline, when the problem was last seen
+  #lastSeq = 0 // seq of the Timeline when the problem was last seen
   #resetAt = -Infinity
   #checkedAt = -Infinity
   #hasWarnedOfIds = false
   #check: Promise<void> | undefined
   #timer: NodeJS.Timeout | undefined
-  /** Told of messages that were stored and did not reach the log. */
+  /** Called with the number of messages that were stored but did not reach the log. */
   onMissed: (count: number) => void = () => {}
 
   constructor(query: Query, timeline: Timeline, log: Log) {
@@ -52,7 +52,7 @@ export class LogWatch {
     clearInterval(this.#timer)
   }
 
-  /** What is wrong, as far as is known; undefined while the log is in force. */
+  /** The known problem; undefined while the log is complete. */
   get problem(): string | undefined {
     if (this.#problem !== undefined) return this.#problem
     return performance.now() - this.#missedAt < MISSED_MS
@@ -61,14 +61,14 @@ export class LogWatch {
   }
 
   /**
-   * Resolves when `problem` is what a look at the database says; that all is well may be known for a second.
+   * Brings `problem` up to date. If nothing was wrong, the result of the last check is used for a second.
    * @throws {DatabaseUnavailable}
    */
   async check(): Promise<void> {
     if (this.#problem !== undefined || performance.now() - this.#checkedAt > FRESH_MS) await this.#checkNow()
   }
 
-  /** Notes that these messages were stored, but were not in the log when it was read after that. */
+  /** Records messages that were stored but were missing in the log when it was read after that. */
   missed(ids: number[]): void {
     this.onMissed(ids.length)
     if (this.problem === undefined) {
@@ -80,7 +80,7 @@ export class LogWatch {
     this.#checkInBackground()
   }
 
-  /** Sets the sequences right that were set back, where there are such. @returns whether there were */
+  /** Repairs sequences that were set back. @returns whether there were any */
   async repairSequences(): Promise<boolean> {
     const problems = await this.#query<Problem>(CHECK_SEQUENCES)
     if (problems.length === 0) return false
@@ -114,13 +114,13 @@ export class LogWatch {
       const isRepaired = await this.repairSequences()
       const isMissing = wasBroken || this.#missedIds.length > 0
       if (!isRepaired && isMissing && performance.now() - this.#resetAt > EVERY_MS) {
-        // What was written meanwhile is not in the log, so everybody must load the room again.
+        // What was written meanwhile is not in the log, so all clients must reload the room.
         await this.#query(REPAIR, [wasBroken ? this.#lastSeq : this.#timeline.seq])
         this.#resetAt = performance.now()
         this.#missedIds = []
       }
       if (wasBroken) this.#log.info('the event log is complete again')
-      if (wasBroken || isRepaired) this.#missedAt = -Infinity // What was missed is explained.
+      if (wasBroken || isRepaired) this.#missedAt = -Infinity // This explains the missed messages.
       this.#problem = undefined
       await this.#warnOfInexactIds()
     }

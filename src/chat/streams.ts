@@ -8,33 +8,33 @@ import { type LogEntry, readPartOfLog } from './event-log.ts'
 import { type Timeline, toFrame } from './timeline.ts'
 
 const HEARTBEAT_MS = 15_000
-// A flush that takes long is followed by as long a pause, so that streams leave half of the time to
-// everything else.
+// After a slow flush there is a pause of the same length, up to this, so that streams leave half of the time
+// to everything else.
 const MAX_PAUSE_MS = 50
-/** How much is sent at a time to a stream that catches up. */
+/** How much is sent at a time to a stream that is catching up. */
 const BATCH_BYTES = 16 * 1024
 /**
- * Whoever is further behind than that many events loads the list again, which costs less than to send them
+ * A client that is more than this many events behind must reload the list, which costs less than sending them
  * all.
  */
 export const MAX_CATCH_UP = 10_000
 
 /**
- * When the client shall connect again: spread, so that not all of them come at the same moment. No empty line
- * follows, because some readers take a block of lines without data for an event (httpx-sse 0.4.0).
+ * The `retry` hint, randomised so that clients do not all reconnect at the same moment. No empty line
+ * follows, because some readers yield an event for a block without data (httpx-sse 0.4.0).
  */
 const retry = (ms: number) => `retry: ${Math.round(ms * (0.5 + Math.random()))}\n`
 
 interface Batch {
   frames: Buffer[]
   bytes: number
-  /** The last entry in it. */
+  /** `seq` of the last entry in it. */
   seq: number
 }
 
 /**
- * Turns entries of the log into the events of a stream, in batches of `BATCH_BYTES` unless one alone is
- * larger.
+ * Turns entries of the log into the events of a stream, in batches of at most `BATCH_BYTES`, unless a single
+ * event is larger.
  */
 function* toBatches(entries: LogEntry[]): Generator<Batch> {
   let batch: Batch | undefined
@@ -66,9 +66,9 @@ export interface EventStreamsOptions {
 /** The client of a stream. */
 export interface Listener {
   address: string
-  /** Whether its streams count for the address, which a proxy that nobody knows shares with many. */
+  /** Whether its streams count for its address. Not behind an unknown proxy, which many clients share. */
   isCounted: boolean
-  /** Aborts when it goes away. */
+  /** Aborts when the client disconnects. */
   signal: AbortSignal
 }
 
@@ -97,16 +97,15 @@ export class EventStreams {
     this.#heartbeat = setInterval(() => this.#send([Buffer.from(': still here\n')]), HEARTBEAT_MS)
   }
 
-  /** How many are open. */
+  /** The number of open streams. */
   get size(): number {
     return this.#open.size
   }
 
   /**
-   * Streams events until either side ends: those after `since` that the log still has, then each as it
-   * happens. A browser never connects again after an error, so where there is no room the stream ends in
-   * order.
-   * @param response with its head written
+   * Streams events until either side closes: first those after `since` that the log still has, then live
+   * ones. Beyond the limits the stream ends normally, because browsers never reconnect after an error.
+   * @param response whose head has been written
    */
   open(response: ServerResponse, since: number | undefined, listener: Listener): void {
     const stream = new EventStream(response)
@@ -125,9 +124,9 @@ export class EventStreams {
     this.#follow(stream, listener, since ?? this.#timeline.seq)
   }
 
-  /** Brings a stream that has everything up to `seq` to the end of the log, where it becomes live. */
+  /** Sends a stream everything after `seq` up to the end of the log, where it becomes live. */
   #follow(stream: EventStream, listener: Listener, seq: number): void {
-    // What cannot be read now, the client asks for again.
+    // If the log cannot be read now, the client reconnects and asks again.
     this.#catchUp(stream, listener, seq).catch(() => stream.end())
   }
 
@@ -152,15 +151,15 @@ export class EventStreams {
         seq = recent.seq
       }
     }
-    // What waits to be flushed is a part of what this stream has got already.
+    // This stream has already got the events that are waiting to be flushed.
     this.#flush()
     this.#live.add(stream)
   }
 
   /**
-   * Sends a part of the log, from the entry after `seq` on: as much as the client takes at once, so that
-   * nothing is kept for a slow one. Only an event that is larger than what is read at a time waits for it.
-   * @returns the last entry that was sent
+   * Sends a part of the log after `seq`: only as much as the client accepts now, so that nothing is buffered
+   * for a slow client, except for a single event that is larger than that.
+   * @returns `seq` of the last entry that was sent
    */
   async #sendFromLog(stream: EventStream, seq: number): Promise<number> {
     const {
@@ -207,7 +206,7 @@ export class EventStreams {
     this.#nextFlushAt = now + Math.min(now - started, MAX_PAUSE_MS)
   }
 
-  /** Ends all streams in order; the clients come back after a moment, each after another. */
+  /** Ends all streams. The clients reconnect after a moment, spread over time. */
   close(): void {
     this.#isClosed = true
     clearInterval(this.#heartbeat)

@@ -5,27 +5,27 @@ import { TimeoutError, withTimeout } from '../lib/timeout.ts'
 import { DatabaseUnavailable } from '../errors/catalogue.ts'
 import { channels, traced } from '../telemetry/tracing.ts'
 
-// From the wait for a free connection to the last row.
+// From waiting for a free connection to the last row.
 const TIMEOUT_MS = 2500
-/** From sending a statement to its last row: a moment longer than the server's own `statement_timeout`. */
+/** From sending a statement to its last row: slightly longer than the server's own `statement_timeout`. */
 const STATEMENT_MS = 2250
-/** How long a server may take to end a statement that it was told to cancel. */
+/** How long a server may take to end a statement after a cancel request. */
 const CANCEL_MS = 1000
-/** How often a server is asked whether it has ended such a statement at last. */
+/** How often the server is then asked whether the statement has ended. */
 const RECHECK_MS = 500
 
-/** In SQL, whether the server takes no writes: a standby, or a primary that was fenced off. */
+/** SQL condition: the server refuses writes, because it is a standby or a primary that was fenced off. */
 export const IS_READ_ONLY = "(current_setting('transaction_read_only') = 'on')"
 
 /**
- * A time in SQL as milliseconds since 1970, whatever `DateStyle` is, and within the years that RFC 3339 has.
+ * SQL for a time in milliseconds since 1970, whatever `DateStyle` is, limited to the years of RFC 3339.
  */
 export const milliseconds = (time: string) => `floor(extract(epoch from
   least(greatest(${time}, '0001-01-01 00:00:00+00'), '9999-12-31 23:59:59.999+00')) * 1000)::bigint`
 
 /**
- * Resolves to the rows of one statement; rejects with `DatabaseUnavailable` when no working PostgreSQL
- * answers, else with the statement's own error.
+ * Runs a statement and resolves to its rows. Rejects with `DatabaseUnavailable` if no working PostgreSQL
+ * answers, otherwise with the statement's own error.
  */
 export type Query = <Row extends QueryResultRow>(sql: string, values?: unknown[]) => Promise<Row[]>
 
@@ -40,7 +40,7 @@ const named = (error: unknown) =>
     ? error
     : new DatabaseUnavailable({ cause: error })
 
-// A statement with a name is parsed and planned once for each connection.
+// Named statements are parsed and planned once per connection.
 const names = new Map<string, string>()
 const statement = (text: string, values: unknown[]) => {
   const name = names.get(text) ?? `s${names.size + 1}`
@@ -48,7 +48,7 @@ const statement = (text: string, values: unknown[]) => {
   return { name, text, values }
 }
 
-/** Makes a `Query` on one connection, or on any of a pool. */
+/** Creates a `Query` for one connection, or for a pool. */
 export const createQuery =
   (connection: Pick<Pool | ClientBase, 'query'>): Query =>
   async <Row extends QueryResultRow>(sql: string, values?: unknown[]) => {
@@ -67,20 +67,20 @@ export const createQuery =
   }
 
 /**
- * Closes a connection at once. `end()` alone waits until the server closes it too, which one that hangs never
- * does.
+ * Closes a connection immediately. `end()` alone waits for the server to close it too, and a server that
+ * hangs never does.
  */
 export function hangUp(client: Client): void {
   void client.end()
   client.connection.stream.destroy()
 }
 
-/** What pg knows of a connection, and its own `cancel` needs, but its types do not tell. */
+/** Fields of a connection that pg's own `cancel` uses, but that are missing in its types. */
 type Cancellable = PoolClient & Record<'port' | 'processID' | 'secretKey', number> & { host: string }
 const cancellable = (client: PoolClient) => client as Cancellable
 
 /**
- * Asks the server to cancel what it does for this connection:
+ * Asks the server to cancel the running statement of this connection:
  * https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-CANCELING-REQUESTS
  */
 function cancel(client: PoolClient): void {
@@ -91,32 +91,32 @@ function cancel(client: PoolClient): void {
   }
   const socket = host.startsWith('/') ? connect(`${host}/.s.PGSQL.${port}`) : connect(port, host)
   socket
-    .on('error', () => {}) // Then it is not cancelled.
+    .on('error', () => {}) // Then the statement is not cancelled.
     .setTimeout(CANCEL_MS, () => socket.destroy())
     .end(request)
 }
 
-// Of those processes, asks which still work, and ends them: a request to cancel may not have reached them.
-// What began a moment ago is not what was given up, but another process with the same number.
+// Finds which of these processes are still working, and terminates them, because the cancel request may not
+// have reached them. A statement that began just now belongs to another process with the same number.
 const END_PROCESSES = `
   select pid, case when query_start < clock_timestamp() - interval '2 s' then pg_terminate_backend(pid) end
   from pg_stat_activity
   where pid = any ($1) and usename = current_user and state is distinct from 'idle'`
 
-/** A connection that was given up: its server process, and how to let go of it. */
+/** An abandoned connection: its server process, and a function to let go of it. */
 interface Abandoned {
   processID: number
   letGo: () => void
 }
 
 /**
- * The connections of a pool, which can be replaced all at once: after a failover they may lead to a server
- * that is none any more.
+ * The connections of a pool. They can all be replaced together, because after a failover they may lead to a
+ * server that is no longer the primary.
  *
- * A connection that is given up counts as one of the pool's until the server is done with it. Otherwise each
- * retry would leave one more server process behind that waits, such as for synchronous replication, which no
- * timeout of the server ends. So there are never more than the pool's `max`, and one more that looks after
- * them.
+ * An abandoned connection counts towards the pool's `max` until the server is done with it. Otherwise each
+ * retry would leave behind one more server process that waits, for example for synchronous replication, which
+ * no timeout of the server ends. So there are never more than `max` connections, and one more that watches
+ * the abandoned ones.
  */
 export class Connections {
   #pool: Pool
@@ -143,7 +143,7 @@ export class Connections {
   }
 
   /**
-   * Waits for statements that were sent on a connection, and gives it back to the pool. When one of them gave
+   * Waits for the statements that were sent on a connection, and returns it to the pool. If one of them got
    * no answer, the other connections are replaced as well, because they lead to the same server.
    */
   async settle<First, Second>(
@@ -160,7 +160,7 @@ export class Connections {
     return outcomes
   }
 
-  /** Gives up a connection without an answer, and lets go of it when its server is done with it. */
+  /** Abandons a connection that got no answer, and lets go of it once the server is done with it. */
   async #abandon(client: PoolClient, statements: Promise<unknown>[]): Promise<void> {
     cancel(client)
     await new Promise<void>((resolve) => {
@@ -182,13 +182,13 @@ export class Connections {
       await sleep(waitMs, undefined, { signal: this.#stop.signal }).catch(() => {})
       if (this.#stop.signal.aborted) return
       const asked = [...this.#abandoned]
-      // A server that cannot be reached has no room for new connections either.
+      // If the server cannot be reached, the connections stay counted.
       const busy = await this.#endProcesses(asked).catch(() => undefined)
       if (busy) this.#letGo(asked.filter(({ processID }) => !busy.has(processID)))
     }
   }
 
-  /** @returns those that still work, on the server that is reached now */
+  /** @returns the processes that are still working, on the server that answers now */
   async #endProcesses(abandoned: Abandoned[]): Promise<Set<number>> {
     const client = new Client(this.#pool.options)
     client.on('error', () => {}) // A query reports it as well.
@@ -210,7 +210,7 @@ export class Connections {
     }
   }
 
-  /** Lets go of all connections that were given up, now and from now on, so that the pool can end. */
+  /** Lets go of all abandoned connections, now and from now on, so that the pool can end. */
   stop(): void {
     this.#stop.abort()
     this.#letGo(this.#abandoned)
@@ -221,13 +221,13 @@ export class Connections {
     for (const client of this.#open) hangUp(client)
   }
 
-  /** Has every connection of now closed before it is used again. */
+  /** Closes every currently open connection before it would be used again. */
   retire(): void {
     for (const client of this.#open) this.#retired.add(client)
   }
 }
 
-/** Makes a `Query` that takes a connection for each statement. */
+/** Creates a `Query` that takes a connection from the pool for each statement. */
 export const createPoolQuery = (connections: Connections): Query => {
   const run = async <Row extends QueryResultRow>(sql: string, values?: unknown[]) => {
     const client = await connections.acquire()
@@ -250,7 +250,7 @@ export const createPoolQuery = (connections: Connections): Query => {
 }
 
 /**
- * Runs two statements in one round trip, each in a transaction of its own; the second sees what the first has
+ * Runs two statements in one round trip, each in its own transaction, so the second sees what the first has
  * committed.
  * @returns the rows of the first, and of the second unless that one failed
  * @throws as a `Query` does, when the first failed
@@ -263,7 +263,7 @@ export const createPipeline =
   ): Promise<[First[], PromiseSettledResult<Second[]>]> => {
     const client = await connections.acquire()
     const { stream } = client.connection
-    stream.cork() // In one packet: to send costs more than to write.
+    stream.cork() // Both go in one packet, because sending costs more than writing.
     const both = connections.settle(client, [
       traced(channels.sql, { text: first[0] }, () => client.query<First>(statement(...first))),
       traced(channels.sql, { text: second[0] }, () => client.query<Second>(statement(...second)))

@@ -60,13 +60,13 @@ const headersOf = (status: string, isLimited: boolean) => ({
   })
 })
 
-/** The names of request headers, which Node writes in lower case, as their specifications write them. */
+/** Restores the usual spelling of a request header, which Node gives in lower case. */
 const headerName = (name: string) =>
   name === 'last-event-id' ? 'Last-Event-ID' : name.replace(/\b[a-z]/g, (letter) => letter.toUpperCase())
 
 /**
- * Adds what follows from the schemas of a route: the headers of its responses, the usual spelling of those of
- * the request, and that no client has to send a parameter with a default.
+ * Adds what follows from the schemas of a route: the headers of its responses, the usual spelling of request
+ * headers, and that parameters with a default are optional.
  */
 function complete({ responses, parameters = [] }: Operation): void {
   for (const parameter of parameters) {
@@ -90,8 +90,8 @@ interface SharedError {
 }
 
 /**
- * The possible names of an error response, the best one first: its code if it has only one of its own,
- * otherwise its status; then the same with something that distinguishes it from others of that name.
+ * The possible names of an error response, best first: its code if it has only one of its own, otherwise its
+ * status; then the same with something that distinguishes it from others of that name.
  */
 function namesOf({ status, answer, operations: [first] }: SharedError): string[] {
   const codes = codesOf(answer)

@@ -18,7 +18,7 @@ interface Room {
   writer: MessageWriter
   streams: EventStreams
   longPolls: LongPolls
-  /** Where reads that reach back beyond the memory take turns. */
+  /** The queue in which reads of older messages take turns. */
   history: FairQueue
   /** The open event streams of all replicas. */
   online: OnlineCount
@@ -31,16 +31,16 @@ declare module 'fastify' {
 }
 
 /**
- * How many streams read the log at a time. Each more lengthens the turns of the event loop, in each of which
- * Node accepts one connection: with four, a new one waited for 1.9 s while 100 streams resumed every second,
- * with two for 0.4 s.
+ * How many streams may read the log at a time. More of them make the turns of the event loop longer, and Node
+ * accepts one connection per turn: while 100 streams resumed every second, a new connection waited 1.9 s with
+ * four, and 0.4 s with two.
  */
 const LOG_READS = 2
 
 /** How many pages of older messages may wait to be read. */
 const MAX_WAITING_READS = 500
 
-/** Decorates the instance with `room`: the log as this process knows it, and the ways into and out of it. */
+/** Decorates the instance with `room`: the event log in memory, and everything that reads and writes it. */
 export default fp<{ config: Config }>(
   async (app, { config }) => {
     const timeline = new Timeline()
@@ -53,7 +53,7 @@ export default fp<{ config: Config }>(
     )
     follower.onReconnected = () => app.connections.retire()
     const writer = new MessageWriter(app.pipeline, app.sql, timeline, follower, watch)
-    // A third of the connections, so that posts, accounts and readiness always find a free one.
+    // A third of the connections, so that posts, accounts and readiness checks always find a free one.
     const concurrency = Math.ceil(config.POSTGRES_POOL / 3)
     const history = new FairQueue({ concurrency, maxWaiting: MAX_WAITING_READS })
     const longPolls = new LongPolls(timeline, config.MAX_LONG_POLLS, config.MAX_LONG_POLLS_PER_ADDRESS)
