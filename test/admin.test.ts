@@ -40,7 +40,7 @@ async function readLog(): Promise<object[]> {
 const done = (stdout: string) => ({ code: 0, stdout, stderr: '' })
 const refused = (stderr: string | RegExp) => ({ code: 1, stdout: '', stderr })
 
-t.test('role makes the first admin, who can use it at once', async (t) => {
+t.test('role makes the first admin, with immediate effect', async (t) => {
   const [alice, bob] = [await register('alice'), await register('bob')]
   t.match(await ask(url, '/api/restrictions', alice.token), { status: 403 }, 'a member')
   t.strictSame(await admin('role', 'alice', 'admin'), done('alice now has the role admin'))
@@ -141,7 +141,7 @@ t.test('the last admin keeps the role, and is not banned', async (t) => {
   t.strictSame(await admin('list'), done('alice: admin'))
 })
 
-t.test('a nickname is found as it is stored, in any spelling that logs in', async (t) => {
+t.test('a nickname is found as stored, in every spelling that can log in', async (t) => {
   await register('zoë')
   t.strictSame(await admin('role', 'zoe\u0308', 'moderator'), done('zoë now has the role moderator'))
   await client.query(
@@ -151,7 +151,7 @@ t.test('a nickname is found as it is stored, in any spelling that logs in', asyn
   t.strictSame(await admin('ban', 'two words'), done('two words is banned, and all sessions have ended'))
 })
 
-t.test('each mistake gets one sentence, and changes nothing', async (t) => {
+t.test('each mistake prints one sentence and changes nothing', async (t) => {
   await register('alice')
   const soon = new Date(Date.now() + 60_000).toISOString()
   const mistakes: [string[], string | RegExp][] = [
@@ -200,7 +200,7 @@ t.test('each mistake gets one sentence, and changes nothing', async (t) => {
   t.strictSame(await admin('list'), done('nobody has a role or a restriction'))
 })
 
-t.test('an engine that accepts connections and is silent ends it with one sentence', async (t) => {
+t.test('an engine that accepts connections but does not answer gives one sentence', async (t) => {
   await register('alice')
   const silent = createServer(() => {}).listen(0, '127.0.0.1')
   await once(silent, 'listening')
@@ -242,7 +242,7 @@ t.test('npm run admin passes the arguments on', async (t) => {
   t.match(stdout, /^Usage: npm run admin/)
 })
 
-t.test('it works beside a service with embedded engines, while that runs', async (t) => {
+t.test('the command works beside a running service with embedded engines', async (t) => {
   const DATA_DIR = folder(t)
   const stopped =
     /^no service with embedded engines runs in .*: start it, or set POSTGRES_HOST and REDIS_HOST$/

@@ -20,7 +20,7 @@ async function speak(url: string, bytes: string): Promise<string> {
   return answer
 }
 
-t.test('an unknown address is 404, in the shape of every error', async (t) => {
+t.test('an unknown path is a 404 in the usual shape', async (t) => {
   const { call } = await startService(t)
   for (const path of [
     '/web',
@@ -48,7 +48,7 @@ t.test('an unknown address is 404, in the shape of every error', async (t) => {
   }
 })
 
-t.test('a known address with another method is 405 and says what is allowed', async (t) => {
+t.test('a known path with another method is 405 with an Allow header', async (t) => {
   const { call, url } = await startService(t)
   for (const [path, allow] of [
     ['/api/register', 'POST'],
@@ -86,7 +86,7 @@ t.test('a known address with another method is 405 and says what is allowed', as
   )
 })
 
-t.test('duplicate and trailing slashes in a path are ignored, and none in a query', async (t) => {
+t.test('duplicate and trailing slashes are ignored in a path, but not in a query', async (t) => {
   const { app, call, register, post } = await startService(t, { MAX_STREAMS: 0 }) // so that a stream ends
   const { token } = await register()
   const { id } = await post(token, 'hello')
@@ -141,7 +141,7 @@ t.test('duplicate and trailing slashes in a path are ignored, and none in a quer
   t.match(await call('GET', '//api///messages/'), { status: 200, body: [] }, 'and over the wire')
 })
 
-t.test('a body that is no JSON object', async (t) => {
+t.test('a body that is not a JSON object is refused', async (t) => {
   const { call, register } = await startService(t)
   const { token } = await register()
   const post = (raw: string, type = 'application/json') =>
@@ -228,7 +228,7 @@ t.test('a body that is no JSON object', async (t) => {
   })
 })
 
-t.test('a request without a body is taken as one, whatever type it names', async (t) => {
+t.test('a request without a body is accepted, whatever its Content-Type', async (t) => {
   const { url, register, post } = await startService(t)
   const ask = async (request: string, token: string, headers: string, body = '') => {
     const answer = await speak(
@@ -310,7 +310,7 @@ t.test('a request without a body is taken as one, whatever type it names', async
   }
 })
 
-t.test('every answer has a request id: the sane one that was sent, else a new one', async (t) => {
+t.test('every response has a request id: the one that was sent if valid, else a new one', async (t) => {
   const { call } = await startService(t)
   for (const path of ['/health/livez', '/nowhere', '/api/messages?limit=x', '/api/messages/%zz']) {
     const sent = await call('GET', path, { headers: { 'x-request-id': 'trace-1:a/b.c=' } })
@@ -329,7 +329,7 @@ t.test('every answer has a request id: the sane one that was sent, else a new on
   })
 })
 
-t.test('every answer tells a browser that it is data, and no page', async (t) => {
+t.test('every response tells browsers that it is data and not a page', async (t) => {
   const { call } = await startService(t)
   for (const path of [
     '/health/livez',
@@ -399,7 +399,7 @@ t.test(
   }
 )
 
-t.test('bytes that are no request are answered in the shape of every error', async (t) => {
+t.test('bytes that are not HTTP get an error in the usual shape', async (t) => {
   const { url } = await startService(t)
   for (const [bytes, status, code] of [
     ['NONSENSE\r\n\r\n', 400, 'invalid_http'],
@@ -432,7 +432,7 @@ t.test('bytes that are no request are answered in the shape of every error', asy
   }
 })
 
-t.test('a request that does not arrive in 10 s is ended', async (t) => {
+t.test('a request that takes longer than 10 s to arrive is refused', async (t) => {
   const { url } = await startService(t)
   for (const bytes of [
     'POST /api/login HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 50\r\n\r\n{',
@@ -444,7 +444,7 @@ t.test('a request that does not arrive in 10 s is ended', async (t) => {
   }
 })
 
-t.test('a fault of ours is 500 and tells nothing about the inside', async (t) => {
+t.test('an internal error is a 500 that reveals nothing internal', async (t) => {
   const { call, database, logs } = await startService(t)
   await (await connect(t, database)).query('alter table chat_user rename column nickname to secret_column')
   const { status, body, headers } = await call('POST', '/api/login', {

@@ -5,7 +5,7 @@ import t from 'tap'
 import type { paths } from '../client/api.d.ts'
 import { startService } from './helpers/app.ts'
 
-t.test('client/api.d.ts is what `npm run client` makes of this service', async (t) => {
+t.test('client/api.d.ts is up to date with the service', async (t) => {
   const { call } = await startService(t)
   const types = astToString(await openapiTypescript((await call('GET', '/api/openapi.json')).body))
   const committed = readFileSync(new URL('../client/api.d.ts', import.meta.url), 'utf8')
@@ -18,7 +18,7 @@ t.test('client/api.d.ts is what `npm run client` makes of this service', async (
 })
 
 // `npm run lint` checks the types: each line after `@ts-expect-error` must be wrong.
-t.test('a client with those types uses the service, and cannot be written wrongly', async (t) => {
+t.test('a client with these types works, and wrong calls do not compile', async (t) => {
   const { url } = await startService(t)
   const anyone = createClient<paths>({ baseUrl: url })
   const { data: account } = await anyone.POST('/api/register', {

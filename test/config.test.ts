@@ -41,7 +41,7 @@ t.test('an empty environment gives the documented defaults', async (t) => {
   )
 })
 
-t.test('what is set is taken as it is', async (t) => {
+t.test('values that are set are used as they are', async (t) => {
   const set = {
     HTTP_PORT: '9000',
     POSTGRES_HOST: 'db',
@@ -74,7 +74,7 @@ t.test('what is set is taken as it is', async (t) => {
   )
 })
 
-t.test('a bad value is refused with one line that names the variable and its legal values', async (t) => {
+t.test('an invalid value fails with one line that names the variable and its valid values', async (t) => {
   for (const [name, value, message] of [
     ['HTTP_PORT', 'http', 'HTTP_PORT must be a whole number from 0 to 65535, not "http"'],
     ['HTTP_PORT', '65536', 'HTTP_PORT must be a whole number from 0 to 65535, not "65536"'],

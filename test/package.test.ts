@@ -21,7 +21,7 @@ t.test('the lock file serves every platform that the image and the embedded engi
   }
 })
 
-t.test('the lock file names no registry but the public one', async (t) => {
+t.test('the lock file uses only the public registry', async (t) => {
   const { packages } = read('package-lock.json')
   for (const [name, { resolved = '' }] of Object.entries<{ resolved?: string }>(packages)) {
     if (resolved) t.match(resolved, /^https:\/\/registry\.npmjs\.org\//, name)
@@ -55,7 +55,7 @@ t.test(
   }
 )
 
-t.test('an installation without what builds the service says so in one sentence', async (t) => {
+t.test('an installation that cannot build the service says so in one sentence', async (t) => {
   const cwd = folder(t)
   copyFileSync(join(checkout, 'package.json'), join(cwd, 'package.json'))
   const env = {

@@ -14,7 +14,7 @@ import {
   withoutRedis
 } from './helpers/server.ts'
 
-t.test('with engines of its own it embeds none, and either may be embedded alone', async (t) => {
+t.test('with external engines nothing is embedded, and either engine can be embedded alone', async (t) => {
   const POSTGRES_DB = await createDatabase(t)
   const DATA_DIR = join(folder(t), 'data')
   const none = startServer(t, { ...external(), POSTGRES_DB, DATA_DIR })
@@ -38,7 +38,7 @@ t.test('with engines of its own it embeds none, and either may be embedded alone
   t.equal(onlyPostgres.enginePorts().length, 1)
 })
 
-t.test('a start that cannot be ends with one clear line and code 1', async (t) => {
+t.test('a start that must fail exits with one clear line and code 1', async (t) => {
   const running = startServer(t, { ...external(), POSTGRES_DB: await createDatabase(t) })
   const taken = new URL(await running.ready).port
   for (const [env, line] of [
@@ -81,7 +81,7 @@ t.test('a start that cannot be ends with one clear line and code 1', async (t) =
   }
 })
 
-t.test('a service that is stopped while it waits for an engine ends at once', async (t) => {
+t.test('a service that is stopped while it waits for an engine exits immediately', async (t) => {
   const server = startServer(t, { ...external(), POSTGRES_PORT: '9' })
   while (!server.log.some((msg) => msg.startsWith('waiting for PostgreSQL'))) await new Promise(setImmediate)
   server.child.kill('SIGTERM')
@@ -89,7 +89,7 @@ t.test('a service that is stopped while it waits for an engine ends at once', as
   t.equal(server.log.at(-1), 'shutting down after SIGTERM')
 })
 
-t.test('npm run migrate makes the tables and nothing else', async (t) => {
+t.test('npm run migrate creates the tables and does nothing else', async (t) => {
   const POSTGRES_DB = await createDatabase(t)
   const migrate = (env: Record<string, string>) =>
     spawnSync('npm', ['run', '--silent', 'migrate'], {

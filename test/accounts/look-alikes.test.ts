@@ -59,7 +59,7 @@ t.test('a nickname that looks like an existing one is refused, and the same one 
   t.equal((await register(service, 'admiral')).status, 201)
 })
 
-t.test('of a hundred look-alikes at once, on two replicas, one gets it', async (t) => {
+t.test('of a hundred simultaneous look-alikes on two replicas, one is registered', async (t) => {
   const one = await startService(t)
   const other = await startService(t, { POSTGRES_DB: one.database })
   const spellings = ['m', 'rn', 'M', 'М', 'ｍ'].flatMap((m) =>
@@ -75,7 +75,7 @@ t.test('of a hundred look-alikes at once, on two replicas, one gets it', async (
   t.equal((await (await connect(t, one.database)).query('select from chat_user')).rowCount, 1)
 })
 
-t.test('accounts that were there before stay as they are, and are compared with', async (t) => {
+t.test('existing accounts stay as they are, and new nicknames are compared with them', async (t) => {
   const database = await createDatabase(t)
   const client = await connect(t, database)
   await client.query(`create table chat_user (
@@ -109,7 +109,7 @@ t.test('accounts that were there before stay as they are, and are compared with'
   )
 })
 
-t.test('whatever other programs do to users counts from their commit on', async (t) => {
+t.test('changes of users by other programs take effect when they commit', async (t) => {
   const { service, client } = await startWithClient(t)
   const isFree = async (nickname: string, expected: boolean) => {
     const { status, body } = await register(service, nickname)
@@ -143,7 +143,7 @@ t.test('whatever other programs do to users counts from their commit on', async 
   await isFree('dora', true)
 })
 
-t.test('a user who is renamed while the old nickname is indexed is found under the new one', async (t) => {
+t.test('a user who is renamed during indexing is found under the new nickname', async (t) => {
   const { service, client } = await startWithClient(t)
   await insert(client, 'Frida')
   await client.query("begin; update chat_user set nickname = 'Gustav' where nickname = 'Frida'")
@@ -153,7 +153,7 @@ t.test('a user who is renamed while the old nickname is indexed is found under t
   t.equal((await register(service, 'frida')).status, 201)
 })
 
-t.test('an answer about a nickname that was renamed meanwhile changes nothing', async (t) => {
+t.test('a skeleton of a nickname that was renamed meanwhile is discarded', async (t) => {
   const { client, database } = await migratedDatabase(t)
   await insert(client, 'Hanna')
   const {
@@ -225,7 +225,7 @@ t.test('a role with rights on chat_user alone writes it as before', async (t) =>
   t.equal((await register(service, 'lotte')).status, 201)
 })
 
-t.test('existing users are indexed in the background, and each is compared with', async (t) => {
+t.test('existing users are indexed in the background, and new ones are compared with them', async (t) => {
   const { client, database } = await migratedDatabase(t)
   await client.query(`insert into chat_user (nickname, password_hash)
     select 'User ' || n, 'x' from generate_series(1, 20000) n`)

@@ -16,7 +16,7 @@ const threads = Math.max(1, availableParallelism() - 1)
 const never = new AbortController().signal
 const client = { address: '192.0.2.1', signal: never }
 
-t.test('so many wait and no more; who gave up is not worked for', async (t) => {
+t.test('the queue is bounded, and no work is done for clients that gave up', async (t) => {
   const passwords = createPasswords(8)
   t.teardown(passwords.close)
   const working = Array.from({ length: threads }, () => passwords.hash('x', client))
@@ -36,7 +36,7 @@ t.test('so many wait and no more; who gave up is not worked for', async (t) => {
   t.ok(await passwords.verify('x', await passwords.hash('x', client), client), 'and it goes on')
 })
 
-t.test('addresses take turns, and one that fills the queue makes room for another', async (t) => {
+t.test('addresses take turns, and one that fills the queue makes way for others', async (t) => {
   const passwords = createPasswords(4)
   t.teardown(passwords.close)
   const order: string[] = []
@@ -53,7 +53,7 @@ t.test('addresses take turns, and one that fills the queue makes room for anothe
   for (const result of refused) t.match(result, { reason: Busy })
 })
 
-t.test('an error in a thread is that of one password, and the next one works', async (t) => {
+t.test('an error in a thread fails only one password, and the next one works', async (t) => {
   const passwords = createPasswords(99) // a cost that bcrypt does not know
   t.teardown(passwords.close)
   await t.rejects(Promise.all(Array.from({ length: threads + 1 }, () => passwords.hash('x', client))))

@@ -123,7 +123,7 @@ t.test('a nickname is too similar to itself in other letters that look the same,
   t.end()
 })
 
-t.test('no nickname makes it slow', (t) => {
+t.test('no nickname makes the comparison slow', (t) => {
   for (const unit of ['\ufdfa', '\u0300', '\u0316\u0300', '\uac00', 'ﷺm', '𝐦']) {
     const started = process.cpuUsage()
     skeletonDigests(unit.repeat(64))

@@ -21,7 +21,7 @@ import { connect, ownUserIds } from '../helpers/database.ts'
 const browser = await startBrowser(t)
 t.jobs = 1
 
-t.test('two people chat: what one writes, changes and takes back, the other sees at once', async (t) => {
+t.test('two people chat: each sees immediately what the other posts, edits and deletes', async (t) => {
   const { url } = await startService(t)
   const [alice, bob] = [await openChat(t, browser, url), await openChat(t, browser, url)]
   await enter(alice, 'alice')
@@ -487,7 +487,7 @@ t.test(
   }
 )
 
-t.test('two hundred messages a second do not freeze it', async (t) => {
+t.test('two hundred messages a second do not freeze the page', async (t) => {
   const { url, register, database } = await startService(t)
   const { userId } = await register()
   const client = await connect(t, database)

@@ -132,7 +132,7 @@ t.test('whatever is in the storage, the page lives, and one can log in and write
   }
 })
 
-t.test('one bad entry does not lose the good ones', async (t) => {
+t.test('one invalid entry does not affect the valid ones', async (t) => {
   const { url, database } = await startService(t)
   await ownUserIds(database)
   const person = await newPerson(t, browser)

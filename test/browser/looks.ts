@@ -203,7 +203,7 @@ t.test('tall messages', async (t) => {
   }
 })
 
-t.test('a browser that stores nothing', async (t) => {
+t.test('the page works in a browser that stores nothing', async (t) => {
   for (const colorScheme of ['light', 'dark'] as const) {
     const page = await open({ colorScheme }, 'Ada')
     await page.evaluate(() => {

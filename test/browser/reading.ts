@@ -164,7 +164,7 @@ t.test('what is copied from several messages has their authors', async (t) => {
   )
 })
 
-t.test('the topic and how many are online stand at the top, and follow what changes', async (t) => {
+t.test('the topic and the number of people online are at the top, and are kept up to date', async (t) => {
   const { url, registerAs, call } = await startModerated(t)
   const { token } = await registerAs('moderator')
   const page = await openChat(t, browser, url)

@@ -100,7 +100,7 @@ t.test('the limits of the service itself: a burst of edits by one account in two
   await shows(page, ['the last word'])
 })
 
-t.test('posts that come too often wait as long as the service says, and no longer', async (t) => {
+t.test('rate-limited posts wait as long as the service says, and no longer', async (t) => {
   const { url } = await startService(t)
   const page = await openChat(t, browser, url)
   await enter(page, 'alice')

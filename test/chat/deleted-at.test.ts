@@ -74,7 +74,7 @@ for (const when of ['before the service starts', 'while the service runs'] as co
   })
 }
 
-t.test('a deletion is published for the pages that another service serves', async (t) => {
+t.test('a deletion is published for clients of the Go service', async (t) => {
   const { call, register, post } = await startService(t)
   const { token } = await register()
   const { id } = await post(token, 'to be deleted')

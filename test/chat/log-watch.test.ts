@@ -92,7 +92,7 @@ for (const { what, sql, undo } of sabotages) {
   )
 }
 
-t.test('a start that may not repair says what is wrong, and is not ready', async (t) => {
+t.test('a replica that may not repair the log says what is wrong, and is not ready', async (t) => {
   const first = await startService(t)
   const client = await connect(t, first.database)
   await client.query('drop trigger chat_event_created on chat_message')
@@ -192,7 +192,7 @@ for (const [what, sql] of [
   )
 }
 
-t.test('ids that JSON readers do not keep exact are warned of once', async (t) => {
+t.test('ids that are not exact in JSON cause one warning', async (t) => {
   const service = await startService(t)
   const { userId } = await service.register()
   const client = await connect(t, service.database)

@@ -27,7 +27,7 @@ t.test('one address can only let so many requests wait, unless many people may b
   await waitUntil('and another may wait', () => longPolls.size === 4)
 })
 
-t.test('a message releases only the requests that it is for', async (t) => {
+t.test('a message releases only the long polls that wait for it', async (t) => {
   const { app, url, register, post } = await startService(t)
   const { token } = await register()
   const { id } = await post(token, 'first')

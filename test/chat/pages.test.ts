@@ -77,7 +77,7 @@ t.test(
   }
 )
 
-t.test('who posts reads what was posted at once, on this replica', async (t) => {
+t.test('authors can read their own post immediately, on the same replica', async (t) => {
   const { call, register, post } = await startService(t)
   const users = await Promise.all(Array.from({ length: 10 }, register))
   await Promise.all(
@@ -175,7 +175,7 @@ t.test('one message is read from memory or by SQL, until it is deleted', async (
   for (const id of [3, 1500]) t.equal((await read(id)).status, 404)
 })
 
-t.test('where the log cannot be followed, pages come from SQL', async (t) => {
+t.test('while the log cannot be followed, pages come from SQL', async (t) => {
   const { call, register, post, database, logs } = await startService(t)
   const { token } = await register()
   await post(token, 'before')
@@ -196,7 +196,7 @@ t.test('where the log cannot be followed, pages come from SQL', async (t) => {
   }
 })
 
-t.test('a page of huge messages is cut, and a reader who goes on misses none', async (t) => {
+t.test('a page of huge messages is cut, and a reader who continues misses none', async (t) => {
   const { call, register, database, app } = await startService(t)
   const { userId } = await register()
   const client = await connect(t, database)

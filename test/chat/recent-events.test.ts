@@ -1,7 +1,7 @@
 import t from 'tap'
 import { RecentEvents } from '../../src/chat/recent-events.ts'
 
-t.test('the newest events are at hand, in order, as many bytes at a time as wanted', async (t) => {
+t.test('the newest events are in memory, in order, and can be read in parts of any size', async (t) => {
   const recent = new RecentEvents()
   recent.clear(10)
   for (const seq of [11, 13, 14, 17]) recent.push(seq, Buffer.from(`event ${seq}`))
@@ -19,7 +19,7 @@ t.test('the newest events are at hand, in order, as many bytes at a time as want
   t.strictSame(after(17, 1000), ['', 17])
 })
 
-t.test('what is kept is bounded in number and in bytes', async (t) => {
+t.test('the memory is bounded in number and in bytes', async (t) => {
   for (const [size, count] of [
     [10, 5000],
     [1024 * 1024, 100],

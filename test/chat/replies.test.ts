@@ -50,7 +50,7 @@ async function start(t: Test) {
 
 const TIME = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/
 
-t.test('an edited message tells when it was edited, whoever edits it', async (t) => {
+t.test('an edited message says when it was edited, whoever edits it', async (t) => {
   const { call, token, send, shown, told, cursor, sql } = await start(t)
   const ids: number[] = []
   for (const text of ['by API', 'by SQL', 'not at all', 'in vain', 'dated']) {
@@ -150,7 +150,7 @@ t.test(
   }
 )
 
-t.test('what cannot be replied to is refused, and null is no reply', async (t) => {
+t.test('a reply to a message that does not exist is refused, and null is not a reply', async (t) => {
   const { call, token, send, sql } = await start(t)
   const { body: gone } = await send('gone')
   await call('DELETE', `/api/messages/${gone.id}`, { token })

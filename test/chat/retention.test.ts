@@ -7,7 +7,7 @@ import { openStream } from '../helpers/stream.ts'
 
 const quiet = { info: () => {}, warn: () => {}, error: () => {} }
 
-t.test('what is older than the configuration keeps is deleted, and the streams are told', async (t) => {
+t.test('messages older than RETENTION_DAYS are deleted, and streams get the deletions', async (t) => {
   const { call, register, database, url } = await startService(t)
   const { userId } = await register()
   const client = await connect(t, database)
@@ -53,7 +53,7 @@ t.test('what is older than the configuration keeps is deleted, and the streams a
   )
 })
 
-t.test('one replica at a time does it', async (t) => {
+t.test('retention: only one replica trims at a time', async (t) => {
   const { database } = await startService(t)
   const [first, second] = [await connect(t, database), await connect(t, database)]
   await first.query(
@@ -67,7 +67,7 @@ t.test('one replica at a time does it', async (t) => {
   t.ok((await first.query('select from chat_event')).rowCount! <= 2)
 })
 
-t.test('messages at the lowest ids that are dated in the future are passed over, and reported', async (t) => {
+t.test('messages dated in the future are kept and reported, even at the lowest ids', async (t) => {
   const { register, database } = await startService(t)
   const { userId } = await register()
   const client = await connect(t, database)
@@ -115,7 +115,7 @@ t.test('messages at the lowest ids that are dated in the future are passed over,
   )
 })
 
-t.test('one run does a bounded amount of work, and the next goes on', async (t) => {
+t.test('retention: one run does a bounded amount of work, and the next continues', async (t) => {
   const { register, database } = await startService(t)
   const { userId } = await register()
   const client = await connect(t, database)
@@ -158,7 +158,7 @@ t.test(
   }
 )
 
-t.test('what moderators did is kept as long as the messages', async (t) => {
+t.test('the moderation log is kept as long as the messages', async (t) => {
   const { register, post, database } = await startService(t)
   const client = await connect(t, database)
   const [alice, bob, carol] = [await register(), await register(), await register()]

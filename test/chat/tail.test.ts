@@ -1,7 +1,7 @@
 import t from 'tap'
 import { Tail } from '../../src/chat/tail.ts'
 
-t.test('pages are what a list of the same messages would give, after any changes', async (t) => {
+t.test('pages equal those of a plain list of the same messages, after any changes', async (t) => {
   // The same numbers each time (a linear congruential generator), so that a failure can be repeated.
   let seed = 7
   const random = (below: number) => {

@@ -44,7 +44,7 @@ t.test(
   }
 )
 
-t.test('one bad message never fails its neighbours', async (t) => {
+t.test('one invalid message does not fail others in its batch', async (t) => {
   const { call, register, database } = await startService(t)
   const { token } = await register()
   const gone = await register()
@@ -66,7 +66,7 @@ t.test('one bad message never fails its neighbours', async (t) => {
   t.equal((await client.query('select from chat_message')).rowCount, 48)
 })
 
-t.test('a message that a policy of the database refuses never fails its neighbours', async (t) => {
+t.test('a message that a database policy refuses does not fail others in its batch', async (t) => {
   const { call, register, database } = await startService(t)
   const { token } = await register()
   const client = await connect(t, database)
@@ -159,7 +159,7 @@ t.test('the same user, key and text always give the same message', async (t) => 
   t.equal((await post('hello', '~'.repeat(64))).status, 201)
 })
 
-t.test('a batch whose answer was lost is never written twice', async (t) => {
+t.test('a batch whose result was lost is never written twice', async (t) => {
   const proxy = await startProxy(t, config.POSTGRES_HOST!, config.POSTGRES_PORT)
   const { call, register, database } = await startService(t, {
     POSTGRES_HOST: '127.0.0.1',
@@ -213,7 +213,7 @@ t.test(
   }
 )
 
-t.test('beyond what the queue holds, the answer is 503 at once', async (t) => {
+t.test('a full queue answers 503 immediately', async (t) => {
   const { app, register, database } = await startService(t)
   const { userId } = await register()
   const client = await connect(t, database)
@@ -229,7 +229,7 @@ t.test('beyond what the queue holds, the answer is 503 at once', async (t) => {
   t.equal((await client.query('select from chat_message')).rowCount, stored)
 })
 
-t.test("a deadlock with somebody else's transaction is tried again", async (t) => {
+t.test("a deadlock with another program's transaction is retried", async (t) => {
   const { call, register, database } = await startService(t)
   const { token, userId } = await register()
   const client = await connect(t, database)
@@ -270,7 +270,7 @@ t.test(
   }
 )
 
-t.test('what was committed is answered 201, also where it cannot be read back', async (t) => {
+t.test('a committed post gets 201 even if it cannot be read back', async (t) => {
   const role = `test_unread_${process.pid}`
   t.teardown(() => admin(`drop role if exists ${role}`))
   const { database } = await startService(t)
@@ -327,7 +327,7 @@ t.test(
   }
 )
 
-t.test('a key whose message has gone without a trace, or has another id, is no obstacle', async (t) => {
+t.test('a key whose message was deleted or has another id can be used again', async (t) => {
   const { call, register, database } = await startService(t)
   const { token } = await register()
   const client = await connect(t, database)

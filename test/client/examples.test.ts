@@ -47,7 +47,7 @@ t.test('the bot answers `!time` with a reply, once', async (t) => {
   t.strictSame(await once(bot, 'exit'), [0, null])
 })
 
-t.test('a CI job posts once however often it runs, and its exit code tells', async (t) => {
+t.test('a CI job posts once however often it runs, and its exit code says whether it worked', async (t) => {
   const { person, env } = await startWithBot(t)
   const run = async (extra: Record<string, string>, args: string[]) => {
     const child = startExample('post.ts', { ...env, ...extra }, args)

@@ -63,7 +63,7 @@ t.test('changing between streams and polls, nothing is missed or repeated', asyn
   t.ok(proxy.requests('/api/events') > 1, 'it tried streams again')
 })
 
-t.test('what a poll has passed on, a stream that goes on in its middle does not repeat', async (t) => {
+t.test('a stream that takes over from a poll does not repeat its messages', async (t) => {
   const { url, register } = await startService(t)
   const { token } = await register()
   const chat = new ChatClient({ url, token })
@@ -104,7 +104,7 @@ t.test('a service without room for another stream is polled', async (t) => {
   t.equal(app.room.streams.size, 0)
 })
 
-t.test('a stream that fell silent is given up', async (t) => {
+t.test('a stream that falls silent is abandoned', async (t) => {
   const { url, app, register, post } = await startService(t)
   const { token } = await register()
   const { hostname, port } = new URL(url)

@@ -43,7 +43,7 @@ t.test('the client has a method for every route, which sends what the route take
   }
 })
 
-t.test('a person uses the service by the client, whose types know the routes', async (t) => {
+t.test('the typed client works with the service', async (t) => {
   const { url } = await startService(t)
   const chat = new ChatClient({ url })
   const account = await chat.register({ nickname: 'alice', password: 'correct horse' })

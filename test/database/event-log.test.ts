@@ -104,7 +104,7 @@ t.test(
   }
 )
 
-t.test('ids and seqs become visible in their order, however long a transaction takes', async (t) => {
+t.test('ids and seqs become visible in order, however long a transaction takes', async (t) => {
   const { client, another } = await room(t)
   const [slow, fast] = [await another(), await another()]
   await slow.query('begin')
@@ -166,7 +166,7 @@ t.test(
   }
 )
 
-t.test('the key of a message follows its id, also where the ids of several messages shift', async (t) => {
+t.test('a message keeps its key when its id changes, even if several ids shift', async (t) => {
   const { client } = await room(t)
   for (const text of ['one', 'two', 'three']) await client.query(INSERT, [text])
   await client.query(
@@ -225,7 +225,7 @@ t.test(
   }
 )
 
-t.test('the triggers fire for a session that applies the changes of another server, too', async (t) => {
+t.test('the triggers also fire for replicated changes', async (t) => {
   const { client } = await room(t)
   await client.query('set session_replication_role = replica')
   await client.query(INSERT, ['replicated'])

@@ -87,7 +87,7 @@ t.test('an empty database gets the tables of the contract', async (t) => {
   )
 })
 
-t.test('ten at once, and again: the same as once', async (t) => {
+t.test('ten concurrent migrations, and a second run, give the same result as one', async (t) => {
   const { client, database } = await emptyDatabase(t)
   await Promise.all(
     Array.from({ length: 10 }, async () => {
@@ -103,7 +103,7 @@ t.test('ten at once, and again: the same as once', async (t) => {
   t.equal((await client.query('select from chat_user')).rowCount, 1)
 })
 
-t.test('a database that Django migrated first is left as it is, and works', async (t) => {
+t.test('a database that Django migrated first is left as it is and works', async (t) => {
   const { client, database } = await emptyDatabase(t)
   await client.query(DJANGO)
   await client.query(`
@@ -149,7 +149,7 @@ t.test('a role that may create nothing works on a database that is up to date', 
   await new Retention(createQuery(client), { RETENTION_DAYS: 1, EVENT_RETENTION_HOURS: 1 }, quiet).trim()
 })
 
-t.test('MIGRATE_GRANT_TO lets a role that may create nothing use the service', async (t) => {
+t.test('with MIGRATE_GRANT_TO the service works for a role that may not create tables', async (t) => {
   const role = `Role of "tests" ${process.pid}`
   const quoted = escapeIdentifier(role)
   t.teardown(() => admin(`drop role if exists ${quoted}`))
@@ -175,7 +175,7 @@ t.test('MIGRATE_GRANT_TO lets a role that may create nothing use the service', a
   t.equal(rows[0].granted, 'DELETE INSERT SELECT UPDATE', 'tables of later migrations too')
 })
 
-t.test('MIGRATE_GRANT_TO names a role that is not there: the start says so at once', async (t) => {
+t.test('MIGRATE_GRANT_TO with an unknown role fails with a clear message', async (t) => {
   const { database } = await emptyDatabase(t)
   await t.rejects(
     migrateWhenReady({ ...config, POSTGRES_DB: database, MIGRATE_GRANT_TO: 'no_such_role' }, quiet),
@@ -198,7 +198,7 @@ t.test(
   }
 )
 
-t.test('MIGRATE=off touches nothing, and readyz waits for whoever makes the tables', async (t) => {
+t.test('MIGRATE=off changes nothing, and readyz fails until the tables exist', async (t) => {
   const { client, database } = await emptyDatabase(t)
   const { call } = await startService(t, { POSTGRES_DB: database, MIGRATE: 'off' })
   t.strictSame(await names(client), [])
@@ -211,7 +211,7 @@ t.test('MIGRATE=off touches nothing, and readyz waits for whoever makes the tabl
   t.match(await call('GET', '/api/messages'), { status: 200, body: [] })
 })
 
-t.test("MIGRATE=own waits for Django's tables, and makes all but them", async (t) => {
+t.test("MIGRATE=own waits for Django's tables, and creates the others", async (t) => {
   const { client, database } = await emptyDatabase(t)
   const started = startService(t, { POSTGRES_DB: database, MIGRATE: 'own' })
   const attempts =

@@ -92,7 +92,7 @@ function listenToPlans(t: Test): Explained[] {
   return explained
 }
 
-t.test('no statement of the service is compiled, or planned against its own settings', async (t) => {
+t.test('no statement of the service is JIT-compiled, or planned against its own settings', async (t) => {
   const explained = listenToPlans(t)
   const database = await explainedRoom(t)
   const { app, call, register, post, url } = await startService(t, { POSTGRES_DB: database })
@@ -135,7 +135,7 @@ t.test('no statement of the service is compiled, or planned against its own sett
   }
 })
 
-t.test('the service reads what it needs and no more, also before PostgreSQL has statistics', async (t) => {
+t.test('the service reads no more rows than it needs, even before PostgreSQL has statistics', async (t) => {
   const explained = listenToPlans(t)
   const database = await explainedRoom(t)
   const client = await connect(t, database)
@@ -198,7 +198,7 @@ const CHANGES = [
   'truncate chat_user cascade'
 ]
 
-t.test('the triggers plan alike for every writer, whatever the settings of the session', async (t) => {
+t.test('the triggers use the same plans for every writer, whatever its session settings', async (t) => {
   const database = await explainedRoom(t)
   for (const setting of SETTINGS) {
     const writer = await connectAsAnother(t, database)
@@ -218,7 +218,7 @@ t.test('the triggers plan alike for every writer, whatever the settings of the s
   }
 })
 
-t.test('one message costs the triggers no more after fifty thousand, nor these after one', async (t) => {
+t.test('the triggers cost no more after a batch of another size: one, or fifty thousand', async (t) => {
   const database = await createDatabase(t)
   await migrate(await connect(t, database), quiet)
   const setup = await connectAsAnother(t, database)

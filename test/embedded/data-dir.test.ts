@@ -25,7 +25,7 @@ t.test('a DATA_DIR that cannot be used ends the start with one sentence', async 
 })
 
 if (process.getuid?.() === 0) {
-  t.test('a folder of another user is named, with who may not write there', async (t) => {
+  t.test('a DATA_DIR of another user is named, with the user who may not write there', async (t) => {
     const home = folder(t, 0o755)
     const theirs = join(home, 'data')
     const texts: string[] = []

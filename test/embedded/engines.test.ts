@@ -68,7 +68,7 @@ for (const [store, path] of [
   )
 }
 
-t.test('it starts again when both were killed and another program has the pid of PostgreSQL', async (t) => {
+t.test('it restarts after a kill even if another program has the pid of PostgreSQL', async (t) => {
   const DATA_DIR = folder(t)
   const pidFile = join(DATA_DIR, 'postgres/postmaster.pid')
   const first = startServer(t, { DATA_DIR })
@@ -81,7 +81,7 @@ t.test('it starts again when both were killed and another program has the pid of
   await chat(t, await startServer(t, { DATA_DIR }).ready, token, texts)
 })
 
-t.test('a second start on the same data ends with one sentence, and the first goes on', async (t) => {
+t.test('a second start on the same data fails with one sentence, and the first keeps running', async (t) => {
   const DATA_DIR = folder(t)
   const first = startServer(t, { DATA_DIR })
   const url = await first.ready

@@ -35,7 +35,7 @@ async function takenPort(t: Test, host: string): Promise<string> {
   return `${(server.address() as AddressInfo).port}`
 }
 
-t.test('a port that is in use is found before anything is made', async (t) => {
+t.test('a port in use is detected before anything is created', async (t) => {
   for (const [taken, HTTP_HOST] of [
     ['127.0.0.1', '127.0.0.1'],
     ['127.0.0.1', '0.0.0.0'],
@@ -59,7 +59,7 @@ t.test('a port that is in use is found before anything is made', async (t) => {
   t.strictSame(rows, [{ made: null }], 'nor any table')
 })
 
-t.test('an address that cannot be listened on is named', async (t) => {
+t.test('an address that the service cannot listen on is named in the error', async (t) => {
   const DATA_DIR = join(folder(t), 'data')
   t.equal(
     await failedStart(t, { DATA_DIR, HTTP_HOST: '203.0.113.1' }),
@@ -103,7 +103,7 @@ t.test(
   }
 )
 
-t.test('a first start that fails later on leaves nothing behind', async (t) => {
+t.test('a first start that fails late leaves nothing behind', async (t) => {
   const home = folder(t)
   const DATA_DIR = join(home, 'a/b/data')
   const start = (env: Record<string, string>) =>
@@ -147,7 +147,7 @@ if (isRoot) {
     await chat(t, await startServer(t, { DATA_DIR, PATH }, { uid: UNKNOWN_UID }).ready, token, texts)
   })
 
-  t.test('a first start as root that failed leaves the folder usable for anybody else', async (t) => {
+  t.test('a failed first start as root leaves the folder usable for other users', async (t) => {
     const home = folder(t, 0o700)
     const DATA_DIR = join(home, 'data') // where nobody cannot reach it
     const PATH = unnamespaced(t)
@@ -173,7 +173,7 @@ if (isRoot) {
 
   // In some containers any user may listen on any port.
   if (Number(readFileSync('/proc/sys/net/ipv4/ip_unprivileged_port_start', 'utf8')) > 1) {
-    t.test('a port that only root may use is named', async (t) => {
+    t.test('a port that only root may use is named in the error', async (t) => {
       const DATA_DIR = join(folder(t, 0o700, 1), 'data')
       const HTTP_PORT = '1'
       t.equal(

@@ -12,7 +12,7 @@ import {
   withoutRedis
 } from '../helpers/server.ts'
 
-t.test('a first start that is told to end leaves nothing behind, whatever it was doing', async (t) => {
+t.test('an interrupted first start leaves nothing behind, whatever it was doing', async (t) => {
   const PATH = pathWith(t, withoutRedis)
   const start = (PATH: string) => {
     const home = folder(t)

@@ -64,7 +64,7 @@ const HARMLESS = new Set([
   'required'
 ])
 
-t.test('whatever a schema refuses has a code and a sentence of its own', async (t) => {
+t.test('everything that a schema refuses has its own code and sentence', async (t) => {
   let checked = 0
   for (const { route, part, schema } of await inputSchemas(t)) {
     for (const [name, value] of [['', schema] as const, ...Object.entries<TSchema>(schema.properties)]) {

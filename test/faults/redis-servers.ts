@@ -54,7 +54,7 @@ async function until(holds: () => Promise<boolean>): Promise<void> {
 
 const LOCKED = [`requirepass ${PASSWORD}`, `masterauth ${PASSWORD}`, 'save ""']
 
-t.test('with Sentinels, sessions outlive their master, and meanwhile nobody is logged out', async (t) => {
+t.test('with Sentinels sessions survive a failover, and nobody is logged out meanwhile', async (t) => {
   const master = await start(t, LOCKED)
   const replica = await start(t, [...LOCKED, `replicaof 127.0.0.1 ${master.port}`])
   const sentinel = await start(
@@ -93,7 +93,7 @@ t.test('with Sentinels, sessions outlive their master, and meanwhile nobody is l
   t.match(await replica.client.info('replication'), 'role:master', 'and that is the replica')
 })
 
-t.test('a cluster of three: all that sessions and limits do, and a node that is lost', async (t) => {
+t.test('sessions and limits work on a cluster of three nodes, and survive the loss of one', async (t) => {
   // Left to itself, a node takes a port for the others that may be in use.
   const startNode = async () => {
     const busPort = await freePort()
@@ -319,7 +319,7 @@ t.test('a start waits for a replica to be promoted', async (t) => {
   t.equal((await call('GET', '/health/readyz')).status, 200)
 })
 
-t.test('the rights of the documentation are enough, and a start without one of them names it', async (t) => {
+t.test('the documented Redis rights are enough, and a start without one of them names it', async (t) => {
   const server = await start(t, LOCKED)
   const documented =
     /^ACL SETUSER (.+)$/m.exec(

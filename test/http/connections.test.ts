@@ -5,7 +5,7 @@ import { openRaw, waitUntil } from '../helpers/raw.ts'
 
 const get = (path: string, headers = '') => `GET ${path} HTTP/1.1\r\nhost: x\r\n${headers}\r\n`
 
-t.test('pipelined requests are answered in their order, one after the other', async (t) => {
+t.test('pipelined requests are answered in order, one after the other', async (t) => {
   const { url, register, post } = await startService(t)
   const { token } = await register()
   const { socket, until } = await openRaw(t, url)
@@ -17,7 +17,7 @@ t.test('pipelined requests are answered in their order, one after the other', as
   t.strictSame(statuses, ['200', '200', '404', '200'])
 })
 
-t.test('of too many pipelined requests the first are answered, then the connection is closed', async (t) => {
+t.test('of too many pipelined requests the first are answered, then the connection closes', async (t) => {
   const { url } = await startService(t)
   for (const path of ['/api/messages', '/health/livez', '/api/messages?limit=1&before_id=5']) {
     const { socket, closed } = await openRaw(t, url)
@@ -26,7 +26,7 @@ t.test('of too many pipelined requests the first are answered, then the connecti
   }
 })
 
-t.test('nothing stays of what was pipelined on a connection that is gone', async (t) => {
+t.test('pipelined requests of a closed connection leave nothing behind', async (t) => {
   const { url, app } = await startService(t)
   const { streams } = app.room
   const polls = async () => {
@@ -50,7 +50,7 @@ t.test('nothing stays of what was pipelined on a connection that is gone', async
   }
 })
 
-t.test('requests beyond the limit are not kept, however many connections send them', async (t) => {
+t.test('requests beyond the limit are refused, however many connections send them', async (t) => {
   const { url } = await startService(t)
   const clients = await Promise.all(Array.from({ length: 20 }, () => openRaw(t, url)))
   let open = clients.length
@@ -90,14 +90,14 @@ t.test('a stream holds nothing but events, whatever is sent after its request', 
   }
 })
 
-t.test('garbage after a good request is refused after the answer to it', async (t) => {
+t.test('garbage after a valid request is refused after the response to that request', async (t) => {
   const { url } = await startService(t)
   const { socket, closed } = await openRaw(t, url)
   socket.write(`${get('/health/livez')}NONSENSE\r\n\r\n`)
   t.match(await closed, /^HTTP\/1.1 200 OK[^]*{"status":"ok"}HTTP\/1.1 400 [^]*"code":"invalid_http"/)
 })
 
-t.test('an early answer arrives whole although its request is still being sent', async (t) => {
+t.test('an early response arrives completely while its request is still being sent', async (t) => {
   const { url } = await startService(t)
   const body = Buffer.alloc(900 * 1024, '{"a":1} ')
   for (const [line, headers, status] of [
@@ -138,7 +138,7 @@ t.test('an early answer arrives whole although its request is still being sent',
   }
 })
 
-t.test('a connection whose body is refused serves the next request', async (t) => {
+t.test('a connection whose request body was refused still serves the next request', async (t) => {
   const { url } = await startService(t)
   const { socket, until } = await openRaw(t, url)
   const json = 'content-type: application/json'
@@ -149,7 +149,7 @@ t.test('a connection whose body is refused serves the next request', async (t) =
   t.match(await until(/"status":"ok"/), /401[^]*200 OK/)
 })
 
-t.test('a body without end is not read for ever', async (t) => {
+t.test('an endless body is not read forever', async (t) => {
   const { url } = await startService(t)
   const { socket, closed } = await openRaw(t, url)
   const length = `content-length: ${2 ** 40}`
@@ -164,7 +164,7 @@ t.test('a body without end is not read for ever', async (t) => {
   t.ok(socket.bytesWritten < 64 * 1024 * 1024, `${socket.bytesWritten} bytes`)
 })
 
-t.test('the health answers when all connections are taken, and idle ones make room for others', async (t) => {
+t.test('health checks are answered when all connections are in use; idle ones make room', async (t) => {
   const { url, app } = await startService(t, { MAX_CONNECTIONS: 5 })
   const ask = (path: string) =>
     new Promise<number>((resolve, reject) => {
@@ -195,7 +195,7 @@ t.test('the health answers when all connections are taken, and idle ones make ro
   await idle.closed
 })
 
-t.test('a connection that has just been opened makes no room for others', async (t) => {
+t.test('a connection that was just opened is not closed to make room for others', async (t) => {
   const { url } = await startService(t, { MAX_CONNECTIONS: 2 })
   const busy = await openRaw(t, url)
   busy.socket.write(get('/api/messages?after_id=0&wait=20'))
@@ -207,7 +207,7 @@ t.test('a connection that has just been opened makes no room for others', async 
   t.match(await probe.until(/"ok"/), /^HTTP\/1.1 200/)
 })
 
-t.test('the health answers however many connections are held beyond the limit', async (t) => {
+t.test('health checks are answered however many connections are open beyond the limit', async (t) => {
   const { url } = await startService(t, { MAX_CONNECTIONS: 2 })
   const slow =
     'POST /api/login HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n{'

@@ -53,7 +53,7 @@ function wait(t: Test, engine: string, env: Record<string, string>) {
   }
 }
 
-t.test('where PostgreSQL is', async (t) => {
+t.test('addresses of PostgreSQL', async (t) => {
   for (const [env, at, as] of [
     [{ POSTGRES_HOST: 'db' }, 'db:5432', 'chat chat chat'],
     [
@@ -124,7 +124,7 @@ t.test('where PostgreSQL is', async (t) => {
   }
 })
 
-t.test('where Redis is', async (t) => {
+t.test('addresses of Redis', async (t) => {
   for (const [env, at] of [
     [{ REDIS_HOST: 'redis' }, 'redis:6379'],
     [{ REDIS_HOST: '::1', REDIS_PORT: '6380' }, '[::1]:6380'],
@@ -142,7 +142,7 @@ t.test('where Redis is', async (t) => {
   }
 })
 
-t.test('a URL that leads nowhere ends the start with one line, and without its password', async (t) => {
+t.test('a start with an unreachable URL fails with one line without the password', async (t) => {
   for (const [name, url] of [
     ...[
       'postgres://',
@@ -227,7 +227,7 @@ t.test('the service and its init containers reach the engines at the same addres
   }
 })
 
-t.test('an init container waits until the engine is there, and can be ended', async (t) => {
+t.test('an init container waits until the engine answers, and can be stopped', async (t) => {
   const dir = folder(t)
   const late = wait(t, 'postgres', { POSTGRES_HOST: dir })
   await waitUntil('it waits', () => late.printed().includes(`waiting for PostgreSQL at ${dir}/.s.PGSQL.5432`))

@@ -42,7 +42,7 @@ t.test('several tasks run at a time', async (t) => {
   t.equal(queue.running, 2)
 })
 
-t.test('a full queue refuses the newest task of the key that has the most', async (t) => {
+t.test('a full queue refuses the newest task of the key with the most tasks', async (t) => {
   const { started, add, end } = setUp(1, 3)
   add('a0')
   const greedy = [add('a1'), add('a2'), add('a3')]
@@ -54,7 +54,7 @@ t.test('a full queue refuses the newest task of the key that has the most', asyn
   t.strictSame(started, ['a0', 'a1', 'b1', 'a2'])
 })
 
-t.test('a task leaves the queue when its signal aborts, and a failed one lets the next start', async (t) => {
+t.test('a task leaves the queue when its signal aborts; after a failed one the next starts', async (t) => {
   const { queue, started, add, end } = setUp(1, 3)
   const controller = new AbortController()
   add('a0')

@@ -5,7 +5,7 @@ import { startModerated } from '../helpers/people.ts'
 
 const ban = { kind: 'ban' }
 
-t.test('a ban ends the API tokens of the user for good, on every replica', async (t) => {
+t.test("a ban revokes the user's API tokens for good, on every replica", async (t) => {
   const { call, registerAs, database } = await startModerated(t)
   const other = await startService(t, { POSTGRES_DB: database })
   const admin = await registerAs('admin')
@@ -27,7 +27,7 @@ t.test('a ban ends the API tokens of the user for good, on every replica', async
   t.strictSame((await call('GET', '/api/tokens', { token: body.token })).body, [])
 })
 
-t.test('no API token that is made while its user is banned outlives that', async (t) => {
+t.test('an API token that is created during a ban does not survive it', async (t) => {
   const { call, client, registerAs, database } = await startModerated(t)
   const other = await startService(t, { POSTGRES_DB: database })
   const admin = await registerAs('admin')

@@ -99,7 +99,7 @@ t.test('slow mode: a member posts once in the interval and learns how long to wa
   t.equal((await say(member!.token, 'free')).status, 201)
 })
 
-t.test('a refused post does its batch no harm, and costs its author nothing when it fails', async (t) => {
+t.test('a refused post does not fail its batch, and a failed one is not counted', async (t) => {
   const { app, register, client } = await startRoom(t)
   const users = await Promise.all(range(3).map(register))
   await restrict(client, users[1]!.userId, 'mute')
@@ -139,7 +139,7 @@ t.test(
   }
 )
 
-t.test('a banned user cannot log in, and learns until when', async (t) => {
+t.test('a banned user cannot log in, and the error says until when', async (t) => {
   const { call, register, client } = await startRoom(t)
   const { nickname, userId } = await register()
   const login = (password = 'correct horse') => call('POST', '/api/login', { body: { nickname, password } })
@@ -152,7 +152,7 @@ t.test('a banned user cannot log in, and learns until when', async (t) => {
   t.equal((await login()).status, 200, 'a ban ends by itself')
 })
 
-t.test('what is set while posts wait for the lock is in force for them', async (t) => {
+t.test('a restriction that is set while posts wait for the lock applies to them', async (t) => {
   const { register, client, say, database } = await startRoom(t)
   const { token, userId } = await register()
   const watcher = await connect(t, database)
@@ -166,7 +166,7 @@ t.test('what is set while posts wait for the lock is in force for them', async (
   for (const { status } of await Promise.all(posts)) t.equal(status, 403)
 })
 
-t.test('roles and restrictions go with their user', async (t) => {
+t.test('roles and restrictions are deleted with their user', async (t) => {
   const { register, client } = await startRoom(t)
   const tables = ['chat_user_role', 'chat_restriction', 'chat_slow_mode']
   const count = async () => {

@@ -8,7 +8,7 @@ import { openStream } from '../helpers/stream.ts'
 const range = (count: number) => Array.from({ length: count }, (_, i) => i)
 const inAnHour = () => new Date(Date.now() + 60 * 60 * 1000).toISOString()
 
-t.test('a restriction is answered, listed, logged, replaced and lifted', async (t) => {
+t.test('a restriction is returned, listed, logged, replaced and lifted', async (t) => {
   const { call, registerAs } = await startModerated(t)
   const { token, userId: moderatorId, nickname: moderator } = await registerAs('moderator')
   const { userId, nickname } = await registerAs('member')
@@ -46,7 +46,7 @@ t.test('a restriction is answered, listed, logged, replaced and lifted', async (
   t.strictSame(page, [log[1]])
 })
 
-t.test('a ban ends all sessions at once, in Redis and on every replica', async (t) => {
+t.test('a ban immediately ends all sessions, in Redis and on every replica', async (t) => {
   const { call, registerAs, database } = await startModerated(t)
   const other = await startService(t, { POSTGRES_DB: database })
   const admin = await registerAs('admin')
@@ -67,7 +67,7 @@ t.test('a ban ends all sessions at once, in Redis and on every replica', async (
   t.equal((await other.call('POST', '/api/login', login)).status, 200)
 })
 
-t.test('what is wrong with an action has a clear answer', async (t) => {
+t.test('each invalid action gets a clear error', async (t) => {
   const { call, registerAs } = await startModerated(t)
   const admin = await registerAs('admin')
   const { userId } = await registerAs('member')
@@ -111,7 +111,7 @@ t.test('what is wrong with an action has a clear answer', async (t) => {
   t.match(await remove('/api/reports/1'), { status: 404, body: { code: 'report_unknown' } })
 })
 
-t.test('there is always an admin, also when all of them resign or remove each other at once', async (t) => {
+t.test('one admin is always left, even if all resign or remove each other simultaneously', async (t) => {
   const { call, client, registerAs } = await startModerated(t)
   const admins = await Promise.all(range(4).map(() => registerAs('admin')))
   const resigned = await Promise.all(
@@ -199,7 +199,7 @@ t.test(
   }
 )
 
-t.test('changes of the room reach every stream of all replicas in their order', async (t) => {
+t.test('changes of the room reach all streams of all replicas in order', async (t) => {
   const { call, registerAs, database, url, post } = await startModerated(t)
   const other = await startService(t, { POSTGRES_DB: database })
   const { token } = await registerAs('moderator')
@@ -249,7 +249,7 @@ t.test('online counts the streams of all replicas', async (t) => {
   await waitUntil('both know of two', () => both(2))
 })
 
-t.test('a message is reported once for each user, and the report is dealt with', async (t) => {
+t.test('each user can report a message once, and moderators can close the report', async (t) => {
   const { call, registerAs, post } = await startModerated(t)
   const [author, reporter, moderator] = [
     await registerAs('member'),

@@ -74,7 +74,7 @@ const ROWS: Row[] = [
   ['POST', '/api/logout', undefined, '              401     204    204    204    204    204    403    403']
 ]
 
-t.test('who may do what', async (t) => {
+t.test('each role can do what it may, and nothing else', async (t) => {
   const { call, client, registerAs } = await startModerated(t)
   const admin = await registerAs('admin')
   const restrict = async (userId: number, body: object) =>
@@ -125,7 +125,7 @@ t.test('who may do what', async (t) => {
   }
 })
 
-t.test('moderators act on members, admins on everybody', async (t) => {
+t.test('moderators act on members, admins on everyone', async (t) => {
   const { call, registerAs, post } = await startModerated(t)
   const [moderator, admin] = [await registerAs('moderator'), await registerAs('admin')]
   for (const role of ['member', 'moderator', 'admin'] as const) {

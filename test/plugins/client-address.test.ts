@@ -84,7 +84,7 @@ t.test('every spelling of an address counts as one client', async (t) => {
   }
 })
 
-t.test('what is no address leaves that of the proxy', async (t) => {
+t.test('an invalid address is replaced by that of the proxy', async (t) => {
   const ask = await setUp(t, '127.0.0.1, 10.0.0.0/8')
   for (const entry of [
     '',
@@ -175,7 +175,7 @@ t.test(
   }
 )
 
-t.test('a proxy that nobody has named is noticed', async (t) => {
+t.test('an unknown proxy is detected', async (t) => {
   const unnamed = await setUp(t, undefined)
   const named = await setUp(t, '10.0.0.1')
   for (const header of ['x-forwarded-for', 'forwarded', 'x-real-ip']) {

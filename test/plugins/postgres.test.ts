@@ -4,7 +4,7 @@ import { admin, config, connect, createDatabase } from '../helpers/database.ts'
 import { startProxy } from '../helpers/proxy.ts'
 import { openStream } from '../helpers/stream.ts'
 
-t.test('connections that the server ends do no harm', async (t) => {
+t.test('connections that the server closes are harmless', async (t) => {
   const { call, database, logs } = await startService(t)
   const client = await connect(t, database)
   await Promise.all(
@@ -21,7 +21,7 @@ t.test('connections that the server ends do no harm', async (t) => {
   t.equal((await call('GET', '/health/readyz')).status, 200)
 })
 
-t.test('an outage is 503 and never 401, and everything works again after it', async (t) => {
+t.test('during an outage the answer is 503 and never 401, and everything works again after it', async (t) => {
   const proxy = await startProxy(t, config.POSTGRES_HOST!, config.POSTGRES_PORT)
   const { call, register, post } = await startService(t, {
     POSTGRES_HOST: '127.0.0.1',
@@ -48,7 +48,7 @@ t.test('an outage is 503 and never 401, and everything works again after it', as
   t.match(await post(token, 'after'), { text: 'after' })
 })
 
-t.test('a server that lets the service in no more is an outage too', async (t) => {
+t.test('a server that refuses new connections is an outage, too', async (t) => {
   const { call, database } = await startService(t)
   const client = await connect(t, config.POSTGRES_DB)
   const login = () => call('POST', '/api/login', { body: { nickname: 'nobody', password: 'x' } })
@@ -75,7 +75,7 @@ t.test('a server that lets the service in no more is an outage too', async (t) =
   }
 })
 
-t.test('a statement that does not end is given up, and its connection is not used again', async (t) => {
+t.test('a statement that does not end times out, and its connection is not used again', async (t) => {
   const { call, database, register } = await startService(t, { POSTGRES_POOL: 1 })
   const { token } = await register()
   const client = await connect(t, database)
@@ -89,7 +89,7 @@ t.test('a statement that does not end is given up, and its connection is not use
   t.equal((await call('GET', '/api/messages')).body.length, 1, 'the message that was refused is not there')
 })
 
-t.test('POSTGRES_URL and REDIS_URL lead to the engines as well as the parts of them do', async (t) => {
+t.test('POSTGRES_URL and REDIS_URL work like the separate variables', async (t) => {
   const database = await createDatabase(t)
   const {
     POSTGRES_HOST,

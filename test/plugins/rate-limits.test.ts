@@ -130,7 +130,7 @@ t.test('failed logins: a hundred in an hour for an address', async (t) => {
   t.equal((await login(service, address, 'alice', password)).status, 200)
 })
 
-t.test('of thirty wrong passwords at once, ten are looked at, and two replicas count together', async (t) => {
+t.test('of thirty simultaneous wrong passwords on two replicas, ten are checked', async (t) => {
   const one = await startLimited(t)
   const other = await startLimited(t, { POSTGRES_DB: one.database })
   const address = newAddress()
@@ -214,7 +214,7 @@ t.test(
   }
 )
 
-t.test('nothing in the answers to wrong passwords tells whether there is such an account', async (t) => {
+t.test('responses to wrong passwords do not reveal whether the account exists', async (t) => {
   const service = await startLimited(t)
   await register(service, newAddress(), 'alice', password)
   const answers = async (nickname: string) => {
@@ -234,7 +234,7 @@ t.test('nothing in the answers to wrong passwords tells whether there is such an
   t.strictSame(await answers('alice'), await answers('nobody'))
 })
 
-t.test('logins: sixty in an hour for an account, from wherever, on all replicas', async (t) => {
+t.test('logins: sixty in an hour for an account, from any address, on all replicas', async (t) => {
   const service = await startLimited(t)
   const replica = await startLimited(t, { POSTGRES_DB: service.database })
   const {
@@ -302,7 +302,7 @@ t.test('logins: sixty in an hour for an account, from wherever, on all replicas'
   t.equal((await login(service, newAddress(), 'alice', password)).status, 200)
 })
 
-t.test('looking at sessions and ending them: thirty times a minute for each session', async (t) => {
+t.test('listing and ending sessions: thirty a minute for each session', async (t) => {
   const service = await startLimited(t)
   const { call } = service
   const address = newAddress()
@@ -453,7 +453,7 @@ t.test(
   }
 )
 
-t.test('a forged X-Forwarded-For counts for nothing', async (t) => {
+t.test('a forged X-Forwarded-For is ignored', async (t) => {
   const nickname = randomBytes(8).toString('hex')
   const untrusting = await startLimited(t, { TRUST_PROXY: '10.1.2.3' })
   // The address that all tests have, and some of them have failed logins from it.
@@ -528,7 +528,7 @@ t.test('one client stays one client, however a trusted proxy spells its address'
   await passTime(t, 'failed-logins-by-address', '127.0.0.1', 3600)
 })
 
-t.test('RATE_LIMIT=off turns them off', async (t) => {
+t.test('RATE_LIMIT=off turns all rate limits off', async (t) => {
   const service = await startLimited(t, { RATE_LIMIT: 'off' })
   const address = newAddress()
   const {
@@ -547,7 +547,7 @@ t.test('RATE_LIMIT=off turns them off', async (t) => {
   t.equal(posts.filter(({ status }) => status === 201).length, 20)
 })
 
-t.test('what cannot be counted is 503, and is not charged when the fault was ours', async (t) => {
+t.test('a request that cannot be counted is a 503, and a failed request is not counted', async (t) => {
   const proxy = await startProxy(t, config.REDIS_HOST!, config.REDIS_PORT)
   const service = await startLimited(t, { REDIS_HOST: '127.0.0.1', REDIS_PORT: proxy.port })
   const address = newAddress()

@@ -4,7 +4,7 @@ import { startService } from '../helpers/app.ts'
 import { config, connect } from '../helpers/database.ts'
 import { startProxy } from '../helpers/proxy.ts'
 
-t.test('an outage is 503 and never 401, reading goes on, and nobody is logged out', async (t) => {
+t.test('an outage is 503 and never 401, reading works, and nobody is logged out', async (t) => {
   const proxy = await startProxy(t, config.REDIS_HOST!, config.REDIS_PORT)
   const { call, register, database } = await startService(t, {
     REDIS_HOST: '127.0.0.1',
@@ -56,7 +56,7 @@ t.test('a connection that went silent is replaced', async (t) => {
   t.pass('ready again')
 })
 
-t.test('a connection that the server ends comes back by itself', async (t) => {
+t.test('a connection that the server closes is replaced', async (t) => {
   const { call, app } = await startService(t)
   const id = await app.redis.client('ID')
   const admin = new Redis({

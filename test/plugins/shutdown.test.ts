@@ -99,7 +99,7 @@ t.test(
   }
 )
 
-t.test('a change whose client has gone is finished or taken back before the end', async (t) => {
+t.test('a change whose client has disconnected is finished or undone before the shutdown', async (t) => {
   const proxy = await startProxy(t, config.REDIS_HOST!, config.REDIS_PORT)
   const { app, url, database } = await startService(t, { REDIS_HOST: '127.0.0.1', REDIS_PORT: proxy.port })
   const client = await connect(t, database)
@@ -144,7 +144,7 @@ t.test(
   }
 )
 
-t.test('once the shutdown has begun, each answer is the last on its connection', async (t) => {
+t.test('during a graceful shutdown each response closes its connection', async (t) => {
   const proxy = await startProxy(t, config.POSTGRES_HOST!, config.POSTGRES_PORT)
   const { app, url, register } = await startService(t, {
     POSTGRES_HOST: '127.0.0.1',

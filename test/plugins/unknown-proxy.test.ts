@@ -41,6 +41,6 @@ for (const name of ['X-Forwarded-For', 'Forwarded', 'X-Real-IP']) {
   })
 }
 
-t.test('without such a header there is nothing to tell', async (t) => {
+t.test('without a forwarding header nothing is logged', async (t) => {
   t.strictSame(await warnings(t, { RATE_LIMIT: 'on' }, {}, { 'x-request-id': 'a' }), [])
 })

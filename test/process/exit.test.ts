@@ -87,7 +87,7 @@ t.test('the service ends by itself after an exception, also when signals and oth
   )
 })
 
-t.test('what cannot be closed does not keep the service from ending', async (t) => {
+t.test('a resource that cannot be closed does not keep the service from exiting', async (t) => {
   const server = await startAfter(t, 'setInterval(() => {}, 1000)')
   await server.ready
   server.child.kill('SIGTERM')

@@ -60,7 +60,7 @@ t.test(
   }
 )
 
-t.test('where there is no IPv6, it listens on IPv4', async (t) => {
+t.test('without IPv6 it listens on IPv4', async (t) => {
   const probe =
     (...refused: string[]) =>
     async (host: string) => {

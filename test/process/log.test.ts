@@ -115,7 +115,7 @@ t.test('on a terminal, the start ends with three lines, and a request is one', a
   t.match(lines[1], /GET \/health\/livez 200 in [\d.]+ ms.*the-next/)
 })
 
-t.test('lines are written together, but a warning at once, with what came before it', async (t) => {
+t.test('lines are written in batches, but a warning immediately, with the lines before it', async (t) => {
   const written: string[] = []
   const buffer = new LogBuffer({ write: (lines) => written.push(lines) })
   buffer.lastLevel = 30

@@ -16,7 +16,7 @@ import {
   startServer
 } from '../helpers/server.ts'
 
-t.test('a second signal within half a second is the same one', async (t) => {
+t.test('a second signal within half a second counts as the same one', async (t) => {
   const POSTGRES_DB = await createDatabase(t)
   for (const [first, second, pause] of [
     ['SIGINT', 'SIGINT', 0],
@@ -35,7 +35,7 @@ t.test('a second signal within half a second is the same one', async (t) => {
   }
 })
 
-t.test('a second signal later on ends the service at once', async (t) => {
+t.test('a later second signal ends the service immediately', async (t) => {
   const POSTGRES_DB = await createDatabase(t)
   const env = { ...externalEngines(), POSTGRES_DB, SHUTDOWN_DELAY: '20' }
   const server = startServer(t, env, { execArgv: [] }) // It may call process.exit.
@@ -90,7 +90,7 @@ t.test(
   }
 )
 
-t.test('a service that is told to end while it waits for an engine does so at once', async (t) => {
+t.test('a signal while the service waits for an engine ends it immediately', async (t) => {
   const silent = createServer(() => {}).listen(0, '127.0.0.1')
   await once(silent, 'listening')
   t.teardown(() => silent.close())

@@ -60,7 +60,7 @@ const kinds = (plant: (evidence: Evidence) => void) => {
 const seen = ({ pollers: [poller] }: Evidence) => poller!.seen
 const session = ({ streams: [stream] }: Evidence) => stream!.sessions[1]!
 
-t.test('what is in order passes', async (t) => {
+t.test('a correct history passes', async (t) => {
   t.strictSame(check(clean()), [])
   t.strictSame(
     kinds((evidence) => {

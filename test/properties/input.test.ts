@@ -106,7 +106,7 @@ t.test(
   }
 )
 
-t.test('a nickname of the longest form that can be stored is stored, however it is decomposed', async (t) => {
+t.test('a nickname of maximum length is stored, however it is decomposed', async (t) => {
   const refused: string[] = []
   let composed = 0
   for (let code = 0x21; code <= 0x10ffff; code++) {
@@ -140,7 +140,7 @@ t.test(
   }
 )
 
-t.test('no text makes its normalisation slow', async (t) => {
+t.test('no text makes normalisation slow', async (t) => {
   const body = 63_000 // bytes of a text that fits into a body
   for (const unit of [
     '\u0300',
@@ -170,7 +170,7 @@ t.test('no text makes its normalisation slow', async (t) => {
   }
 })
 
-t.test('a body is taken by the code points of what is stored, and by nothing else', async (t) => {
+t.test('the length of a text counts the code points that are stored, and nothing else', async (t) => {
   const app = Fastify({ ajv: ajvOptions }).register(input)
   app.register(async (app) => {
     app.post('/text', { schema: { body: PostMessageRequest } }, async ({ body }) => body)
@@ -254,7 +254,7 @@ t.test(
   }
 )
 
-t.test('a request id is the one that was sent, when it is short and plain, else a new one', async (t) => {
+t.test('a request id is taken from the request if it is short and plain, otherwise generated', async (t) => {
   const plain = new Set('abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.:/+=-')
   const id = fc.oneof(
     fc.string(),
@@ -276,7 +276,7 @@ t.test('a request id is the one that was sent, when it is short and plain, else 
   )
 })
 
-t.test('a token is what follows the scheme, in any case, after spaces, and has none in it', async (t) => {
+t.test('a token follows the scheme in any case, after spaces, and contains none', async (t) => {
   const token = (authorization: string) => bearerToken({ headers: { authorization } } as FastifyRequest)
   const scheme = fc
     .tuple(...[...'bearer'].map((letter) => fc.constantFrom(letter, letter.toUpperCase())))

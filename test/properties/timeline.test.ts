@@ -171,7 +171,7 @@ const look = fc.record({
   near: fc.constantFrom('a message', 'the oldest at hand', 'the oldest at hand', undefined)
 })
 
-t.test('a page from memory is that of the whole room, or none; so are the events', async (t) => {
+t.test('pages and events from memory equal those from the database, or are not served', async (t) => {
   let pages = 0
   fc.assert(
     fc.property(

@@ -49,7 +49,7 @@ t.test('a registration succeeds after the sequence of ids was set back', async (
   t.match(answers, [{ status: 201 }, { status: 201 }, { status: 409, body: { code: 'nickname_taken' } }])
 })
 
-t.test('without a new id a registration is 503', async (t) => {
+t.test('a registration that gets no new id is a 503', async (t) => {
   const { call, database } = await startService(t)
   const client = await connect(t, database)
   await client.query("alter table chat_user add column email text unique default ''")
@@ -58,7 +58,7 @@ t.test('without a new id a registration is 503', async (t) => {
   t.match(await register('bob'), { status: 503, body: { code: 'database_unavailable' } })
 })
 
-t.test('what is stored of a password is a bcrypt hash at cost 10', async (t) => {
+t.test('passwords are stored as bcrypt hashes at cost 10', async (t) => {
   const { call, database } = await startService(t, { BCRYPT_COST: 10 })
   await call('POST', '/api/register', { body: { nickname: 'alice', password } })
   const {
@@ -193,7 +193,7 @@ t.test('passwords at registration: 8 code points to 72 bytes', async (t) => {
   }
 })
 
-t.test('the shortest password is configurable', async (t) => {
+t.test('the minimum length of a password is configurable', async (t) => {
   const { call } = await startService(t, { PASSWORD_MIN_LENGTH: 12 })
   const { status, body } = await call('POST', '/api/register', {
     body: { nickname: 'alice', password: 'x'.repeat(11) }
@@ -202,7 +202,7 @@ t.test('the shortest password is configurable', async (t) => {
   t.equal(body.error, 'password must have at least 12 characters')
 })
 
-t.test('of one hundred registrations of one nickname at once, one gets it', async (t) => {
+t.test('of a hundred simultaneous registrations of one nickname, one succeeds', async (t) => {
   const { call, database } = await startService(t)
   const body = { nickname: 'everyone', password }
   const answers = await Promise.all(
@@ -293,7 +293,7 @@ t.test(
   }
 )
 
-t.test('failed logins count for the account that is looked up, however its nickname is typed', async (t) => {
+t.test('failed logins count for the account, however its nickname is typed', async (t) => {
   const { call } = await startService(t, { RATE_LIMIT: 'on', TRUST_PROXY: '127.0.0.1, ::1' })
   const headers = { 'x-forwarded-for': `10.14.${randomInt(256)}.${randomInt(256)}` }
   const nickname = `${randomBytes(8).toString('hex')} \ufffd\ufffd\ufffd\ufffd`
@@ -317,7 +317,7 @@ t.test('a password of 72 bytes does not log in with a longer one that starts wit
   )
 })
 
-t.test('users of the Go service log in: $2a$ hashes, and nicknames stored as they came', async (t) => {
+t.test('users of the Go service can log in, with $2a$ hashes and unnormalised nicknames', async (t) => {
   const { call, database } = await startService(t)
   const client = await connect(t, database)
   // Made by golang.org/x/crypto/bcrypt: GenerateFromPassword([]byte("gopher-pass-1"), bcrypt.DefaultCost).
@@ -345,7 +345,7 @@ t.test('users of the Go service log in: $2a$ hashes, and nicknames stored as the
   )
 })
 
-t.test('a session of the Go service works here, until it is worth nothing', async (t) => {
+t.test('a session of the Go service works here until it ends', async (t) => {
   const { call, register } = await startService(t)
   const { userId } = await register()
   const redis = openRedis(t)

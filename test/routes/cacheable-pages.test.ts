@@ -10,7 +10,7 @@ import { startNginx } from '../proof/nginx.ts'
 const POLLERS = 50
 const SECONDS = 3
 
-t.test('pages may only be cached where CACHE_PAGES is on', async (t) => {
+t.test('pages may be cached only if CACHE_PAGES is on', async (t) => {
   const { call } = await startService(t)
   for (const query of ['', '?after_id=0', '?before_id=9']) {
     t.equal((await call('GET', `/api/messages${query}`)).headers.get('cache-control'), 'no-store')

@@ -89,7 +89,7 @@ t.test(
   }
 )
 
-t.test('a resume from further back than the memory reaches is read from the log', async (t) => {
+t.test('resuming from further back than the memory reaches reads the log', async (t) => {
   const { call, register, url, database } = await startService(t)
   const { userId } = await register()
   const client = await connect(t, database)
@@ -109,7 +109,7 @@ t.test('a resume from further back than the memory reaches is read from the log'
   t.match(events.at(-1)?.data, { type: 'message_deleted' })
 })
 
-t.test('a stream goes on where a long part of the log has nothing to tell any more', async (t) => {
+t.test('a stream continues after a long part of the log without events', async (t) => {
   const { call, register, post, url, database } = await startService(t)
   const { userId, token } = await register()
   const client = await connect(t, database)
@@ -126,7 +126,7 @@ t.test('a stream goes on where a long part of the log has nothing to tell any mo
   t.match(events.at(-1)?.data, { type: 'message_created', message: { text: 'the newest' } })
 })
 
-t.test('a resume from before the start of the log, or after its end, is a reset', async (t) => {
+t.test('resuming before the start of the log, or after its end, gives a reset', async (t) => {
   const { call, register, post, url, database } = await startService(t)
   const { token } = await register()
   for (const text of ['one', 'two', 'three']) await post(token, text)
@@ -216,7 +216,7 @@ async function fill(post: (token: string, text: string) => Promise<unknown>, tok
   }
 }
 
-t.test('a reader that stops for a while misses nothing, and holds up nobody', async (t) => {
+t.test('a reader that pauses misses nothing, and does not delay others', async (t) => {
   const { register, post, url } = await startService(t)
   const { token } = await register()
   const other = await openStream(t, url)
@@ -232,7 +232,7 @@ t.test('a reader that stops for a while misses nothing, and holds up nobody', as
   )
 })
 
-t.test('a reader that stops for good is cut off', async (t) => {
+t.test('a reader that stops reading is disconnected', async (t) => {
   const { app, register, post, url } = await startService(t)
   const { token } = await register()
   const other = await openStream(t, url)
@@ -246,7 +246,7 @@ t.test('a reader that stops for good is cut off', async (t) => {
   t.equal((await other.events(1000)).length, 1000)
 })
 
-t.test('a message of many megabytes reaches a slow reader, and what follows it as well', async (t) => {
+t.test('a message of many megabytes and what follows it reach a slow reader', async (t) => {
   const { register, url, database, post } = await startService(t)
   const { token, userId } = await register()
   const client = await connect(t, database)
@@ -271,7 +271,7 @@ t.test('a message of many megabytes reaches a slow reader, and what follows it a
   }
 })
 
-t.test('whoever is too far behind loads the list again', async (t) => {
+t.test('a client that is too far behind must reload the list', async (t) => {
   const { app, call, register, url, database } = await startService(t)
   const { userId } = await register()
   const client = await connect(t, database)
@@ -286,7 +286,7 @@ t.test('whoever is too far behind loads the list again', async (t) => {
   t.match(next, { id: cursor + 502, data: { type: 'message_created' } }, 'as long as it is not')
 })
 
-t.test('an event holds no character that some readers take for the end of a line', async (t) => {
+t.test('an event contains no character that some readers treat as a line break', async (t) => {
   const { register, post, url } = await startService(t)
   const { token } = await register()
   const stream = await openStream(t, url)
@@ -302,7 +302,7 @@ t.test('an event holds no character that some readers take for the end of a line
   )
 })
 
-t.test('there is no block of lines without data, and HTTP/1.0 gets no chunks', async (t) => {
+t.test('no block is sent without data, and HTTP/1.0 clients get no chunks', async (t) => {
   const { register, post, url } = await startService(t)
   const { token } = await register()
   for (const version of ['1.0', '1.1']) {
@@ -337,14 +337,14 @@ t.test('one address can only open so many streams, unless many people may be beh
   t.ok((await open('127.0.0.1', '')).isAdmitted, 'and room again')
 })
 
-t.test('a stream in which nothing happens says every 15 s that it is still there', async (t) => {
+t.test('a quiet stream sends a comment every 15 s', async (t) => {
   const { url } = await startService(t)
   const stream = await openStream(t, url)
   while (!stream.text().endsWith(': still here\n')) await once(stream.response, 'data')
   t.strictSame(await stream.events(0), [])
 })
 
-t.test('where there is no room for another stream, it ends in order', async (t) => {
+t.test('beyond the limit a stream ends normally', async (t) => {
   const { url } = await startService(t, { MAX_STREAMS: 1 })
   const first = await openStream(t, url)
   const second = await openStream(t, url)
@@ -362,7 +362,7 @@ t.test('where there is no room for another stream, it ends in order', async (t) 
   t.pass('and room again')
 })
 
-t.test('streams and waiting requests end when the service does', async (t) => {
+t.test('streams and long polls end when the service shuts down', async (t) => {
   const { app, url, call, register, post } = await startService(t)
   const { token } = await register()
   const { id } = await post(token, 'last')

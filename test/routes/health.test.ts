@@ -93,7 +93,7 @@ t.test(
   }
 )
 
-t.test('readyz tells from the beginning of a graceful shutdown, for reads as well', async (t) => {
+t.test('readyz fails from the beginning of a graceful shutdown, also for reads', async (t) => {
   const { app, call } = await startService(t)
   app.drain.hasBegun = true
   for (const path of ['/health/readyz', '/health/readyz?for=reads']) {

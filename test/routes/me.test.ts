@@ -137,7 +137,7 @@ t.test('an account is deleted only with its password, and never that of the last
   t.equal(login.status, 429, 'together with those at login')
 })
 
-t.test('of admins who leave all at once, one stays', async (t) => {
+t.test('of admins who resign simultaneously, one stays', async (t) => {
   const { call, client, registerAs, database } = await startModerated(t)
   const other = await startService(t, { POSTGRES_DB: database })
   const admins = await Promise.all([0, 1, 2, 3].map(() => registerAs('admin')))
@@ -150,7 +150,7 @@ t.test('of admins who leave all at once, one stays', async (t) => {
   t.equal((await client.query("select from chat_user_role where role = 'admin'")).rowCount, 1)
 })
 
-t.test('nothing is left of who posts while the account is being deleted', async (t) => {
+t.test('a user who posts during the deletion of the account leaves nothing behind', async (t) => {
   const { call, client, registerAs, database } = await startModerated(t)
   const other = await startService(t, { POSTGRES_DB: database })
   const { userId, token } = await registerAs('member')

@@ -17,7 +17,7 @@ const sentences = {
   cursors_combined: 'after_id and before_id cannot be combined'
 }
 
-t.test('a message that is posted comes back as it was stored, and is in the list', async (t) => {
+t.test('a posted message is returned as stored, and is in the list', async (t) => {
   const { call, register } = await startService(t)
   const { token, userId, nickname } = await register()
   const before = Date.now()
@@ -164,7 +164,7 @@ t.test('posting needs a session', async (t) => {
   )
 })
 
-t.test("a deleted user's token is worth nothing at once", async (t) => {
+t.test("a deleted user's token is invalid immediately", async (t) => {
   const { call, register, database } = await startService(t)
   const { token, userId } = await register()
   const refused = { status: 401, body: { error: 'user not found', code: 'user_not_found' } }
@@ -222,7 +222,7 @@ t.test('pages', async (t) => {
   t.strictSame(seen, range(1, 250), 'a reader that follows after_id sees all of them once, in order')
 })
 
-t.test('a query that means nothing is refused, with a code of its own', async (t) => {
+t.test('an invalid query is refused with its own error code', async (t) => {
   const { call } = await startService(t)
   for (const [query, code] of [
     ['limit=0', 'limit_invalid'],
@@ -285,7 +285,7 @@ t.test(
   }
 )
 
-t.test('a list can wait for its first message', async (t) => {
+t.test('a long poll waits for its first message', async (t) => {
   const { app, call, register, post, url } = await startService(t)
   const { token } = await register()
   const { id: first } = await post(token, 'first')

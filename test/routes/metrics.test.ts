@@ -24,7 +24,7 @@ async function becomes(t: Test, service: Service, series: string, value: number)
 const count = (method: string, route: string, status: number) =>
   `http_request_duration_seconds_count{method="${method}",route="${route}",status="${status}"}`
 
-t.test('the answer is what Prometheus reads, with a sentence for each metric', async (t) => {
+t.test('the response is in the Prometheus format, with a help text for each metric', async (t) => {
   const service = await startService(t)
   const { status, headers, body } = await service.call('GET', '/metrics')
   t.equal(status, 200)
@@ -92,7 +92,7 @@ t.test(
   }
 )
 
-t.test('what a client waits for on purpose is no slowness', async (t) => {
+t.test('the wait of a long poll does not count as latency', async (t) => {
   const service = await startService(t)
   const waiting = service.call('GET', '/api/messages?after_id=0&wait=1')
   await becomes(t, service, 'chat_long_polls', 1)
@@ -108,7 +108,7 @@ t.test('what a client waits for on purpose is no slowness', async (t) => {
   t.equal(await read(service, count('GET', '/api/events', 200)), undefined)
 })
 
-t.test('queues show who waits: for a connection, for the next batch, for a thread that hashes', async (t) => {
+t.test('metrics show what waits for a connection, the next batch or a hashing thread', async (t) => {
   const service = await startService(t, { POSTGRES_POOL: 1, BCRYPT_COST: 10 })
   const { call, register, database } = service
   const { token } = await register()
@@ -141,7 +141,7 @@ t.test('queues show who waits: for a connection, for the next batch, for a threa
   t.equal(await read(service, 'chat_password_queue{state="running"}'), 0)
 })
 
-t.test('what a limit refuses is counted by limit', async (t) => {
+t.test('refused requests are counted by rate limit', async (t) => {
   const service = await startService(t, { RATE_LIMIT: 'on', TRUST_PROXY: '127.0.0.1, ::1' })
   await ownUserIds(service.database)
   // Counted apart from other tests.
@@ -170,7 +170,7 @@ t.test('what a limit refuses is counted by limit', async (t) => {
   await becomes(t, service, 'chat_rate_limit_rejections_total{limit="failures"}', 1)
 })
 
-t.test('the lag of the log grows while PostgreSQL is away, and no longer', async (t) => {
+t.test('the lag of the event log grows only while PostgreSQL is down', async (t) => {
   const proxy = await startProxy(t, config.POSTGRES_HOST!, config.POSTGRES_PORT)
   const service = await startService(t, { POSTGRES_HOST: '127.0.0.1', POSTGRES_PORT: proxy.port })
   const lag = async () => (await read(service, 'chat_log_lag_seconds')) ?? 0
@@ -181,7 +181,7 @@ t.test('the lag of the log grows while PostgreSQL is away, and no longer', async
   t.pass('it is followed again')
 })
 
-t.test('a process that is too late for everything still tells how it is', async (t) => {
+t.test('an overloaded process still answers health checks and metrics', async (t) => {
   const service = await startService(t, { MAX_EVENT_LOOP_DELAY: 10 })
   while ((await service.call('GET', '/api/messages')).status !== 503) {
     const until = performance.now() + 100
@@ -190,7 +190,7 @@ t.test('a process that is too late for everything still tells how it is', async 
   t.equal((await service.call('GET', '/metrics')).status, 200)
 })
 
-t.test('what a restriction or a setting of the room refuses is counted by its reason', async (t) => {
+t.test('requests refused by a restriction or a setting of the room are counted by reason', async (t) => {
   const service = await startModerated(t)
   const { call, registerAs, post } = service
   const moderator = await registerAs('moderator')

@@ -35,7 +35,7 @@ const resolve = (
 const isRelied =
   /^(age|idempotency-replayed|ratelimit|ratelimit-policy|retry-after|www-authenticate|x-event-cursor|x-request-id|x-stale)$/
 
-t.test('the document is OpenAPI 3.1, and tells of every route what a client has to know', async (t) => {
+t.test('the document is OpenAPI 3.1 and describes every route completely', async (t) => {
   const app = buildApp(
     { ...config, MAX_EVENT_LOOP_DELAY: 60_000, POSTGRES_DB: await createDatabase(t) },
     pino({ level: 'silent' })
@@ -130,7 +130,7 @@ t.test('the document is OpenAPI 3.1, and tells of every route what a client has 
   }
 })
 
-t.test('every component of the document has a name that reads well, and is used', async (t) => {
+t.test('every component of the document has a readable name and is used', async (t) => {
   const { call } = await startService(t)
   const { body: document } = await call('GET', '/api/openapi.json')
   const text = JSON.stringify(document)
@@ -204,7 +204,7 @@ t.test(
   }
 )
 
-t.test('answers are what the document says', async (t) => {
+t.test('responses match the OpenAPI document', async (t) => {
   const { app, call, register, database } = await startService(t, { RATE_LIMIT: 'on' })
   await ownUserIds(database)
   const { body: document } = await call('GET', '/api/openapi.json')

@@ -46,7 +46,7 @@ async function holdChanges(t: Test, database: string) {
   }
 }
 
-t.test('a user sees the sessions, and which one is asking', async (t) => {
+t.test('a user sees all sessions, and which one is current', async (t) => {
   const { register, login, list } = await start(t)
   const before = Date.now()
   const { token, nickname } = await register()
@@ -126,7 +126,7 @@ t.test('a session shows the User-Agent header of its login, cleaned and cut', as
   t.ok(left > 86_000 && left <= 86_400, 'and it expires with its session')
 })
 
-t.test('sessions that are looked for at the same moment are not mixed up', async (t) => {
+t.test('sessions that are looked up at the same moment are not mixed up', async (t) => {
   const { register, call } = await start(t)
   const users = await Promise.all(Array.from({ length: 8 }, () => register()))
   const tokens = users.flatMap(({ token }) => [token, randomBytes(32).toString('hex'), token])
@@ -158,7 +158,7 @@ t.test('using a session is noted, at most once a minute in each process', async 
   t.ok((await redis.ttl(uses)) > 86_000, 'and it goes with the session')
 })
 
-t.test('a user has at most a hundred sessions, and the one used longest ago ends first', async (t) => {
+t.test('a user has at most a hundred sessions, and the least recently used one ends first', async (t) => {
   const { register, login, list, works } = await start(t)
   const { token: first, nickname } = await register()
   const tokens = [first]
@@ -338,7 +338,7 @@ t.test(
   }
 )
 
-t.test('sessions that ended or expired vanish', async (t) => {
+t.test('ended and expired sessions disappear from the list', async (t) => {
   const { register, login, list, call } = await start(t)
   const redis = openRedis(t)
   const { token, nickname, userId } = await register()
@@ -368,7 +368,7 @@ t.test('sessions that ended or expired vanish', async (t) => {
   t.ok((await redis.ttl(index)) > 86_000)
 })
 
-t.test('a new password ends the other sessions and keeps this one', async (t) => {
+t.test('changing the password ends the other sessions and keeps this one', async (t) => {
   const { register, login, change, works, call } = await start(t)
   const { token, nickname, userId } = await register()
   const {
@@ -413,7 +413,7 @@ t.test('a new password ends the other sessions and keeps this one', async (t) =>
   )
 })
 
-t.test('a login with the old password that is under way during the change gets nothing', async (t) => {
+t.test('a concurrent login with the old password gets no session', async (t) => {
   const { register, login, change, database } = await start(t)
   const { token, nickname } = await register()
   const { reached, go } = await holdChanges(t, database)
@@ -439,7 +439,7 @@ t.test('a login with the old password that is under way during the change gets n
   for (const { body } of logins) if (body.token) t.equal(await redis.exists(`session:${body.token}`), 0)
 })
 
-t.test('a change that fails half-way leaves no other session, and the old password', async (t) => {
+t.test('a password change that fails half-way ends other sessions, keeps the old password', async (t) => {
   const proxy = await startProxy(t, config.REDIS_HOST!, config.REDIS_PORT)
   const { register, login, change, database, call } = await start(t, {
     REDIS_HOST: '127.0.0.1',

@@ -53,7 +53,7 @@ t.test('a bot posts, edits and deletes with an API token until it is revoked', a
   t.equal(await postLast(), 401, 'nor when its user is gone')
 })
 
-t.test('an API token manages nothing', async (t) => {
+t.test('an API token cannot manage accounts, sessions, tokens or the room', async (t) => {
   const { call, register } = await startService(t)
   const { token: session, nickname } = await register()
   const { token, id } = (await call('POST', '/api/tokens', { token: session, body: { name: 'bot' } })).body
@@ -103,7 +103,7 @@ t.test('the name of a token is checked', async (t) => {
   t.equal(status, 201)
 })
 
-t.test('of fifteen tokens at once on two replicas a user gets ten', async (t) => {
+t.test('of fifteen simultaneous tokens on two replicas, a user gets ten', async (t) => {
   const one = await startService(t)
   const other = await startService(t, { POSTGRES_DB: one.database })
   const { token } = await one.register()

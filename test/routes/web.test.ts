@@ -54,7 +54,7 @@ t.test(
   }
 )
 
-t.test('the files are sent compressed to whoever accepts that, and plain to everybody else', async (t) => {
+t.test('the files are sent compressed to clients that accept it, and plain to others', async (t) => {
   const { app } = await startService(t)
   const css = readFileSync(new URL('style.css', folder))
   const get = async (accepted?: string, tag?: string) => {

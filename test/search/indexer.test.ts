@@ -39,7 +39,7 @@ const isSearching = (url: string) => async () => {
   return headers.get('x-search-incomplete') === 'true'
 }
 
-t.test('messages that are there already are indexed, and a restart goes on where it stopped', async (t) => {
+t.test('existing messages are indexed, and a restart continues where it stopped', async (t) => {
   const { database, client, indexed } = await fullDatabase(t, 20_000)
   const start = (overrides: Partial<Config> = {}) => startService(t, { POSTGRES_DB: database, ...overrides })
   const first = await start()
@@ -61,7 +61,7 @@ t.test('messages that are there already are indexed, and a restart goes on where
   t.ok(Number(seen) > 0 && Number(seen) < 20_000, `${last}`)
 })
 
-t.test('one replica indexes; when it is killed, another goes on', async (t) => {
+t.test('one replica indexes; when it is killed, another continues', async (t) => {
   const { database, client, add, indexed } = await fullDatabase(t, 1500)
   const env = { ...externalEngines(), POSTGRES_DB: database }
   const replicas = [startServer(t, env), startServer(t, env)]
@@ -130,7 +130,7 @@ t.test('when the connection is lost or the log is reset, nothing is missed', asy
   })
 })
 
-t.test('other languages have all messages indexed again', async (t) => {
+t.test('after a change of languages all messages are indexed again', async (t) => {
   const { database, client, add, indexed } = await fullDatabase(t, 10)
   const one = await startService(t, { POSTGRES_DB: database, SEARCH_LANGUAGES: 'simple' })
   await waitUntil('all are indexed', async () => (await indexed()) === 10)
@@ -177,7 +177,7 @@ t.test('when the table of the index cannot be used, everything but search works'
   await waitUntil('it goes on', async () => (await call('GET', '/api/search?q=anybody')).body.length === 1)
 })
 
-t.test('an indexer that has lost its lock changes nothing any more', async (t) => {
+t.test('an indexer that has lost its lock changes nothing', async (t) => {
   const { database, add, indexed, client } = await fullDatabase(t, 10)
   const options = { ...connectionOptions(config), database }
   const own = await connect(t, database)

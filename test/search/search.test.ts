@@ -49,7 +49,7 @@ t.test('words are found by their stems, in English and Russian, in any case', as
   t.strictSame(await find('cat dog'), [], 'all words must be there')
 })
 
-t.test('the last word may be the beginning of one, other words may not', async (t) => {
+t.test('only the last word of a query matches as a prefix', async (t) => {
   const { find, indexed, say } = await startSearch(t)
   await say('elephants remember everything')
   await say('невероятная история')
@@ -63,7 +63,7 @@ t.test('the last word may be the beginning of one, other words may not', async (
   t.strictSame(await find('"remem"'), [], 'nor may a word in quotes')
 })
 
-t.test('words in quotes follow each other as they are written', async (t) => {
+t.test('quoted words match as an exact phrase', async (t) => {
   const { find, indexed, say } = await startSearch(t)
   await say('one red car and a blue bike')
   await say('car red, one red cars')
@@ -104,7 +104,7 @@ t.test('an edited message is found by its new text only, a deleted one not at al
   t.equal(rows.length, 0, 'and their words are not kept')
 })
 
-t.test('what a moderator deletes is not found any more, nor what is hidden by deleted_at', async (t) => {
+t.test('messages that a moderator or deleted_at has deleted are not found', async (t) => {
   const { call, client, registerAs, post } = await startModerated(t)
   const spammer = await registerAs('member')
   const moderator = await registerAs('moderator')
@@ -170,7 +170,7 @@ t.test('pages are complete and without duplicates, newest first', async (t) => {
   }
 })
 
-t.test('a result has what a list has, and says where to follow the events from', async (t) => {
+t.test('a search result has the fields of a list, and a cursor for the events', async (t) => {
   const { call, find, indexed, say, search, token } = await startSearch(t)
   const { id } = await say('who knows?')
   const { body: reply } = await call('POST', '/api/messages', {
@@ -250,7 +250,7 @@ t.test('operators, quotes, stop words and anything else are words or nothing', a
   )
 })
 
-t.test('whatever is posted is found by its own words', async (t) => {
+t.test('every posted text is found by its own words', async (t) => {
   const { client, indexed, search, userId } = await startSearch(t)
   const texts = fc.sample(
     fc.array(
@@ -298,7 +298,7 @@ t.test('whatever is posted is found by its own words', async (t) => {
   }
 })
 
-t.test('an account that is deleted leaves no words behind', async (t) => {
+t.test('a deleted account leaves no words in the search index', async (t) => {
   const { call, client, find, indexed, say, token } = await startSearch(t)
   const ids: number[] = []
   for (let n = 0; n < 3; n++) ids.push((await say(`secret ${n}`)).id)
@@ -311,7 +311,7 @@ t.test('an account that is deleted leaves no words behind', async (t) => {
   t.equal(rows.length, 0)
 })
 
-t.test('SEARCH_LANGUAGES turns stems off, and search as a whole', async (t) => {
+t.test('SEARCH_LANGUAGES can turn off stemming, or search as a whole', async (t) => {
   const { find, indexed, say } = await startSearch(t, { SEARCH_LANGUAGES: 'simple' })
   await say('cats running')
   await indexed()

@@ -54,7 +54,7 @@ const attribute = (span: Span | undefined, name: string) => {
   return value?.stringValue ?? value?.intValue
 }
 
-t.test('traceparent is read as W3C has it', async (t) => {
+t.test('traceparent is parsed as specified by the W3C', async (t) => {
   t.strictSame(readTraceparent(traceparent), { traceId: TRACE, spanId: SPAN, traceFlags: 1 })
   t.match(readTraceparent(`cc-${TRACE}-${SPAN}-00-what-the-future-brings`), { traceId: TRACE, traceFlags: 0 })
   for (const bad of [
@@ -188,7 +188,7 @@ t.test(
   }
 )
 
-t.test('a collector that is away costs one line, and nothing else', async (t) => {
+t.test('an unreachable collector costs one log line and nothing else', async (t) => {
   const server = startServer(t, {
     ...externalEngines(),
     POSTGRES_DB: await createDatabase(t),
@@ -205,7 +205,7 @@ t.test('a collector that is away costs one line, and nothing else', async (t) =>
   t.equal(complaints().length, 1)
 })
 
-t.test("the SDK's own variables count, and what was not sent yet is sent at the end", async (t) => {
+t.test("the SDK's own variables apply, and unsent spans are sent at shutdown", async (t) => {
   const collector = await startCollector(t)
   const env = {
     ...externalEngines(),

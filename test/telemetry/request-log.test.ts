@@ -51,7 +51,7 @@ t.test('by default writes and errors are logged, and successful reads are not', 
   t.strictSame([...completed(logs).keys()].slice(1), ['error', 'unknown', 'post'])
 })
 
-t.test('by default a read is logged when it takes a second or longer', async (t) => {
+t.test('by default a read is logged if it takes a second or longer', async (t) => {
   const lines: Record<string, unknown>[] = []
   const app = Fastify({
     loggerInstance: pino({}, { write: (line) => lines.push(JSON.parse(line)) }),
@@ -69,7 +69,7 @@ t.test('by default a read is logged when it takes a second or longer', async (t)
   t.ok(Number(lines[0]?.['durationMs']) >= 1000)
 })
 
-t.test('LOG_REQUESTS=none leaves the faults of the service', async (t) => {
+t.test('LOG_REQUESTS=none still logs errors of the service', async (t) => {
   const { call, logs, database } = await startService(t, { LOG_REQUESTS: 'none' })
   await (await connect(t, database)).query('drop table chat_message; drop table chat_user')
   const id = 'the-fault'
@@ -83,7 +83,7 @@ t.test('LOG_REQUESTS=none leaves the faults of the service', async (t) => {
   t.equal(completed(logs).size, 0)
 })
 
-t.test('the lines of writes tell which user it was', async (t) => {
+t.test("log lines of writes have the user's id", async (t) => {
   const { call, logs } = await startService(t)
   const account = { nickname: 'a-name-to-look-for', password: 'correct horse' }
   const ids: string[] = []

@@ -51,7 +51,7 @@ t.test('all languages have the same texts, and the page offers each of them', as
   }
 })
 
-t.test('the page as it is sent says in English what the script says', async (t) => {
+t.test('the static page has the same English texts as the script', async (t) => {
   const said = Array.from(
     html.matchAll(/data-say="(\w+)"[^>]*>([^<]+)</g),
     ([, key = '', text = '']): [string, string] => [key, text.trim()]
@@ -63,14 +63,14 @@ t.test('the page as it is sent says in English what the script says', async (t) 
   }
 })
 
-t.test('values are filled in, and what needs an unknown one is left out', async (t) => {
+t.test('values are filled in, and parts with an unknown value are left out', async (t) => {
   t.equal(fill('You are muted[ until {until}].', { until: '5 May' }), 'You are muted until 5 May.')
   t.equal(fill('You are muted[ until {until}].'), 'You are muted.')
   t.equal(fill('{a} and {b}[ and {c}]', { a: 1, b: '{a}', c: '' }), '1 and {a}')
   t.equal(fill('{a}', { a: '$& [x]' }), '$& [x]', 'whatever they are')
 })
 
-t.test('the values that the service has put into a sentence are found', async (t) => {
+t.test('values in a sentence of the service are found', async (t) => {
   const until = new Date('2026-01-31T12:00:00Z')
   t.strictSame(valuesIn(new errors.Muted(until).message), { time: until })
   t.strictSame(valuesIn(new errors.Banned(until).message), { time: until })
@@ -79,7 +79,7 @@ t.test('the values that the service has put into a sentence are found', async (t
   t.strictSame(valuesIn('you are muted until 2026-99-99T99:00:00Z').time, undefined)
 })
 
-t.test('a language is chosen by what the reader prefers, as far as the page has it', async (t) => {
+t.test("the page uses the first of the reader's languages that it has", async (t) => {
   const offered = ['en', 'pt-BR', 'ru']
   t.equal(chooseLanguage([undefined, 'ru-RU', 'en'], offered), 'ru')
   t.equal(chooseLanguage(['de-AT', 'en-GB'], offered), 'en')
@@ -87,7 +87,7 @@ t.test('a language is chosen by what the reader prefers, as far as the page has 
   t.equal(chooseLanguage(['tlh', '../main'], offered), 'en')
 })
 
-t.test('a wait is said as people say it', async (t) => {
+t.test('waiting times are shown in natural units', async (t) => {
   t.equal(timeUntil('en', 1), 'in 1 second')
   t.equal(timeUntil('en', 600), 'in 10 minutes')
   t.equal(timeUntil('en', 21_600), 'in 6 hours')

@@ -149,7 +149,7 @@ t.test(
   }
 )
 
-t.test('own messages that come before others are where they belong', async (t) => {
+t.test('own messages that arrive before others are shown in order', async (t) => {
   const service = new Service()
   service.create()
   const { room, arrive } = openRoom(service)
@@ -230,7 +230,7 @@ t.test('when all that it shows is deleted, the room begins anew', async (t) => {
   t.equal(room.messages.at(-1)?.id, 81)
 })
 
-t.test('a message is loaded with what is around it, and nothing changes if it is not there', async (t) => {
+t.test('a message is loaded with its neighbours, and nothing changes if it does not exist', async (t) => {
   const service = new Service()
   for (let i = 0; i < 300; i++) service.create()
   const { room, arrive } = openRoom(service)

@@ -4,7 +4,7 @@ import t from 'tap'
 import { toReplied } from '../../src/chat/messages.ts'
 import { beginningOf, excerptOf, nextStep, shownOf } from '../../web/text.js'
 
-t.test('the beginning of a text is at most so long, and nothing in it is cut in two', async (t) => {
+t.test('an excerpt is at most as long as asked, and cuts no character in two', async (t) => {
   const characters = fc.constantFrom('a', '\n', '👍', 'é', '漢')
   const text = fc.array(characters, { maxLength: 60 }).map((all) => all.join(''))
   const limit = (max: number) => fc.integer({ min: 1, max })

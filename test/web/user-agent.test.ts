@@ -31,7 +31,7 @@ const agents: [string | null, string?, string?][] = [
   [null]
 ]
 
-t.test('a user agent is shown by the browser and the system that people know', async (t) => {
+t.test('a user agent is shown as browser and system', async (t) => {
   for (const [agent, browser, system] of agents) {
     t.strictSame(readUserAgent(agent), { browser, system }, agent ?? 'none')
   }
