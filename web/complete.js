@@ -1,5 +1,5 @@
 import { namesFor, typedName } from './names.js'
-import { part } from './page.js'
+import { isComposing, part } from './page.js'
 
 /** @typedef {import('./room.js').Room} Room */
 
@@ -76,7 +76,7 @@ export function completeNames(room, me) {
   input.addEventListener(
     'keydown',
     (event) => {
-      if (!isOpen() || event.isComposing) return
+      if (!isOpen() || isComposing(event)) return
       const name = list.children[chosen]?.textContent ?? ''
       if (event.key === 'ArrowDown') choose(chosen + 1)
       else if (event.key === 'ArrowUp') choose(chosen - 1)

@@ -1,5 +1,5 @@
 import { say, sayCount } from './i18n.js'
-import { attempt, part, tell, within } from './page.js'
+import { attempt, isComposing, part, tell, within } from './page.js'
 import { ReplyBar } from './replies.js'
 import { tab } from './storage.js'
 
@@ -10,8 +10,6 @@ const WARN_BELOW = 200
 /** A screen reader hears how many characters are left once nothing was typed for so long. */
 const SAY_COUNT_MS = 1000
 const DRAFT = 'draft'
-/** The `keyCode` of a key that an input method has taken. */
-const COMPOSING = 229
 const GROWS_BY_ITSELF = CSS.supports('field-sizing', 'content')
 
 /**
@@ -93,10 +91,7 @@ export function writeMessages(send, save, last) {
   part('cancel', HTMLButtonElement).addEventListener('click', () => edit())
   input.addEventListener('keydown', (event) => {
     const message = event.key === 'ArrowUp' && !input.value ? last() : undefined
-    // The Enter that confirms a composed character sends nothing. Safari ends the composition before this
-    // event, whose keyCode alone still tells (https://bugs.webkit.org/show_bug.cgi?id=165004).
-    const isComposing = event.isComposing || event.keyCode === COMPOSING
-    const isPlainEnter = event.key === 'Enter' && !event.shiftKey && !isComposing
+    const isPlainEnter = event.key === 'Enter' && !event.shiftKey && !isComposing(event)
     if (message) edit(message)
     else if (event.key === 'Escape' && edited) edit()
     else if (event.key === 'Escape' && replyBar.replied) replyBar.set()

@@ -41,6 +41,17 @@ export function tell(place, text = '') {
   place.hidden = !text
 }
 
+/** The `keyCode` of a key that an input method has taken. */
+const COMPOSING = 229
+
+/**
+ * Whether a key belongs to an input method: such as the Enter that confirms a composed character. Safari ends
+ * the composition before this event, whose keyCode alone still tells
+ * (https://bugs.webkit.org/show_bug.cgi?id=165004).
+ * @param {KeyboardEvent} event
+ */
+export const isComposing = (event) => event.isComposing || event.keyCode === COMPOSING
+
 /** How long good news stay in sight. */
 const GOOD_NEWS_MS = 4000
 

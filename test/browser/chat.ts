@@ -101,6 +101,8 @@ t.test('whatever the service refuses, the page says why in the language of the r
   )
   await page.fill('#text', 'x'.repeat(2001))
   t.equal(await page.locator('#count').textContent(), '1 character too many')
+  t.equal(await page.locator('#count').getAttribute('aria-live'), 'off', 'a screen reader does not hear each')
+  await page.locator('#count-said', { hasText: '1 character too many' }).waitFor({ state: 'attached' })
   await page.press('#text', 'Enter')
   t.equal((await page.inputValue('#text')).length, 2001, 'and it is still there to be shortened')
 })
@@ -311,7 +313,7 @@ t.test('the keyboard is enough', async (t) => {
   }
   await remove()
   await page.keyboard.press('Escape')
-  await page.waitForFunction(() => document.activeElement?.id === 'text')
+  t.equal(await focused(), 'more', 'whoever does not delete it is at the message again')
   await sees(page, 'changed')
   await remove()
   await page.keyboard.press('Tab')

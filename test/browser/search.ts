@@ -29,6 +29,7 @@ t.test('what is searched is found while one types, and leads to its place in the
   const result = page.locator('#results a')
   await result.filter({ hasText: 'the needle is release 1' }).waitFor()
   t.equal(await result.locator('mark').textContent(), 'needle', 'the word is marked')
+  await page.getByRole('status').getByText('1 message found').waitFor()
   await audit(t, page, 'search results')
 
   await input.fill('hay')

@@ -50,6 +50,11 @@ t.test('names are completed while one writes them, and whoever is mentioned sees
   t.equal(await alice.getByRole('listbox').isVisible(), false)
   await alice.keyboard.type('i')
   await alice.getByRole('option', { name: 'Bob the builder' }).waitFor()
+  // As Safari tells of the Enter that confirms what an input method has composed.
+  await alice.locator('#text').evaluate((field) => {
+    field.dispatchEvent(new KeyboardEvent('keydown', { key: 'Enter', keyCode: 229, cancelable: true }))
+  })
+  t.equal(await alice.inputValue('#text'), 'well, @bui')
   await alice.keyboard.press('Enter')
   t.equal(await alice.inputValue('#text'), 'well, @Bob the builder ')
   await alice.keyboard.type('hello')

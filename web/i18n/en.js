@@ -176,7 +176,8 @@ export default {
     charactersLeft: { one: '{count} character left', other: '{count} characters left' },
     charactersTooMany: { one: '{count} character too many', other: '{count} characters too many' },
     messages: { one: '{count} message', other: '{count} messages' },
-    newMessages: { one: '{count} new message', other: '{count} new messages' }
+    newMessages: { one: '{count} new message', other: '{count} new messages' },
+    results: { one: '{count} message found', other: '{count} messages found' }
   },
 
   /** What the service answers, by the code of the error (docs/api.md). */

@@ -1,5 +1,5 @@
 import { Failure, read } from '../api.js'
-import { say, sayDate } from '../i18n.js'
+import { say, sayCount, sayDate } from '../i18n.js'
 import { tell } from '../page.js'
 import { action, loadStyles, make, showDialog } from './element.js'
 import { excerpt } from './excerpt.js'
@@ -84,7 +84,6 @@ export async function showSearch() {
       more.hidden = next === undefined
       search.set('before_id', next)
       older = `${search}`
-      if (next !== undefined) tell(state)
       if (headers.has('x-search-incomplete')) tell(state, say('searchIncomplete'))
     } catch (failure) {
       if (signal.aborted) return
@@ -99,7 +98,8 @@ export async function showSearch() {
     const items = messages.toReversed().map((message) => makeItem(query, message))
     if (isFurther) list.append(...items)
     else list.replaceChildren(...items)
-    tell(state, list.firstElementChild ? '' : say('nothingFound'))
+    const { length } = list.children
+    tell(state, length > 0 ? sayCount('results', length) : say('nothingFound'))
   }
 
   showDialog(dialog)
