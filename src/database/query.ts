@@ -263,7 +263,9 @@ export const createPipeline =
   ): Promise<[First[], PromiseSettledResult<Second[]>]> => {
     const client = await connections.acquire()
     const { stream } = client.connection
-    stream.cork() // Both go in one packet, because sending costs more than writing.
+    // In one packet, which takes a fifth less CPU and a third less time: 23 and 64 µs instead of 29 and 98,
+    // for two trivial statements on one machine.
+    stream.cork()
     const both = connections.settle(client, [
       traced(channels.sql, { text: first[0] }, () => client.query<First>(statement(...first))),
       traced(channels.sql, { text: second[0] }, () => client.query<Second>(statement(...second)))

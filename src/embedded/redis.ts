@@ -8,7 +8,7 @@ import {
   rmSync,
   writeFileSync
 } from 'node:fs'
-import type { Server } from 'node:net'
+import { createServer } from 'node:net'
 import { join } from 'node:path'
 import { deserialize, serialize } from 'node:v8'
 import { Redis } from 'ioredis'
@@ -82,7 +82,7 @@ async function startServer(
  * so a crash logs nobody out.
  */
 async function startStore(dataDir: string, { host, port, password }: Address, log: Log) {
-  const { createRedisCommandExecutor, RedisServerState, Resp2Server } =
+  const { attachSession, createRedisCommandExecutor, RedisServerState, SocketConnectionTransport } =
     await import('js-redis-server/core').catch((cause) => {
       throw new StartError(
         'REDIS_HOST is not set, and neither redis-server nor js-redis-server is installed: set REDIS_HOST, or run `npm ci --include=dev`',
@@ -110,13 +110,19 @@ async function startStore(dataDir: string, { host, port, password }: Address, lo
     else appendFileSync(journal, entry(change.key))
   })
 
-  const resp = new Resp2Server({ server: state, executor: createRedisCommandExecutor() })
-  // Its own `listen` takes no address: it would listen on all of them.
-  const server: Server = resp['server']
+  const executor = createRedisCommandExecutor()
+  // The library's own server would listen on all addresses.
+  const server = createServer((socket) => {
+    attachSession(new SocketConnectionTransport(socket), { state, executor })
+  })
   await once(server.listen(port, host), 'listening')
   log.warn(
     `sessions are kept by js-redis-server, a reimplementation of Redis for development, on ${host}:${port}, its data is in ${journal}; ` +
       'install redis-server or set REDIS_HOST to use the real one'
   )
-  return () => resp.close()
+  return async () => {
+    server.close()
+    await once(server, 'close')
+    state.close()
+  }
 }
