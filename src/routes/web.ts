@@ -4,6 +4,7 @@ import { readFile, stat } from 'node:fs/promises'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import { brotliCompress, constants, gzip } from 'node:zlib'
+import { negotiate } from '@fastify/accept-negotiator'
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { NoContent } from '../../schemas/errors.ts'
 import { StaticFile } from '../../schemas/files.ts'
@@ -43,34 +44,25 @@ const compressors = {
     promisify(brotliCompress)(content, { params: { [constants.BROTLI_PARAM_QUALITY]: 9 } }),
   gzip: (content: Buffer) => promisify(gzip)(content, { level: 9 })
 }
-type Coding = keyof typeof compressors
-
-/** The best coding that the client accepts (RFC 9110, 12.5.3); undefined: none. */
-function chooseCoding(accepted = ''): Coding | undefined {
-  const names = accepted
-    .toLowerCase()
-    .split(',')
-    .filter((part) => !/;\s*q=0(\.0*)?\s*$/.test(part))
-    .map((part) => part.split(';', 1)[0]?.trim())
-  return (['br', 'gzip'] as const).find((coding) => names.includes(coding))
-}
+type Coding = keyof typeof compressors | 'identity'
 
 /**
  * One file, ready to be sent. It is read and compressed when it is first asked for, and again once it has
- * changed.
+ * changed. `@fastify/compress` would compress it for each request, `@fastify/static` only sends files that a
+ * build has compressed, and `@fastify/etag` knows no lists of tags.
  */
 class File {
   readonly #path: string
   readonly #change: (content: Buffer) => Buffer
   #version = ''
-  #bodies = new Map<Coding | undefined, Promise<{ body: Buffer; etag: string }>>()
+  #bodies = new Map<Coding, Promise<{ body: Buffer; etag: string }>>()
 
   constructor(path: string, change: (content: Buffer) => Buffer = (content) => content) {
     this.#path = path
     this.#change = change
   }
 
-  async body(coding: Coding | undefined): Promise<{ body: Buffer; etag: string }> {
+  async body(coding: Coding): Promise<{ body: Buffer; etag: string }> {
     const { mtimeMs, size } = await stat(this.#path)
     const version = `${mtimeMs} ${size}`
     if (version !== this.#version) {
@@ -86,9 +78,9 @@ class File {
     return made
   }
 
-  async #make(coding: Coding | undefined) {
+  async #make(coding: Coding) {
     const content = this.#change(await readFile(this.#path))
-    const body = coding ? await compressors[coding](content) : content
+    const body = coding === 'identity' ? content : await compressors[coding](content)
     return { body, etag: `"${createHash('sha256').update(body).digest('base64url').slice(0, 22)}"` }
   }
 }
@@ -106,12 +98,13 @@ const web: FastifyPluginAsyncTypebox = async (app) => {
     const isPage = name === 'index.html'
     const file = new File(root + path, isPage && !app.messageSearch ? withoutSearch : undefined)
     app.get(isPage ? '/' : `/web/${name}`, { schema }, async (request, reply) => {
-      const coding = chooseCoding(request.headers['accept-encoding'])
+      const accepted = request.headers['accept-encoding']?.toLowerCase() ?? ''
+      const coding = negotiate(accepted, ['br', 'gzip']) ?? 'identity'
       const { body, etag } = await file.body(coding)
       reply.headers({ ...headers, etag })
       const known = request.headers['if-none-match']?.split(',') ?? []
       if (known.some((tag) => tag.trim().replace(/^W\//, '') === etag)) return reply.code(304).send(null)
-      if (coding) reply.header('content-encoding', coding)
+      if (coding !== 'identity') reply.header('content-encoding', coding)
       return reply.code(200).type(type).send(body)
     })
   }
