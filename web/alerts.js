@@ -17,7 +17,7 @@ const LOUDNESS = 0.08
 /** Messages that come together make one sound. */
 const SOUND_PAUSE_MS = 1500
 
-/** @returns {Wish} which messages the reader wants to be told of */
+/** @returns {Wish} which messages the reader wants to be notified of */
 export function wish() {
   const stored = shared.load(NAME)
   return stored === 'mentions' || stored === 'all' ? stored : 'none'
@@ -25,7 +25,7 @@ export function wish() {
 export const wantsSound = () => shared.load(SOUND) === 'on'
 
 /**
- * Sets what the reader wants to be told of, and asks the browser for what it takes.
+ * Sets which messages the reader wants to be notified of, and asks the browser for the permission.
  * @param {Wish} chosen
  * @returns {Promise<boolean>} false: the browser shows no notifications
  */

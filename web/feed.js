@@ -4,7 +4,7 @@ import { WINDOW } from './room.js'
 
 /** The service sends something every 15 s. A stream that is silent for longer is dead. */
 const SILENCE_MS = 35_000
-/** The first bytes come at once, unless something in between holds them back. */
+/** The first bytes arrive immediately, unless something in between holds them back. */
 const FIRST_BYTES_MS = 5000
 /** A stream that ends sooner, without an event, was no use. */
 const SHORT_MS = 2000
@@ -30,9 +30,9 @@ const isRefusal = (failure) => failure instanceof Failure && failure.isTemporary
 
 /**
  * Follows the room for as long as the page lives: by a stream of events, or by polling where no stream
- * comes through. (By `fetch`, because an EventSource tells neither errors nor signs of life.)
+ * comes through. (With `fetch`, because an EventSource reports neither errors nor comments.)
  * @param {import('./room.js').Room} room
- * @param {(state: 'connecting' | 'live' | Failure) => void} report is told of each change
+ * @param {(state: 'connecting' | 'live' | Failure) => void} report is called on each change
  */
 export async function follow(room, report) {
   let pollUntil = 0
@@ -50,7 +50,7 @@ export async function follow(room, report) {
       setTimeout(resolve, ms)
     })
 
-  /** Ends the pause, so that work goes on at once. @param {boolean} isCut ends open requests as well */
+  /** Ends the pause, so that work continues immediately. @param {boolean} isCut ends open requests as well */
   function goOn(isCut) {
     endPause()
     if (isCut) interrupt.abort()

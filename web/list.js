@@ -19,7 +19,7 @@ const MAX_RUN = 10
 const NEAR_PX = 800
 /** How soon that is tried again after a failure. */
 const LOAD_AGAIN_MS = 3000
-/** How often a screen reader is told of what is new, */
+/** How often a screen reader announces new messages, */
 const ANNOUNCE_MS = 2000
 /** of how many messages one by one, and how much of each. */
 const ANNOUNCE_EACH = 3

@@ -19,7 +19,7 @@ import { showTopic } from './topic.js'
 
 /** @typedef {import('./api.js').Message} Message */
 
-/** How much of a message is shown to whoever is about to delete it. */
+/** How much of a message is shown in the dialog that asks whether to delete it. */
 const [DELETION_CHARACTERS, DELETION_LINES] = [1000, 20]
 
 await speak()
@@ -104,11 +104,11 @@ function remove({ id, text }) {
   dialog.showModal()
 }
 
-/** Shows the page as it is for whoever is logged in, or for nobody. */
+/** Shows the page as it is for the current user, or for nobody. */
 function enter() {
   const { account, ended, former } = session
   for (const id of ['account', 'logout']) part(id, HTMLElement).hidden = !account
-  // What is half written stays in sight of whoever has to log in again.
+  // A draft stays visible when its author has to log in again.
   const form = part('composer', HTMLFormElement)
   form.inert = !account
   form.hidden = !account && !(former && part('text', HTMLTextAreaElement).value)

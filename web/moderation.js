@@ -6,7 +6,7 @@ import { attempt, loaded, part, tell } from './page.js'
 
 /** @typedef {import('../schemas/messages.ts').Message} Message */
 /**
- * What `GET /api/me` tells.
+ * The response of `GET /api/me`.
  * @typedef {object} Me
  * @property {'member' | 'moderator' | 'admin'} role
  * @property {{ kind: 'mute' | 'ban', until: string | null } | null} restriction

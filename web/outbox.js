@@ -52,7 +52,7 @@ export class Outbox {
     })
   }
 
-  /** What whoever is logged in has written, the oldest first. */
+  /** The unsent messages of the current user, oldest first. */
   get entries() {
     return this.#entriesOf(this.session.account)
   }

@@ -70,7 +70,7 @@ export class Room {
     const id = edge()
     if (id === undefined) return this.loadNewest()
     await this.#load(`limit=${PAGE}&${end === 'older' ? 'before' : 'after'}_id=${id}`, ({ messages }) => {
-      if (edge() !== id) return // The view moved on: whoever still wants it asks again.
+      if (edge() !== id) return // The view has moved on; it is requested again if it is still needed.
       this.messages = end === 'older' ? [...messages, ...this.messages] : [...this.messages, ...messages]
       if (end === 'older') this.more.older = messages.length > 0
       else this.more.newer = this.#isShortOfNewest(messages)
@@ -98,7 +98,7 @@ export class Room {
     return isFound
   }
 
-  /** Reads again what is there, for whoever hears of new messages only. */
+  /** Reloads the messages that are shown, for readers who only get new messages. */
   async refresh() {
     const first = this.messages[0]?.id
     if (first === undefined) return this.loadNewest()
@@ -191,7 +191,7 @@ export class Room {
   }
 
   /**
-   * Shows a message in its replies as it is now. Only its own event tells of the change.
+   * Updates a message in its replies. There is no event for the replies themselves.
    * @param {NonNullable<Message['replyTo']>} replyTo
    */
   #quote(replyTo) {

@@ -60,7 +60,7 @@ export class Session extends EventTarget {
   }
 
   /**
-   * Logs out, on this page at once.
+   * Logs out, on this page immediately.
    * @throws {Failure} if the service did not hear of it: the token then expires by itself
    */
   async end() {

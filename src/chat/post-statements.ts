@@ -2,7 +2,7 @@ import { milliseconds } from '../database/query.ts'
 import { refusalColumns } from '../moderation/refusals.ts'
 import { joinDetails, messageColumns, visibleMessages } from './messages.ts'
 
-/** SQL for a digest that tells whether a key is reused for the same message. Texts contain no NUL. */
+/** SQL for a digest that shows whether a key is reused for the same message. Texts contain no NUL. */
 const digest = (text: string, replyTo: string) => `sha256(
   convert_to(${text}, 'UTF8') || coalesce('\\x00'::bytea || convert_to(${replyTo}::text, 'UTF8'), ''))`
 

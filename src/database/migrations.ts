@@ -7,9 +7,9 @@ export interface Migration {
 
 /**
  * What the service needs in the database, in order. Applied migrations are never edited; new ones are
- * appended. `chat_user` and `chat_message` belong to Django where there is one: they are made in its shape,
- * and never altered. `shared` marks what makes such tables, and is left to their owner under `MIGRATE=own`.
- * `restores` marks what can be run again, and then makes anew what somebody has dropped, disabled or
+ * appended. `chat_user` and `chat_message` may belong to Django: they are created as Django would, and never
+ * altered. `shared` marks migrations that create such tables; `MIGRATE=own` leaves them to the owner.
+ * `restores` marks migrations that can be run again, to recreate what someone has dropped, disabled or
  * replaced.
  */
 export const migrations: Migration[] = [
@@ -35,9 +35,9 @@ export const migrations: Migration[] = [
     `
   },
   {
-    // Every change of a message, whoever makes it, takes one lock before it takes an id, so that the order of
-    // the ids and of the log is the order of the commits; and is written to the log in the same transaction.
-    // The table `chat_event` is never empty: its oldest row tells how far back it reaches.
+    // Every change of a message, whoever makes it, takes one lock before it takes an id, so that ids and the
+    // log are in commit order, and is written to the log in the same transaction. The table `chat_event` is
+    // never empty: its oldest row shows how far back it reaches.
     name: '002_event_log',
     sql: `
       create table chat_event (
@@ -91,8 +91,8 @@ export const migrations: Migration[] = [
   },
   {
     // A nickname is part of each of the user's messages. The lock comes first here as well, before any lock
-    // on a row of chat_user, for which an insert of a message waits while it holds that lock. A transaction
-    // of its own, so that it never holds one of the two tables while it waits for the other.
+    // on a row of chat_user, because an insert of a message waits for such a row while it holds the lock. In
+    // its own transaction, so that it never holds one of the two tables while it waits for the other.
     name: '003_event_log_of_users',
     sql: `
       select set_config('search_path', format('%I, pg_temp', current_schema()), true);
@@ -108,10 +108,10 @@ export const migrations: Migration[] = [
     `
   },
   {
-    // The triggers plan for themselves. Left to the settings of the session, the full join had no plan left
-    // where hash and merge joins are off, so that PostgreSQL took its cost for 1e10 and compiled it (JIT) for
-    // 100 ms under the lock. A plan is kept for the session, so each is one that serves one row as well as a
-    // hundred thousand. `always`: they fire under `session_replication_role = replica`, too.
+    // The triggers use their own planner settings. With those of a session that turns hash and merge joins
+    // off, the full join had no plan left, so PostgreSQL estimated its cost at 1e10 and spent 100 ms under
+    // the lock compiling it (JIT). A plan is kept for the session, so each must suit one row as well as a
+    // hundred thousand. `always`: they also fire under `session_replication_role = replica`.
     //
     // A later version of Django adds the column `deleted_at`. A name that a subquery lacks is looked up in
     // the query around it, so where there is no such column yet, `absent` has it.
@@ -264,13 +264,12 @@ export const migrations: Migration[] = [
     `
   },
   {
-    // What the nicknames look like (src/accounts/skeletons.ts), which SQL cannot compute. The triggers only
-    // note whose nickname has changed, whoever changed it: they wait for nobody, and nobody waits for them.
-    // What was noted is worked off by the service, and before a registration is checked, so that a nickname
-    // is compared with all that were committed before.
+    // The skeletons of nicknames (src/accounts/skeletons.ts), which SQL cannot compute. The triggers only
+    // queue the users whose nickname was changed by any program: they wait for nothing, and nothing waits for
+    // them. The service works through the queue, also before each registration, so that a nickname is
+    // compared with all those that were committed before.
     //
-    // An update of the data of Unicode needs another migration, which notes all users again, as the next one
-    // does.
+    // An update of the Unicode data needs another migration that queues all users again, like the next one.
     name: '007_user_skeletons',
     restores: true,
     sql: `
@@ -363,7 +362,7 @@ export const migrations: Migration[] = [
     `
   },
   {
-    // Apart from the triggers, so that their lock on chat_user is not held for as long as this takes.
+    // Separate from the triggers, so that their lock on chat_user is not held while this runs.
     name: '008_users_without_skeletons',
     restores: true,
     sql: `
@@ -375,7 +374,7 @@ export const migrations: Migration[] = [
     // Roles, restrictions, the settings of the room, the moderation log and reports. A member has no row in
     // chat_user_role.
     //
-    // `room` of an event holds the settings as they were set by it, so that every stream tells the same.
+    // `room` of an event holds the settings that it has set, so that every stream sends the same.
     name: '009_moderation',
     restores: true,
     sql: `
@@ -481,8 +480,8 @@ export const migrations: Migration[] = [
     `
   },
   {
-    // Nobody inherits a role or a restriction, should an id ever be given again. Apart from the tables, so
-    // that its locks are held only for a moment.
+    // Nobody inherits a role or a restriction if an id is ever used again. Separate from the tables, so that
+    // its locks are held only for a moment.
     name: '010_moderation_of_deleted_users',
     restores: true,
     sql: `
@@ -510,8 +509,8 @@ export const migrations: Migration[] = [
     `
   },
   {
-    // What a message has besides the columns of Django. The trigger notes who edits, whoever does: so the
-    // function is that of `004_event_log_triggers` with the parts that name chat_message_detail.
+    // Fields of a message that Django's table does not have. The trigger records edits by any program, so its
+    // function is that of `004_event_log_triggers` with additional parts for chat_message_detail.
     name: '011_message_details',
     restores: true,
     sql: `
@@ -591,9 +590,8 @@ export const migrations: Migration[] = [
     `
   },
   {
-    // No foreign key, which would take a lock on chat_user and the right to refer to it: the token of a user
-    // who is gone is found by nobody. The slots keep a user from having too many, however many are made at
-    // once.
+    // No foreign key, which would need a lock on chat_user and the right to refer to it: tokens of a deleted
+    // user are never found. The slots limit the tokens of a user, even if many are created concurrently.
     name: '012_api_tokens',
     sql: `
       create table chat_token (
@@ -604,11 +602,11 @@ export const migrations: Migration[] = [
     `
   },
   {
-    // Each function of the moderators takes the lock of the room first: whoever waits for it is judged by the
-    // roles and restrictions of the moment when it gets the lock, so two admins cannot remove each other, and
-    // a post that was accepted before is committed before the moderator is answered.
+    // Each function for moderators takes the lock of the room first. What counts are the roles and
+    // restrictions at the moment when it gets the lock, so two admins cannot remove each other, and a post
+    // that was accepted before is committed before the moderator gets an answer.
     //
-    // A moderator that is null is whoever runs the service.
+    // A null moderator is the operator of the service.
     name: '013_moderation_functions',
     restores: true,
     sql: `
@@ -768,8 +766,8 @@ export const migrations: Migration[] = [
     `
   },
   {
-    // A ban ends API tokens for good: lifting it does not make them valid again. They are made under the lock
-    // of the room as well, so that none is made while a ban is under way.
+    // A ban revokes API tokens for good: lifting it does not make them valid again. They are also created
+    // under the lock of the room, so that none is created during a ban.
     name: '014_api_tokens_end_with_a_ban',
     restores: true,
     sql: `
@@ -814,7 +812,7 @@ export const migrations: Migration[] = [
   },
   {
     // Users delete their accounts. First the role and the API tokens go, under the lock of the room, so that
-    // there is always another admin; then the messages, in batches; then the rest at once.
+    // there is always another admin; then the messages, in batches; then everything else.
     name: '015_account_deletion',
     restores: true,
     sql: `
@@ -879,14 +877,14 @@ export const migrations: Migration[] = [
     `
   },
   {
-    // The words of the messages (src/search/). In the index, each word begins with the number of its segment,
-    // which is 65,536 ids. So a search goes from the newest segment to older ones until it has found enough,
-    // and no step takes long: a word that is in every message is found in the first one, and what is nowhere
-    // costs one look-up for each. What is written last is close together in the index, so `fastupdate`, which
-    // would have each search read a list of what is not in the index yet, is not needed.
+    // The words of the messages (src/search/). In the index, each word is prefixed with the number of its
+    // segment of 65,536 ids. So a search goes from the newest segment to older ones until it has found
+    // enough, and no step takes long: a word that is in every message is found in the first segment, and a
+    // word that occurs nowhere costs one look-up for each. New entries are close together in the index, so it
+    // does not need `fastupdate`, with which each search would read a list of pending entries.
     //
-    // The table is filled behind the event log, by one replica at a time; `digest` tells of which text a row
-    // was made, and `below` which messages are to be looked at yet.
+    // One replica at a time follows the event log and fills the table. `digest` identifies the text that a
+    // row was made from, and the messages below `below` are still to be indexed.
     name: '016_search',
     restores: true,
     sql: `

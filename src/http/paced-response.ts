@@ -13,7 +13,7 @@ const hasBody = ({ headers }: IncomingMessage): boolean =>
  * A response that keeps its client's pace. A large body is sent slice by slice, each after the one before has
  * been read. Before the response ends, the rest of the request is read and discarded: closing a connection
  * with unread input resets it, and the client would never see why its large body was refused (RFC 9112, 9.6).
- * The response itself is sent at once. All of this is bounded by the server's `requestTimeout` and by
+ * The response itself is sent immediately. All of this is bounded by the server's `requestTimeout` and by
  * `Connections`.
  */
 export class PacedResponse<

@@ -6,8 +6,8 @@ import type { Address } from './engine-addresses.ts'
  * Checks that something accepts connections at an address.
  * @param options.timeoutMs covers the DNS lookup and the connection together
  * @param options.lookup resolves names; Node's own by default
- * @param options.signal gives up at once
- * @throws {Error} with a message that tells a DNS failure from an engine that does not answer
+ * @param options.signal aborts the attempt
+ * @throws {Error} with a message that distinguishes a DNS failure from an engine that does not answer
  */
 export async function reach(
   address: Address,

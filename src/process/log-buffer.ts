@@ -2,7 +2,7 @@
 const MAX_CHARACTERS = 8192
 /** How long a line may wait for others. */
 const FLUSH_MS = 100
-/** Lines of this level (pino's `warn`) and above are written at once: a crash must not lose them. */
+/** Lines of this level (pino's `warn`) and above are written immediately: a crash must not lose them. */
 const URGENT_LEVEL = 40
 
 /** Makes pino set `lastLevel` (https://github.com/pinojs/pino/blob/main/docs/api.md#pino-metadata). */

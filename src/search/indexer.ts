@@ -163,7 +163,7 @@ export class SearchIndexer {
         pauseMs = RETRY_MS
       }
       this.#state = undefined
-      // Not all replicas at once.
+      // Not all replicas at the same time.
       await this.#pause(pauseMs * (0.5 + Math.random()))
     }
   }
@@ -199,7 +199,7 @@ export class SearchIndexer {
     if (this.#complaint !== undefined) this.#log.info('indexing messages for search again')
     this.#complaint = undefined
     const below = this.#state?.below ?? null
-    // Not at once for each message, because together they cost as little as one.
+    // Not immediately for each message, because several together cost as little as one.
     if (!isMore && below === null) return this.#pause(POLL_MS)
     if (!isMore && below !== null) await this.#sweepSome(query, below)
     // Half of the time is left to everybody else.

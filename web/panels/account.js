@@ -14,7 +14,7 @@ import { readUserAgent } from './user-agent.js'
 
 const NOTICE = 'settings-notice'
 
-/** The account of whoever is logged in. @param {Session} session */
+/** The panel for the current user's account. @param {Session} session */
 export async function showAccount(session) {
   await loadStyles()
   const { account } = session
@@ -87,7 +87,7 @@ function tellGoodNews(text) {
   notice.scrollIntoView({ block: 'nearest' })
 }
 
-/** Which messages the reader is told of, and how. */
+/** Which messages cause a notification, and how. */
 function alertsOf() {
   const labels = /** @type {const} */ ({ none: 'notifyNone', mentions: 'notifyMentions', all: 'notifyAll' })
   const choice = make(

@@ -13,7 +13,7 @@ import { action, field, loadStyles, make, showDialog } from './element.js'
 
 /** How much of a message is quoted. */
 const [QUOTE_CHARACTERS, QUOTE_LINES] = [300, 6]
-/** How many entries of a list come at once. */
+/** How many entries of a list are loaded at a time. */
 const PAGE = 30
 const MAX_REASON = 500
 const MAX_TOPIC = 200
@@ -303,7 +303,7 @@ function showRestrictions(session, place) {
   })
 }
 
-/** @param {{ nickname?: string } | undefined} person none: whoever runs the service */
+/** @param {{ nickname?: string } | undefined} person undefined: the operator of the service */
 const nameOf = (person) => (person ? (person.nickname ?? say('deletedUser')) : say('operator'))
 
 /** @type {Record<string, import('../i18n.js').Key>} */

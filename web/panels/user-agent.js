@@ -21,7 +21,7 @@ const SYSTEMS = [
 ]
 
 /**
- * What a User-Agent header tells people: the browser, or whatever program it was, and the system.
+ * Describes a User-Agent header for people: the browser or other program, and the system.
  * @param {string | null} userAgent
  * @returns {{ browser?: string | undefined, system?: string | undefined }}
  */
