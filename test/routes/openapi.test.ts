@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs'
 import { Validator } from '@seriousme/openapi-schema-validator'
 import { Ajv2020 } from 'ajv/dist/2020.js'
 import { pino } from 'pino'
-import t from 'tap'
+import t, { type Test } from 'tap'
 import { events } from '../../schemas/events.ts'
 import { buildApp } from '../../src/app.ts'
 import { keywords } from '../../src/plugins/validation.ts'
@@ -35,39 +35,65 @@ const resolve = (
 const isRelied =
   /^(age|idempotency-replayed|ratelimit|ratelimit-policy|retry-after|www-authenticate|x-event-cursor|x-request-id|x-stale)$/
 
-t.test('the document is OpenAPI 3.1 and describes every route completely', async (t) => {
-  const app = buildApp(
-    { ...config, MAX_EVENT_LOOP_DELAY: 60_000, POSTGRES_DB: await createDatabase(t) },
-    pino({ level: 'silent' })
-  )
-  t.teardown(() => app.close())
-  const routes: [string, string][] = []
-  app.addHook('onRoute', ({ method, url, schema }) => {
-    if (!Array.isArray(method) && method !== 'HEAD' && !schema?.hide) {
-      routes.push([method.toLowerCase(), url.replace(/:(\w+)(\(.*\))?/, '{$1}')])
-    }
-  })
-  const { statusCode, headers, body } = await app.inject('/api/openapi.json')
-  t.equal(statusCode, 200)
-  t.equal(headers['content-type'], 'application/json; charset=utf-8')
-  const document = JSON.parse(body)
+const app = buildApp(
+  { ...config, MAX_EVENT_LOOP_DELAY: 60_000, POSTGRES_DB: await createDatabase(t) },
+  pino({ level: 'silent' })
+)
+t.teardown(() => app.close())
+const routes: [method: string, path: string][] = []
+app.addHook('onRoute', ({ method, url, schema }) => {
+  if (!Array.isArray(method) && method !== 'HEAD' && !schema?.hide) {
+    routes.push([method.toLowerCase(), url.replace(/:(\w+)(\(.*\))?/, '{$1}')])
+  }
+})
+const sent = await app.inject('/api/openapi.json')
+const document = JSON.parse(sent.body)
+const operations = Object.entries<Record<string, Operation>>(document.paths).flatMap(([path, methods]) =>
+  Object.entries(methods).map(([method, operation]) => ({
+    method,
+    path,
+    operation,
+    name: `${method} ${path}`
+  }))
+)
+
+t.test('the document is valid OpenAPI 3.1, of this version, without custom keywords', async (t) => {
+  t.equal(sent.statusCode, 200)
+  t.equal(sent.headers['content-type'], 'application/json; charset=utf-8')
   t.equal(document.openapi, '3.1.0')
   t.strictSame((await new Validator().validate(document)).errors, undefined)
   t.equal(
     document.info.version,
     JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')).version
   )
-  for (const { keyword } of keywords) t.notMatch(body, `"${keyword}"`, `${keyword} is a custom keyword`)
+  for (const { keyword } of keywords) t.notMatch(sent.body, `"${keyword}"`, `${keyword} is a custom keyword`)
+})
 
+t.test('the document describes every route, and no other', async (t) => {
   t.ok(routes.length > 14)
-  const operations = Object.entries<Record<string, Operation>>(document.paths).flatMap(([path, methods]) =>
-    Object.entries(methods).map(([method, operation]) => ({ method, path, operation }))
-  )
   t.strictSame(operations.map(({ method, path }) => [method, path]).sort(), routes.sort())
   t.equal(new Set(operations.map(({ operation: { operationId } }) => operationId)).size, routes.length)
-  for (const { method, path, operation } of operations) {
-    const name = `${method} ${path}`
+  for (const { path, operation, name } of operations) {
     t.ok(operation.summary && operation.description, name)
+    t.equal(
+      path.includes('{id}'),
+      operation.parameters?.some((parameter) => parameter.in === 'path' && parameter.name === 'id') ?? false
+    )
+    if (operation.requestBody) {
+      const { example, examples } = operation.requestBody.content['application/json'] ?? {}
+      t.ok(example ?? examples, `${name} has a body to try`)
+    }
+    for (const tag of operation.tags) {
+      t.ok(
+        document.tags.some(({ name }: { name: string }) => name === tag),
+        `the tag ${tag} is described`
+      )
+    }
+  }
+})
+
+t.test('the document asks for a token exactly where the route does', async (t) => {
+  for (const { method, path, operation, name } of operations) {
     const answer = await app.inject({
       method: method.toUpperCase() as 'GET',
       url: path.replace('{id}', '1').replace('/api/events', '/api/events?since=x')
@@ -78,15 +104,12 @@ t.test('the document is OpenAPI 3.1 and describes every route completely', async
       isProtected ? [{ token: [] }] : [],
       `${name} ${isProtected ? 'wants a token' : 'wants none'}`
     )
-    t.equal(
-      path.includes('{id}'),
-      operation.parameters?.some((parameter) => parameter.in === 'path' && parameter.name === 'id') ?? false
-    )
-    if (operation.requestBody) {
-      const { example, examples } = operation.requestBody.content['application/json'] ?? {}
-      t.ok(example ?? examples, `${name} has a body to try`)
-    }
-    // A 429 of another kind, for too much that is held open, has no standing to tell.
+  }
+})
+
+t.test('each response is described with its headers and an example', async (t) => {
+  for (const { path, operation, name } of operations) {
+    // A 429 for too many open requests has no `RateLimit` headers.
     const refusals =
       operation.responses['429'] &&
       resolve(document, operation.responses['429']).content?.['application/json']?.examples
@@ -108,6 +131,9 @@ t.test('the document is OpenAPI 3.1 and describes every route completely', async
       if (Number(status) >= 400) t.strictSame(media?.schema, { $ref: '#/components/schemas/ErrorResponse' })
     }
   }
+})
+
+t.test('lists, posts and events have the headers that clients rely on', async (t) => {
   const { get: list, post } = document.paths['/api/messages']
   t.ok(
     resolve(document, post.responses['201']).headers['RateLimit'] &&
@@ -116,23 +142,13 @@ t.test('the document is OpenAPI 3.1 and describes every route completely', async
   t.ok(list.responses['200'].headers['X-Event-Cursor'] && list.responses['200'].headers.Age)
   t.notOk(
     list.parameters.some(({ required }: { required: boolean }) => required),
-    'nothing must be asked for'
+    'no parameter is required'
   )
   t.ok(post.responses['201'].headers['Idempotency-Replayed'])
   t.strictSame(Object.keys(document.paths['/api/events'].get.responses['200'].content), ['text/event-stream'])
-  for (const { operation } of operations) {
-    for (const tag of operation.tags) {
-      t.ok(
-        document.tags.some(({ name }: { name: string }) => name === tag),
-        `the tag ${tag} is described`
-      )
-    }
-  }
 })
 
 t.test('every component of the document has a readable name and is used', async (t) => {
-  const { call } = await startService(t)
-  const { body: document } = await call('GET', '/api/openapi.json')
   const text = JSON.stringify(document)
   for (const kind of ['schemas', 'responses'] as const) {
     const names = Object.keys(document.components[kind])
@@ -146,8 +162,6 @@ t.test('every component of the document has a readable name and is used', async 
 })
 
 t.test('each event of the stream has a schema of its own', async (t) => {
-  const { call } = await startService(t)
-  const { body: document } = await call('GET', '/api/openapi.json')
   const { schema } = document.paths['/api/events'].get.responses['200'].content['text/event-stream']
   t.strictSame(schema.contentSchema, { $ref: '#/components/schemas/Event' })
   const { schemas } = document.components
@@ -204,10 +218,13 @@ t.test(
   }
 )
 
-t.test('responses match the OpenAPI document', async (t) => {
-  const { app, call, register, database } = await startService(t, { RATE_LIMIT: 'on' })
-  await ownUserIds(database)
-  const { body: document } = await call('GET', '/api/openapi.json')
+/**
+ * Starts the service.
+ * @returns it, and how to hold its responses to the document
+ */
+async function startConforming(t: Test) {
+  const service = await startService(t, { RATE_LIMIT: 'on' })
+  await ownUserIds(service.database)
   const ajv = new Ajv2020({ strict: false }).addFormat(
     'date-time',
     /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/
@@ -238,14 +255,18 @@ t.test('responses match the OpenAPI document', async (t) => {
     }
   }
   const check = async (status: number, method: string, path: string, options: Call = {}) => {
-    const answer = await call(method, path, options)
+    const answer = await service.call(method, path, options)
     t.equal(answer.status, status, `${method} ${path}`)
     conforms(answer, method, path)
     return answer
   }
+  return { ...service, conforms, check }
+}
+
+t.test('responses for accounts and sessions match the document', async (t) => {
+  const { check, register } = await startConforming(t)
   const { nickname, token } = await register()
   const password = 'correct horse'
-  await check(200, 'GET', '/health/readyz')
   await check(409, 'POST', '/api/register', { body: { nickname, password } })
   await check(400, 'POST', '/api/register', { body: { nickname } })
   await check(400, 'POST', '/api/register', { body: { nickname: 'x'.repeat(65), password } })
@@ -258,6 +279,14 @@ t.test('responses match the OpenAPI document', async (t) => {
   await check(415, 'POST', '/api/login', { raw: 'text', headers: { 'content-type': 'text/plain' } })
   await check(413, 'POST', '/api/login', { raw: 'x'.repeat(70_000) })
   await check(200, 'GET', '/api/sessions', { token })
+  await check(400, 'PUT', '/api/password', { token, body: { currentPassword: password } })
+  await check(204, 'POST', '/api/logout', { token })
+  await check(401, 'GET', '/api/sessions')
+})
+
+t.test('responses for messages and events match the document', async (t) => {
+  const { check, register } = await startConforming(t)
+  const { token } = await register()
   const post = { token, body: { text: 'hello' }, headers: { 'idempotency-key': 'one' } }
   const {
     body: { id }
@@ -272,18 +301,23 @@ t.test('responses match the OpenAPI document', async (t) => {
     await check(400, 'GET', `/api/messages?${query}`)
   }
   await check(400, 'GET', '/api/events?since=x')
-  await check(400, 'PUT', '/api/password', { token, body: { currentPassword: password } })
   await check(200, 'PATCH', `/api/messages/${id}`, { token, body: { text: 'hello again' } })
   await check(200, 'DELETE', `/api/messages/${id}`, { token })
   await check(404, 'DELETE', `/api/messages/${id}`, { token })
-  for (const [method, path] of [
-    ['POST', '/api/messages'],
-    ['PATCH', `/api/messages/${id}`],
-    ['GET', '/api/sessions']
+})
+
+t.test('responses beyond a rate limit match the document', async (t) => {
+  const { call, conforms, register } = await startConforming(t)
+  const { token } = await register()
+  const text = { body: { text: 'hello' } }
+  const { body } = await call('POST', '/api/messages', { token, ...text })
+  for (const [method, path, options] of [
+    ['POST', '/api/messages', text],
+    ['PATCH', `/api/messages/${body.id}`, text],
+    ['GET', '/api/sessions', {}]
   ] as const) {
-    const body = method === 'GET' ? {} : { body: { text: 'hello' } }
     const answers = await Promise.all(
-      Array.from({ length: 40 }, () => call(method, path, { token, ...body }))
+      Array.from({ length: 40 }, () => call(method, path, { token, ...options }))
     )
     conforms(
       answers.find(({ status }) => status === 429)!,
@@ -291,9 +325,12 @@ t.test('responses match the OpenAPI document', async (t) => {
       path
     )
   }
+})
+
+t.test('responses of the probes and of the document itself match the document', async (t) => {
+  const { app, check } = await startConforming(t)
   await check(200, 'GET', '/api/openapi.json')
-  await check(204, 'POST', '/api/logout', { token })
-  await check(401, 'GET', '/api/sessions')
+  await check(200, 'GET', '/health/readyz')
   app.drain.hasBegun = true
   await check(503, 'GET', '/health/readyz')
 })
