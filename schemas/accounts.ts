@@ -2,8 +2,8 @@ import { type Static, Type } from '@sinclair/typebox'
 import { bodyInvalid, type ValidationMessage } from './errors.ts'
 import { Kind, Role } from './moderation.ts'
 
-// `normalize`, `legible`, `maxBytes`, `uncommon`, `decimalIntegers` and `errorMessages` are custom keywords:
-// see src/plugins/validation.ts.
+// `normalize`, `legible`, `maxBytes`, `uncommon` and `errorMessages` are custom keywords: see
+// src/plugins/validation.ts.
 
 // The sentence is the Go service's, whichever of the two is missing.
 const nicknameMissing = { code: 'nickname_missing', message: 'nickname and password must be provided' }
@@ -277,4 +277,3 @@ export const ApiTokenList = Type.Array(ApiToken, {
   description: 'Oldest first.',
   examples: [[{ ...buildBot, createdAt: '2026-01-31T12:00:00.000Z', lastUsedAt: '2026-01-31T12:30:00.000Z' }]]
 })
-export const ApiTokenId = Type.Object({ id: Type.Integer() }, { title: 'ApiTokenId', decimalIntegers: true })

@@ -153,8 +153,6 @@ export const PostHeaders = Type.Object(
   { title: 'PostHeaders' }
 )
 
-export const MessageId = Type.Object({ id: Type.Integer() }, { title: 'MessageId', decimalIntegers: true })
-
 export const DeletedMessage = Type.Object(
   { id: Type.Integer(), status: Type.Literal('deleted') },
   {

@@ -38,9 +38,6 @@ const reasonTooLong = {
   message: `reason must have at most ${MAX_REASON} characters`
 }
 
-export const UserId = Type.Object({ id: Type.Integer() }, { title: 'UserId', decimalIntegers: true })
-export const ReportId = Type.Object({ id: Type.Integer() }, { title: 'ReportId', decimalIntegers: true })
-
 const Person = Type.Object(
   {
     userId: Type.Integer(),

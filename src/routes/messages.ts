@@ -5,13 +5,13 @@ import {
   EditMessageRequest,
   Message,
   MessageFound,
-  MessageId,
   MessageList,
   ListMessagesQuery,
   PostedMessage,
   PostHeaders
 } from '../../schemas/messages.ts'
 import { bearerSecurity, noSecurity } from '../../schemas/openapi.ts'
+import { IdParams } from '../../schemas/params.ts'
 import type { Config } from '../config.ts'
 import { deleteMessage, editMessage, hasMessage } from '../chat/messages.ts'
 import { readMessage, readPage } from '../chat/pages.ts'
@@ -109,7 +109,7 @@ const messages: FastifyPluginAsyncTypebox<{ config: Config }> = async (app, { co
     tags,
     description: 'Returns one message. A deleted message is a 404.',
     security: noSecurity,
-    params: MessageId,
+    params: IdParams,
     response: {
       200: MessageFound,
       ...failures(MessageNotFound, ...addressFailures, DatabaseUnavailable, Busy)
@@ -186,7 +186,7 @@ const ownMessages: FastifyPluginAsyncTypebox = async (app) => {
     tags,
     description: 'Replaces the text of one of your own messages.',
     security: bearerSecurity,
-    params: MessageId,
+    params: IdParams,
     body: EditMessageRequest,
     response: {
       200: Message,
@@ -214,7 +214,7 @@ const ownMessages: FastifyPluginAsyncTypebox = async (app) => {
       'Deletes one of your own messages for everyone. Moderators can also delete those of members, and admins ' +
       'any message, but not with an API token.',
     security: bearerSecurity,
-    params: MessageId,
+    params: IdParams,
     response: {
       200: DeletedMessage,
       ...failures(...writeFailures, MessageNotFound, UserProtected, ...addressFailures)

@@ -1,18 +1,16 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { NoContent } from '../../schemas/errors.ts'
-import { MessageId } from '../../schemas/messages.ts'
+import { IdParams } from '../../schemas/params.ts'
 import {
   CreateReport,
   CreateRestriction,
   DeletedMessages,
   ModerationLog,
   PageQuery,
-  ReportId,
   ReportList,
   Restriction,
   RestrictionList,
   SetRole,
-  UserId,
   UserRole
 } from '../../schemas/moderation.ts'
 import { bearerSecurity } from '../../schemas/openapi.ts'
@@ -76,7 +74,7 @@ const moderation: FastifyPluginAsyncTypebox = async (app) => {
     description:
       'For moderators. Replaces any restriction that the user has. A ban immediately ends all ' +
       'sessions of the user and revokes their API tokens.',
-    params: UserId,
+    params: IdParams,
     body: CreateRestriction,
     response: {
       200: Restriction,
@@ -112,7 +110,7 @@ const moderation: FastifyPluginAsyncTypebox = async (app) => {
     tags,
     description: 'For moderators. Does nothing if the user has no restriction.',
     security: bearerSecurity,
-    params: UserId,
+    params: IdParams,
     response: { 204: NoContent, ...failures(...actionFailures, UserProtected, OwnAccount) }
   }
   app.delete(
@@ -130,7 +128,7 @@ const moderation: FastifyPluginAsyncTypebox = async (app) => {
     tags,
     description: 'For moderators. Clients get a `message_deleted` event for each message.',
     security: bearerSecurity,
-    params: UserId,
+    params: IdParams,
     response: { 200: DeletedMessages, ...failures(...actionFailures, UserProtected, OwnAccount) }
   }
   app.delete(
@@ -150,7 +148,7 @@ const moderation: FastifyPluginAsyncTypebox = async (app) => {
     tags,
     security: bearerSecurity,
     description: 'For admins. They can give up their own role as long as there is another admin.',
-    params: UserId,
+    params: IdParams,
     body: SetRole,
     response: {
       200: UserRole,
@@ -215,7 +213,7 @@ const moderation: FastifyPluginAsyncTypebox = async (app) => {
     tags,
     description: 'For moderators. The report disappears from the list.',
     security: bearerSecurity,
-    params: ReportId,
+    params: IdParams,
     response: {
       204: NoContent,
       ...failures(
@@ -247,7 +245,7 @@ const reports: FastifyPluginAsyncTypebox = async (app) => {
     tags,
     security: bearerSecurity,
     description: 'Asks the moderators to look at a message. Each user can report a message once.',
-    params: MessageId,
+    params: IdParams,
     body: CreateReport,
     response: {
       204: NoContent,

@@ -1,12 +1,8 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
-import {
-  ApiTokenId,
-  ApiTokenList,
-  CreateApiTokenRequest,
-  CreateApiTokenResponse
-} from '../../schemas/accounts.ts'
+import { ApiTokenList, CreateApiTokenRequest, CreateApiTokenResponse } from '../../schemas/accounts.ts'
 import { NoContent } from '../../schemas/errors.ts'
 import { bearerSecurity } from '../../schemas/openapi.ts'
+import { IdParams } from '../../schemas/params.ts'
 import { createApiToken, listApiTokens, revokeApiToken } from '../accounts/api-tokens.ts'
 import {
   addressFailures,
@@ -72,7 +68,7 @@ const tokens: FastifyPluginAsyncTypebox = async (app) => {
     tags,
     description: 'Requests with this token get 401 from now on.',
     security: bearerSecurity,
-    params: ApiTokenId,
+    params: IdParams,
     response: {
       204: NoContent,
       ...failures(
