@@ -1,81 +1,92 @@
-import t from 'tap'
+import t, { type Test } from 'tap'
 import { startService } from '../helpers/app.ts'
 import { config, connect } from '../helpers/database.ts'
 import { startProxy } from '../helpers/proxy.ts'
 
-t.test(
-  'pages near the end are the same as those by SQL, before and after any change, and issue no SQL',
-  async (t) => {
-    const { app, call, register, database } = await startService(t)
-    const { userId, token } = await register()
-    const client = await connect(t, database)
-    await client.query(
-      "insert into chat_message (user_id, text, created_at) select $1, 'message ' || n, now() from generate_series(1, 1500) n",
-      [userId]
-    )
-    await call('GET', '/api/messages?after_id=1499&wait=10')
-    let statements = 0
-    app.pg.pool.on('acquire', () => {
-      statements++
-    })
+/**
+ * Starts the service with a room of 1,500 messages.
+ * @returns it, `statements`, which counts what it asks PostgreSQL, and `check`, which compares pages with SQL
+ */
+async function startRoom(t: Test) {
+  const service = await startService(t)
+  const { app, call, register, database } = service
+  const { userId, token } = await register()
+  const client = await connect(t, database)
+  await client.query(
+    "insert into chat_message (user_id, text, created_at) select $1, 'message ' || n, now() from generate_series(1, 1500) n",
+    [userId]
+  )
+  await call('GET', '/api/messages?after_id=1499&wait=10')
+  let count = 0
+  app.pg.pool.on('acquire', () => {
+    count++
+  })
 
-    const check = async () => {
-      const { rows } =
-        await client.query(`select m.id, user_id as "userId", nickname, text, to_json(m.created_at)::text as at,
+  const check = async () => {
+    const { rows } =
+      await client.query(`select m.id, user_id as "userId", nickname, text, to_json(m.created_at)::text as at,
         to_char(detail.edited_at at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') as "editedAt"
       from chat_message m join chat_user u on u.id = user_id
       left join chat_message_detail detail on detail.message_id = m.id order by m.id`)
-      const ids = rows.map(({ id }) => id)
-      const newest = ids.at(-1)
-      for (const [query, expected] of [
-        ['', ids.slice(-50)],
-        ['?limit=200', ids.slice(-200)],
-        [`?after_id=${newest}`, []],
-        [`?after_id=${newest - 300}&limit=70`, ids.filter((id) => id > newest - 300).slice(0, 70)],
-        [`?before_id=${newest - 300}&limit=70`, ids.filter((id) => id < newest - 300).slice(-70)],
-        ['?before_id=9000000', ids.slice(-50)]
-      ] as [string, number[]][]) {
-        const { body } = await call('GET', `/api/messages${query}`)
-        t.strictSame(
-          body.map(({ createdAt, ...message }: { createdAt: string }) => message),
-          rows
-            .filter(({ id }) => expected.includes(id))
-            .map(({ at, editedAt, ...message }) => ({ ...message, ...(editedAt && { editedAt }) })),
-          `${query} of ${ids.length}`
-        )
-      }
-    }
-    await check()
-    t.equal(statements, 0, 'by no SQL')
-    for (const [query, first] of [
-      ['?before_id=60&limit=20', 40],
-      ['?after_id=5&limit=20', 6],
-      ['?after_id=0', 1],
-      ['?before_id=1', undefined]
-    ] as const) {
-      const before = statements
-      const { body, headers } = await call('GET', `/api/messages${query}`)
-      t.equal(body[0]?.id, first, query)
-      t.equal(
-        headers.get('x-event-cursor'),
-        (await call('GET', '/api/messages')).headers.get('x-event-cursor')
+    const ids = rows.map(({ id }) => id)
+    const newest = ids.at(-1)
+    for (const [query, expected] of [
+      ['', ids.slice(-50)],
+      ['?limit=200', ids.slice(-200)],
+      [`?after_id=${newest}`, []],
+      [`?after_id=${newest - 300}&limit=70`, ids.filter((id) => id > newest - 300).slice(0, 70)],
+      [`?before_id=${newest - 300}&limit=70`, ids.filter((id) => id < newest - 300).slice(-70)],
+      ['?before_id=9000000', ids.slice(-50)]
+    ] as [string, number[]][]) {
+      const { body } = await call('GET', `/api/messages${query}`)
+      t.strictSame(
+        body.map(({ createdAt, ...message }: { createdAt: string }) => message),
+        rows
+          .filter(({ id }) => expected.includes(id))
+          .map(({ at, editedAt, ...message }) => ({ ...message, ...(editedAt && { editedAt }) })),
+        `${query} of ${ids.length}`
       )
-      t.equal(statements, before + 1, 'and what is older by one statement')
-    }
-
-    for (const sql of [
-      "update chat_message set text = 'я' || text where id % 7 = 0",
-      'delete from chat_message where id % 5 = 0',
-      "insert into chat_message (id, user_id, text, created_at) select n, (select min(id) from chat_user), 'late', now() from generate_series(1305, 1400, 5) n",
-      "insert into chat_message (user_id, text, created_at) select min(id), 'more', now() from chat_user, generate_series(1, 700) group by generate_series"
-    ]) {
-      await client.query(sql)
-      const { id } = (await call('POST', '/api/messages', { token, body: { text: 'and one' } })).body
-      t.equal((await call('GET', '/api/messages?limit=1')).body[0].id, id)
-      await check()
     }
   }
-)
+  return { ...service, token, client, statements: () => count, check }
+}
+
+t.test('pages near the end are the same as those by SQL, and issue no SQL', async (t) => {
+  const { check, statements } = await startRoom(t)
+  await check()
+  t.equal(statements(), 0)
+})
+
+t.test('an older page takes one statement', async (t) => {
+  const { call, statements } = await startRoom(t)
+  for (const [query, first] of [
+    ['?before_id=60&limit=20', 40],
+    ['?after_id=5&limit=20', 6],
+    ['?after_id=0', 1],
+    ['?before_id=1', undefined]
+  ] as const) {
+    const before = statements()
+    const { body, headers } = await call('GET', `/api/messages${query}`)
+    t.equal(body[0]?.id, first, query)
+    t.equal(headers.get('x-event-cursor'), (await call('GET', '/api/messages')).headers.get('x-event-cursor'))
+    t.equal(statements(), before + 1, query)
+  }
+})
+
+t.test('pages are the same as those by SQL after any change', async (t) => {
+  const { call, check, client, token } = await startRoom(t)
+  for (const sql of [
+    "update chat_message set text = 'я' || text where id % 7 = 0",
+    'delete from chat_message where id % 5 = 0',
+    "insert into chat_message (id, user_id, text, created_at) select n, (select min(id) from chat_user), 'late', now() from generate_series(1305, 1400, 5) n",
+    "insert into chat_message (user_id, text, created_at) select min(id), 'more', now() from chat_user, generate_series(1, 700) group by generate_series"
+  ]) {
+    await client.query(sql)
+    const { id } = (await call('POST', '/api/messages', { token, body: { text: 'and one' } })).body
+    t.equal((await call('GET', '/api/messages?limit=1')).body[0].id, id)
+    await check()
+  }
+})
 
 t.test('authors can read their own post immediately, on the same replica', async (t) => {
   const { call, register, post } = await startService(t)

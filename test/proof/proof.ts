@@ -106,7 +106,7 @@ async function prove(given: Arguments, signal: AbortSignal): Promise<boolean> {
   ]) {
     if (!world.tally.get(what)) world.find('nothing', `the run had no ${what}`)
   }
-  return report(world, 'nothing lost, nothing twice, one order for everybody, and moderators are obeyed')
+  return report(world, 'nothing lost, nothing doubled, one order for everyone, and moderation holds')
 }
 
 async function run(world: World, given: Arguments, parts: Parts): Promise<void> {
