@@ -1,4 +1,4 @@
 import { Type } from '@sinclair/typebox'
 
 /** A file, sent unchanged. */
-export const StaticFile = Type.Unsafe<Buffer | string>(Type.String())
+export const FileContent = Type.Unsafe<Buffer | string>(Type.String())

@@ -1,10 +1,10 @@
 import { fileURLToPath } from 'node:url'
-import fastifyStatic from '@fastify/static'
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { NoContent } from '../../schemas/errors.ts'
-import { StaticFile } from '../../schemas/files.ts'
+import { FileContent } from '../../schemas/files.ts'
 import { DocsPage, noSecurity } from '../../schemas/openapi.ts'
 import { Busy, failures } from '../errors/catalogue.ts'
+import { StaticFile } from '../http/static-file.ts'
 
 const root = fileURLToPath(new URL('.', import.meta.resolve('swagger-ui-dist/swagger-ui.css')))
 
@@ -43,7 +43,6 @@ const POLICY =
  * The API reference: Swagger UI, served by this service, so that it works offline.
  */
 const docs: FastifyPluginAsyncTypebox = async (app) => {
-  await app.register(fastifyStatic, { root, serve: false, cacheControl: false })
   const page = {
     operationId: 'getApiReference',
     summary: 'API reference',
@@ -59,15 +58,14 @@ const docs: FastifyPluginAsyncTypebox = async (app) => {
       .send(html(baseOf(request.url)))
   )
 
-  const file = { hide: true, response: { 200: StaticFile, 304: NoContent, ...failures(Busy) } }
+  const file = { hide: true, response: { 200: FileContent, 304: NoContent, ...failures(Busy) } }
   app.get('/api/docs/start.js', { schema: file }, async (_request, reply) =>
     reply.code(200).header('content-type', 'text/javascript; charset=utf-8').send(START)
   )
   for (const name of ['swagger-ui-bundle.js', 'swagger-ui.css', 'favicon-32x32.png']) {
-    // Cached but revalidated each time, because the URL is the same in the next release.
-    app.get(`/api/docs/${name}`, { schema: file }, (_request, reply) => {
-      reply.header('cache-control', 'no-cache').sendFile(name)
-    })
+    // To compress 1.4 MB that few people ask for would cost more than it saves.
+    const content = new StaticFile(root + name, { isCompressed: false })
+    app.get(`/api/docs/${name}`, { schema: file }, async (request, reply) => content.send(request, reply))
   }
 }
 export default docs
