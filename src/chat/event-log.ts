@@ -1,7 +1,7 @@
 import type { events } from '../../schemas/events.ts'
 import type { Message } from '../../schemas/messages.ts'
 import type { Room } from '../../schemas/room.ts'
-import type { Query } from '../database/query.ts'
+import { IS_READ_ONLY, type Query } from '../database/query.ts'
 import {
   isExact,
   joinDetails,
@@ -22,6 +22,8 @@ export interface LogEntry {
   message: Message | undefined
   /** The new settings of a `room_updated`. */
   room?: Room
+  /** Tells the entry from another one with its `seq`, which a primary that was behind may give again. */
+  mark?: string | undefined
 }
 
 export type LogRow = {
@@ -29,6 +31,7 @@ export type LogRow = {
   kind: LogEntry['kind']
   message_id: number
   room: Room | null
+  mark: string
   /** Whether the log has more entries after this one. */
   has_next: boolean
 } & (MessageRow | { id: null })
@@ -38,6 +41,9 @@ const LOG_PAGE = 1000
 /** How many bytes of text they read at once, unless a single message is larger. */
 export const LOG_PAGE_BYTES = 4 * 1024 * 1024
 
+/** The mark of an entry in SQL: its time, in microseconds. */
+const MARK = 'created_at::text'
+
 /**
  * Reads the log from the entry `$1` on: at most `limit` entries with at most `$2` bytes of text. The first
  * row is the entry `$1` itself, without its message; if it is missing, the log does not reach back that far.
@@ -45,14 +51,14 @@ export const LOG_PAGE_BYTES = 4 * 1024 * 1024
  * because PostgreSQL would plan that for a tenth of the table.
  */
 const logStatement = (limit: number) => `
-  select seq, kind, message_id, room, has_next, ${messageColumns('entry', 'entry', 'entry')} from (
+  select seq, kind, message_id, room, mark, has_next, ${messageColumns('entry', 'entry', 'entry')} from (
     select event.*, message.*, details.*,
       lead(true, 1, false) over (order by event.seq) as has_next,
       sum(octet_length(message.text)) over (
         order by event.seq rows between unbounded preceding and 1 preceding
       ) as bytes_before
     from (
-      select seq, message_id, room,
+      select seq, message_id, room, ${MARK} as mark,
         case when ${isExact('message_id')} or kind in ('reset', 'room_updated') then kind else 'message_updated' end as kind
       from chat_event where seq >= $1 order by seq limit ${limit + 1}
     ) event left join lateral (
@@ -71,6 +77,7 @@ const toLogEntry = (row: LogRow): LogEntry => ({
   kind: row.kind,
   id: row.message_id,
   message: row.id === null ? undefined : toMessage(row),
+  mark: row.mark,
   ...(row.room !== null && { room: row.room })
 })
 
@@ -99,4 +106,40 @@ const READ_PART = logStatement(PART)
 /** The same, but only a small part of the log. */
 export async function readPartOfLog(query: Query, seq: number): Promise<LogPage> {
   return toLogPage(await query<LogRow>(READ_PART, [seq, PART_BYTES]))
+}
+
+// Any number that no other program on this database uses for its locks; the same for every replica.
+const ANNOUNCER_LOCK = 7_243_005
+
+const CHECK_LOG = `
+  select ${IS_READ_ONLY} as "isReadOnly",
+    (select ${MARK} from chat_event where seq = $1) as mark,
+    (select max(seq) from chat_event) as last,
+    case when $2::int is not null then pg_try_advisory_lock(${ANNOUNCER_LOCK}, $2) else false end as "isElected"`
+
+/** What a glance at the log tells. */
+export interface LogCheck {
+  /** Whether the server takes no writes, so that another one may have more entries. */
+  isReadOnly: boolean
+  /** Of the entry that was asked about, null where the log does not have it. */
+  mark: string | null
+  /** The newest entry. */
+  last: number | null
+  /** Whether this connection has taken the lock just now. */
+  isElected: boolean
+}
+
+/**
+ * Looks whether the log has the entry `seq`, and where it ends, without reading more.
+ * @param schema to take the lock of the one replica that announces the log of this schema, unless another
+ * connection has it
+ */
+export async function checkLog(query: Query, seq: number, schema?: number): Promise<LogCheck> {
+  const [check] = await query<LogCheck>(CHECK_LOG, [seq, schema])
+  return check ?? { isReadOnly: true, mark: null, last: null, isElected: false }
+}
+
+/** Gives the lock back, which this connection has. */
+export async function resign(query: Query, schema: number | undefined): Promise<void> {
+  await query('select pg_advisory_unlock($1, $2)', [ANNOUNCER_LOCK, schema])
 }

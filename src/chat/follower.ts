@@ -1,52 +1,107 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import pg from 'pg'
-import { createQuery, hangUp, IS_READ_ONLY, type Query } from '../database/query.ts'
-import { withTimeout } from '../lib/timeout.ts'
+import { createQuery, hangUp, type Query } from '../database/query.ts'
+import { TimeoutError, withTimeout } from '../lib/timeout.ts'
 import type { Log } from '../lib/logger.ts'
 import { reasonOf } from '../lib/reason.ts'
-import { readLog } from './event-log.ts'
+import { checkLog, type LogCheck, type LogEntry, type LogPage, readLog, resign } from './event-log.ts'
+import type { LogChannel, SharedRoom } from './log-channel.ts'
 import { newestMessages } from './messages.ts'
 import { TAIL_BYTES, TAIL_LENGTH, type Timeline } from './timeline.ts'
 
-// Without a word from the database it is asked anyway, because the word may have been lost.
-const POLL_MS = 1000
-// A connection that gives no answer for longer is replaced, so that all is known 2 s after it happened.
+// Poll even without an announcement, because one can be lost. The interval varies, so that replicas that
+// started together do not go on polling together.
+const POLL_MS = { min: 800, max: 1000 }
+// While another replica announces. Its heartbeat comes sooner than this, and postpones the poll.
+const RELYING_POLL_MS = { min: 1200, max: 1500 }
+// But not if this replica has not looked for itself for longer.
+const UNCHECKED_MS = 1700
+// A replica publishes what it has written at about the time of PostgreSQL's notification.
+const GRACE_MS = 10
+// A connection that gives no answer for longer is replaced, so that a change is known after at most 2 s.
 const TIMEOUT_MS = 800
-// After that the answer itself may be what takes long, because the rows are huge.
+// On a second attempt, because the answer may take long for its huge rows.
 const SECOND_TIMEOUT_MS = 2250
 const RECONNECT_MS = 100
-const READ_ONLY_CHECK_MS = 900
+// PostgreSQL ends the connection of a replica that is paused or gone, so that another one can announce.
+const IDLE_MS = 6000
+// Also where there is so much to read that nobody ever waits.
+const CHECK_MS = 700
 const READ_ONLY = 'the server is read-only'
+const GONE_BACK = 'the log has gone back'
+
+/** What tells this room from all others that may share a Redis, and the key of its replicas. */
+const FIND_ROOM = `
+  select system_identifier || ' ' || current_database() || ' ' || relnamespace as name, key,
+    relnamespace::int as schema
+  from pg_control_system(), chat_replica_key, pg_class where pg_class.oid = 'chat_event'::regclass`
+
+/**
+ * The outcome of a publication: it was news, was known already, left a gap that PostgreSQL has to fill, or
+ * came from a stranger.
+ */
+export type Outcome = 'applied' | 'known' | 'gap' | 'invalid'
 
 /**
  * Follows the log on a connection of its own, and keeps the Timeline at its end, for as long as the process
- * lives.
+ * lives. Of several replicas, one LISTENs to PostgreSQL and announces to the others through Redis what is
+ * new; where that does not work, each replica LISTENs. Either way, each replica regularly compares its
+ * Timeline with the log.
  */
 export class Follower {
   #timeline: Timeline
   #options: pg.ClientConfig
   #log: Log
   #isInForce: () => boolean
-  /** Told when a server that takes writes is followed again, after another one or none was. */
+  #channel: LogChannel | undefined
+  /** Called when a server that takes writes is followed again, after another one or none was. */
   onReconnected: () => void = () => {}
+  /** Called for each publication of another replica. */
+  onHeard: (outcome: Outcome) => void = () => {}
   #stop = new AbortController()
   #interrupt: (reason: Error) => void = () => {}
   #complaint: string | undefined
   #hasFailed = false
   #callers: (() => void)[] = []
   #announced = 0
-  #askedAt = -Infinity
+  #checkedAt = -Infinity
   #isSpared = false
   #isWoken = false
   #wake = () => {}
+  #poll: NodeJS.Timeout | undefined
+  #graceTimer: NodeJS.Timeout | undefined
+  #isListening = false
+  #isAnnouncer = false
   #ended: Promise<void> | undefined
 
-  /** @param isInForce whether every change of a message reaches the log, so that its end is all there is */
-  constructor(timeline: Timeline, options: pg.ClientConfig, log: Log, isInForce: () => boolean = () => true) {
+  /**
+   * @param isInForce whether every change of a message reaches the log, so that its end is all there is
+   * @param channel how this replica talks to the others; without it, it is on its own
+   */
+  constructor(
+    timeline: Timeline,
+    options: pg.ClientConfig,
+    log: Log,
+    isInForce: () => boolean = () => true,
+    channel?: LogChannel
+  ) {
     this.#timeline = timeline
     this.#isInForce = isInForce
-    this.#options = { ...options, application_name: 'chat-backend log' }
+    this.#options = {
+      ...options,
+      application_name: 'chat-backend log',
+      options: `${options.options ?? ''} -c idle_session_timeout=${IDLE_MS}`.trim()
+    }
     this.#log = log
+    this.#channel = channel
+    if (channel === undefined) return
+    channel.onPage = (page) => this.#hear(page)
+    channel.onInvalid = () => this.onHeard('invalid')
+  }
+
+  /** Whether this replica announces to the others what is new in the log. */
+  get isAnnouncer(): boolean {
+    return this.#isAnnouncer
   }
 
   /** Resolves when it has reached the end of the log for the first time, or has failed to. */
@@ -87,8 +142,63 @@ export class Follower {
     })
   }
 
+  /**
+   * Applies entries that were read from the log, as `Timeline.apply` does, and publishes those that are new.
+   */
+  applyAndPublish(from: number, entries: LogEntry[]): boolean {
+    const { seq: before } = this.#timeline
+    const isApplied = this.#timeline.apply(from, entries)
+    const { seq: last } = this.#timeline
+    if (last > before) {
+      // The entry `before` comes first: it tells the others where the new ones belong.
+      const news = entries.filter(({ seq }) => seq >= before && seq <= last)
+      this.#channel?.publish({ entries: news, hasNext: false })
+    }
+    return isApplied
+  }
+
+  /** Applies what another replica has published, if it continues the Timeline. */
+  #hear({ entries, hasNext }: LogPage): void {
+    const { seq } = this.#timeline
+    const [first, last] = [entries[0], entries.at(-1)]
+    if (seq === 0 || first === undefined || last === undefined) return
+    const isContinued = last.seq < seq || this.#applyHeard(first.seq, entries)
+    if (isContinued && !hasNext) {
+      this.onHeard(this.#timeline.seq > seq ? 'applied' : 'known')
+      const isHeartbeat = entries.length === 1
+      if (isHeartbeat && !this.#hasFailed) this.#postponeCheck()
+    } else {
+      this.onHeard('gap')
+      if (hasNext) this.#checkedAt = -Infinity // The announcer may have failed.
+      this.#announced = Math.max(this.#announced, last.seq, hasNext ? seq + 1 : 0)
+      this.#followAnnouncedSoon()
+    }
+  }
+
+  /** The announcer has just compared its Timeline with the log, so this replica need not do so yet. */
+  #postponeCheck(): void {
+    this.#confirm()
+    if (performance.now() - this.#checkedAt < UNCHECKED_MS) this.#poll?.refresh()
+  }
+
+  #applyHeard(from: number, entries: LogEntry[]): boolean {
+    try {
+      return this.#timeline.apply(from, entries)
+    } catch {
+      return false // Reading the log reports the problem.
+    }
+  }
+
   #followAnnounced(): void {
     if (!this.#isSpared && this.#announced > this.#timeline.seq) this.#wakeUp()
+  }
+
+  /** Leaves time for publications that are on their way. */
+  #followAnnouncedSoon(): void {
+    this.#graceTimer ??= setTimeout(() => {
+      this.#graceTimer = undefined
+      this.#followAnnounced()
+    }, GRACE_MS)
   }
 
   #wakeUp(): void {
@@ -105,6 +215,8 @@ export class Follower {
         }
         this.#complaint = reason
       })
+      this.#announceEnd(true)
+      this.#isAnnouncer = false
       this.#hasFailed = true
       this.#timeline.markStale()
       for (const resolve of this.#callers.splice(0)) resolve()
@@ -122,30 +234,55 @@ export class Follower {
     client.on('error', () => {})
     client.on('notification', ({ payload }) => {
       this.#announced = Number(payload)
-      this.#followAnnounced()
+      if (this.#isAnnouncer && this.#channel?.hasPeers) this.#followAnnouncedSoon()
+      else this.#followAnnounced()
     })
     try {
       // A client that is ended while it connects never says how that went.
       await Promise.race([client.connect(), lost])
-      await client.query('listen chat_event')
+      this.#isListening = false
+      this.#announced = 0
       const query = createQuery(client)
-      let isReadOnly = await this.#asksReadOnly(query)
-      for (let isFresh = true; ; isFresh = false) {
-        this.#isWoken = false
-        const callers = this.#callers.splice(0)
-        await this.#read(query, isFresh, isReadOnly).finally(() => {
-          for (const resolve of callers) resolve()
-        })
-        if (!isReadOnly) this.#noteSuccess()
+      await this.#listen(query)
+      const { isReadOnly } = await this.#look(query)
+      await this.#catchUp(query, true, isReadOnly)
+      const schema = await this.#join(query)
+      for (;;) {
         await this.#pause(lost)
-        if (performance.now() - this.#askedAt > READ_ONLY_CHECK_MS) {
-          isReadOnly = await this.#asksReadOnly(query)
-          if (isReadOnly) throw new Error(READ_ONLY)
-        }
+        const isDue = performance.now() - this.#checkedAt > CHECK_MS
+        if (isDue) await this.#check(query, schema)
+        await this.#listen(query)
+        if (this.#isWoken) await this.#catchUp(query, false, false)
+        if (isDue) this.#announceEnd()
       }
     } finally {
       hangUp(client)
     }
+  }
+
+  /**
+   * Joins the other replicas of this room.
+   * @returns the schema of the log, undefined if this replica stays on its own
+   */
+  async #join(query: Query): Promise<number | undefined> {
+    if (this.#channel === undefined) return undefined
+    try {
+      const [room] = await withTimeout(TIMEOUT_MS, query<SharedRoom & { schema: number }>(FIND_ROOM))
+      if (room) this.#channel.join(room)
+      return room?.schema
+    } catch (error) {
+      if (error instanceof TimeoutError) throw error
+      return undefined // There is no key yet, or no right to read it.
+    }
+  }
+
+  /** Has PostgreSQL notify this replica, unless another one announces what is new. */
+  async #listen(query: Query): Promise<void> {
+    const isNeeded = this.#isAnnouncer || !this.#channel?.isAnnounced
+    if (isNeeded === this.#isListening) return
+    await withTimeout(TIMEOUT_MS, query(isNeeded ? 'listen chat_event' : 'unlisten chat_event'))
+    this.#isListening = isNeeded
+    if (isNeeded) this.#isWoken = true // There were no notifications until now.
   }
 
   #noteSuccess(): void {
@@ -155,15 +292,53 @@ export class Follower {
     this.#complaint = undefined
   }
 
-  // After a failover, the old primary may still answer on this connection: as a standby, or with writes
-  // forbidden.
-  async #asksReadOnly(query: Query): Promise<boolean> {
-    const [row] = await withTimeout(
-      TIMEOUT_MS,
-      query<{ isReadOnly: boolean }>(`select ${IS_READ_ONLY} as "isReadOnly"`)
-    )
-    this.#askedAt = performance.now()
-    return row?.isReadOnly ?? true
+  async #look(query: Query, lock?: number): Promise<LogCheck> {
+    const check = await withTimeout(TIMEOUT_MS, checkLog(query, this.#timeline.seq, lock))
+    this.#checkedAt = performance.now()
+    return check
+  }
+
+  /**
+   * Compares the end of the Timeline with the log, and tries to become the announcer.
+   * @throws {Error} if this connection must not be used any longer: after a failover, the old primary may
+   * still answer on it, as a standby or with writes forbidden
+   */
+  async #check(query: Query, schema: number | undefined): Promise<void> {
+    const isOpen = schema !== undefined && this.#channel?.isOpen === true
+    if (this.#isAnnouncer && !isOpen) {
+      this.#isAnnouncer = false
+      await withTimeout(TIMEOUT_MS, resign(query, schema))
+    }
+    const { seq, mark } = this.#timeline
+    const found = await this.#look(query, isOpen && !this.#isAnnouncer ? schema : undefined)
+    if (found.isReadOnly) throw new Error(READ_ONLY)
+    if (seq > 0 && (found.mark === null || (mark !== undefined && mark !== found.mark))) {
+      throw new Error(GONE_BACK)
+    }
+    if (found.mark !== null) this.#timeline.learnMark(seq, found.mark)
+    if (found.isElected) {
+      this.#isAnnouncer = true
+      this.#isWoken = true
+    }
+    // A publication may be on its way.
+    if (this.#isBehind(found) && this.#channel?.isAnnounced) await sleep(GRACE_MS)
+    if (this.#isBehind(found) || this.#hasFailed) this.#isWoken = true
+    else if (!this.#isWoken) this.#confirm()
+  }
+
+  /** @param hasNext whether the others should look for themselves, because this replica no longer can */
+  #announceEnd(hasNext = false): void {
+    const { seq, mark } = this.#timeline
+    if (this.#isAnnouncer && seq > 0) this.#channel?.publishEnd(seq, mark, hasNext)
+  }
+
+  #isBehind({ last }: LogCheck): boolean {
+    return this.#timeline.seq < (last ?? 0)
+  }
+
+  #confirm(): void {
+    if (this.#isInForce()) this.#timeline.markFresh()
+    else this.#timeline.markStale()
   }
 
   async #pause(lost: Promise<never>): Promise<void> {
@@ -171,8 +346,21 @@ export class Follower {
     const woken = new Promise<void>((resolve) => {
       this.#wake = resolve
     })
-    const poll = setTimeout(this.#wake, POLL_MS)
-    await Promise.race([woken, lost]).finally(() => clearTimeout(poll))
+    const { min, max } = this.#isListening ? POLL_MS : RELYING_POLL_MS
+    this.#poll = setTimeout(this.#wake, min + Math.random() * (max - min))
+    await Promise.race([woken, lost]).finally(() => {
+      clearTimeout(this.#poll)
+      this.#poll = undefined
+    })
+  }
+
+  async #catchUp(query: Query, isFresh: boolean, isReadOnly: boolean): Promise<void> {
+    this.#isWoken = false
+    const callers = this.#callers.splice(0)
+    await this.#read(query, isFresh, isReadOnly).finally(() => {
+      for (const resolve of callers) resolve()
+    })
+    if (!isReadOnly) this.#noteSuccess()
   }
 
   /**
@@ -185,14 +373,16 @@ export class Follower {
       const timeoutMs = this.#hasFailed ? SECOND_TIMEOUT_MS : TIMEOUT_MS
       const { entries, hasNext } = await withTimeout(timeoutMs, readLog(query, from))
       isMore = hasNext
-      if (this.#timeline.apply(from, entries)) continue
-      const isConnected = entries[0]?.seq === from
-      if (!isConnected && from > 0 && (!isFresh || isReadOnly)) {
-        throw new Error(isReadOnly ? READ_ONLY : 'the log has gone back')
+      if (this.#isAnnouncer ? this.applyAndPublish(from, entries) : this.#timeline.apply(from, entries)) {
+        continue
+      }
+      if (!this.#timeline.connects(from, entries) && from > 0 && (!isFresh || isReadOnly)) {
+        throw new Error(isReadOnly ? READ_ONLY : GONE_BACK)
       }
       this.#timeline.load(await newestMessages(query, TAIL_LENGTH, TAIL_BYTES))
+      this.#announceEnd() // so that the others load, too
     }
-    if (!this.#isInForce() || isReadOnly) this.#timeline.markStale()
-    else if (!this.#hasFailed || !this.#isWoken) this.#timeline.markFresh()
+    if (isReadOnly) this.#timeline.markStale()
+    else if (!this.#hasFailed || !this.#isWoken) this.#confirm()
   }
 }

@@ -84,6 +84,7 @@ export const toPage = ({ messages, cursor }: Snapshot): Page => ({
 export class Timeline extends EventEmitter<{ frames: [Buffer[]]; messages: [] }> {
   /** The last entry that was applied; 0 before the first load. */
   seq = 0
+  #mark: string | undefined // of that entry, where it is known
   /** The newest events. */
   readonly recent = new RecentEvents()
   #tail = new Tail()
@@ -128,6 +129,7 @@ export class Timeline extends EventEmitter<{ frames: [Buffer[]]; messages: [] }>
     const isAll = messages.length < TAIL_LENGTH && !isCut
     this.#floor = isAll ? -Infinity : (messages[0]?.id ?? -Infinity)
     this.seq = cursor
+    this.#mark = undefined
     this.recent.clear(cursor)
     this.emit('frames', [this.resetFrame])
     this.emit('messages')
@@ -137,32 +139,60 @@ export class Timeline extends EventEmitter<{ frames: [Buffer[]]; messages: [] }>
     return frame(this.seq, eventJson.reset({ type: 'reset' }))
   }
 
+  /** The mark of the last entry that is in, where it is known. */
+  get mark(): string | undefined {
+    return this.#mark
+  }
+
+  /** Notes the mark of the entry `seq`, should that be the last one and its mark not be known so far. */
+  learnMark(seq: number, mark: string): void {
+    if (seq === this.seq) this.#mark ??= mark
+  }
+
+  /**
+   * Whether what the log has from the entry `from` on, that one included, is known already, or goes on from
+   * the very entry that was the last.
+   */
+  connects(from: number, entries: LogEntry[]): boolean {
+    if (from > this.seq || entries[0]?.seq !== from) return false
+    if ((entries.at(-1)?.seq ?? 0) < this.seq) return true
+    const own = entries.find(({ seq }) => seq === this.seq)
+    if (own === undefined) return false
+    return own.mark === undefined || this.#mark === undefined || own.mark === this.#mark
+  }
+
   /**
    * Applies entries that were read from the log, starting with the entry `from`. Entries that were applied
    * before are skipped.
    * @returns false if there is a gap before `from`, or a reset among the entries: call `load` then
    */
   apply(from: number, entries: LogEntry[]): boolean {
-    if (from > this.seq || entries[0]?.seq !== from) return false
+    if (!this.connects(from, entries)) return false
     const frames: Buffer[] = []
     let isReset = false
     let hasMessages = false
-    for (const entry of entries) {
-      if (entry.seq <= this.seq) continue
-      isReset = entry.kind === 'reset'
-      if (isReset) break
-      this.#applyToTail(entry)
-      hasMessages ||= entry.kind === 'message_created'
-      this.seq = entry.seq
-      const bytes = toFrame(entry)
-      if (bytes) {
-        this.recent.push(entry.seq, bytes)
-        frames.push(bytes)
+    try {
+      for (const entry of entries) {
+        if (entry.seq === this.seq) this.#mark ??= entry.mark
+        if (entry.seq <= this.seq) continue
+        isReset = entry.kind === 'reset'
+        if (isReset) break
+        const bytes = toFrame(entry)
+        this.#applyToTail(entry)
+        hasMessages ||= entry.kind === 'message_created'
+        this.seq = entry.seq
+        this.#mark = entry.mark
+        if (bytes) {
+          this.recent.push(entry.seq, bytes)
+          frames.push(bytes)
+        }
       }
+    } finally {
+      // Even after an error, nobody shall miss what is in.
+      this.#forget()
+      if (frames.length > 0) this.emit('frames', frames)
+      if (hasMessages) this.emit('messages')
     }
-    this.#forget()
-    if (frames.length > 0) this.emit('frames', frames)
-    if (hasMessages) this.emit('messages')
     return !isReset
   }
 

@@ -19,6 +19,7 @@ export const TABLES = [
   'chat_message_key',
   'chat_message_search',
   'chat_moderation_log',
+  'chat_replica_key',
   'chat_report',
   'chat_restriction',
   'chat_room',

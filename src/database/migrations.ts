@@ -974,5 +974,17 @@ export const migrations: Migration[] = [
         delete from chat_user where id = member_id;
       end $$;
     `
+  },
+  {
+    // Replicas sign with this key what they publish in Redis (src/chat/log-channel.ts).
+    name: '017_replica_key',
+    sql: `
+      create table if not exists chat_replica_key (
+        id integer primary key default 1 check (id = 1), key bytea not null
+      );
+      insert into chat_replica_key (key)
+      select sha256(convert_to(gen_random_uuid()::text || gen_random_uuid()::text, 'UTF8'))
+      where not exists (select from chat_replica_key);
+    `
   }
 ]

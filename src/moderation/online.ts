@@ -17,6 +17,7 @@ export class OnlineCount {
   #replica = randomUUID()
   #told: string | undefined
   #others = 0
+  #hasPeers = true // as long as nobody knows
   #timer: NodeJS.Timeout | undefined
 
   /** @param own returns the number of open streams of this replica */
@@ -27,6 +28,11 @@ export class OnlineCount {
 
   get value(): number {
     return this.#others + this.#own()
+  }
+
+  /** Whether there may be other replicas. */
+  get hasPeers(): boolean {
+    return this.#hasPeers
   }
 
   start(): void {
@@ -42,6 +48,7 @@ export class OnlineCount {
   #exchangeInBackground(): void {
     this.#exchange().catch(() => {
       this.#others = 0
+      this.#hasPeers = true
     })
   }
 
@@ -61,6 +68,7 @@ export class OnlineCount {
       const [replica = '', count] = (members[i] ?? '').split(':')
       if (replica !== this.#replica && Number(members[i + 1]) > now) counts.set(replica, Number(count) || 0)
     }
+    this.#hasPeers = counts.size > 0
     this.#others = [...counts.values()].reduce((sum, count) => sum + count, 0)
   }
 }

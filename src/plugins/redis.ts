@@ -22,6 +22,8 @@ const timeouts = {
   commandTimeout: 2000,
   socketTimeout: 2000,
   autoResendUnfulfilledCommands: false,
+  // Whoever subscribes does so again, because ioredis leaves a refusal to nobody, which ends the process.
+  autoResubscribe: false,
   maxRetriesPerRequest: 0
 }
 

@@ -1,5 +1,6 @@
 import fp from 'fastify-plugin'
 import { Follower } from '../chat/follower.ts'
+import { LogChannel } from '../chat/log-channel.ts'
 import { LogWatch } from '../chat/log-watch.ts'
 import { LongPolls } from '../chat/long-polls.ts'
 import { EventStreams } from '../chat/streams.ts'
@@ -10,10 +11,12 @@ import type { Config } from '../config.ts'
 import { FairQueue } from '../lib/fair-queue.ts'
 import { OnlineCount } from '../moderation/online.ts'
 import { connectionOptions } from './postgres.ts'
+import { createClient } from './redis.ts'
 
 interface Room {
   timeline: Timeline
   watch: LogWatch
+  channel: LogChannel
   follower: Follower
   writer: MessageWriter
   streams: EventStreams
@@ -45,11 +48,19 @@ export default fp<{ config: Config }>(
   async (app, { config }) => {
     const timeline = new Timeline()
     const watch = new LogWatch(app.sql, timeline, app.log)
+    const online: OnlineCount = new OnlineCount(app.redis, () => streams.size)
+    const channel = new LogChannel({
+      redis: app.redis,
+      createSubscriber: () => createClient(config, () => false).client,
+      hasPeers: () => online.hasPeers,
+      log: app.log
+    })
     const follower = new Follower(
       timeline,
       connectionOptions(config),
       app.log,
-      () => watch.problem === undefined
+      () => watch.problem === undefined,
+      channel
     )
     follower.onReconnected = () => app.connections.retire()
     const writer = new MessageWriter(app.pipeline, app.sql, timeline, follower, watch)
@@ -65,8 +76,7 @@ export default fp<{ config: Config }>(
       limit: config.MAX_STREAMS,
       limitPerAddress: config.MAX_STREAMS_PER_ADDRESS
     })
-    const online = new OnlineCount(app.redis, () => streams.size)
-    app.decorate('room', { timeline, watch, follower, writer, streams, longPolls, history, online })
+    app.decorate('room', { timeline, watch, channel, follower, writer, streams, longPolls, history, online })
 
     const stopTrimming = trimRegularly(app.sql, config, app.log)
     app.addHook('preClose', async () => {
@@ -78,6 +88,7 @@ export default fp<{ config: Config }>(
       await online.stop()
       watch.stop()
       await follower.stop()
+      channel.stop()
     })
     watch.start()
     online.start()

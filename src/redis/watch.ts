@@ -45,6 +45,9 @@ function probe(tag: string): [name: string, ...args: (string | number)[]][] {
   ]
 }
 
+/** An error that Redis answers with; ioredis adds the command. */
+type ReplyError = Error & { command?: { name: string } }
+
 /**
  * Watches whether Redis does what this service needs. Redis may answer and still refuse commands: because it
  * was demoted to a replica, is full, cannot save, misses its replicas, or because the user lacks rights. A
@@ -63,8 +66,9 @@ export class RedisWatch {
   }
 
   /** The client's option `reconnectOnError`, which is called for each error reply of Redis. */
-  readonly reconnectOnError = ({ message }: Error): boolean => {
-    if (REFUSED.test(message)) this.#noteRefusal(message)
+  readonly reconnectOnError = ({ message, command }: ReplyError): boolean => {
+    // Publications may be lost, so the service works without that right.
+    if (REFUSED.test(message) && command?.name !== 'publish') this.#noteRefusal(message)
     if (!DEMOTED.test(message) || performance.now() - this.#leftAt < RETRY_MS) return false
     // Once for all replies on their way: the client would add listeners to the same socket each time.
     this.#leftAt = performance.now()

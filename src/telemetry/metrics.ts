@@ -1,5 +1,6 @@
 import fp from 'fastify-plugin'
 import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from 'prom-client'
+import type { Outcome } from '../chat/follower.ts'
 import { version } from '../lib/version.ts'
 import { routeOf } from './route.ts'
 
@@ -18,6 +19,7 @@ declare module 'fastify' {
 }
 
 const BUCKETS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10]
+const OUTCOMES: Outcome[] = ['applied', 'known', 'gap', 'invalid']
 // The codes of the errors by which a restriction or a setting of the room refuses a request.
 const REFUSALS = ['banned', 'muted', 'read_only', 'slow_mode']
 const METHODS = new Set(['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS'])
@@ -121,6 +123,11 @@ export default fp(
       'Entries of the event log that are not indexed for search yet.',
       () => app.messageSearch?.indexer.lag ?? 0
     )
+    gauge(
+      'chat_log_announcer',
+      '1 while this replica tells the others what is new in the log, else 0.',
+      () => (app.room.follower.isAnnouncer ? 1 : 0)
+    )
     gauge('chat_event_streams', 'Open event streams.', () => app.room.streams.size)
     gauge('chat_long_polls', 'Open long polls.', () => app.room.longPolls.size)
     new Gauge({
@@ -136,6 +143,12 @@ export default fp(
       help: 'Messages written in one commit.',
       buckets: [1, 2, 5, 10, 20, 50, 100, 200]
     })
+    const publications = new Counter({
+      registers,
+      name: 'chat_log_publications_total',
+      help: 'What came from other replicas: with news, without, with a gap that was read from PostgreSQL, or invalid.',
+      labelNames: ['outcome']
+    })
     const missed = new Counter({
       registers,
       name: 'chat_log_missed_messages_total',
@@ -144,6 +157,8 @@ export default fp(
     app.addHook('onReady', async () => {
       app.room.writer.onBatch = (size) => batches.observe(size)
       app.room.watch.onMissed = (count) => missed.inc(count)
+      for (const outcome of OUTCOMES) publications.inc({ outcome }, 0)
+      app.room.follower.onHeard = (outcome) => publications.inc({ outcome })
     })
   },
   { name: 'metrics' }

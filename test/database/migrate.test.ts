@@ -57,6 +57,7 @@ t.test('an empty database gets the tables of the contract', async (t) => {
     'chat_message_key',
     'chat_message_search',
     'chat_moderation_log',
+    'chat_replica_key',
     'chat_report',
     'chat_restriction',
     'chat_room',

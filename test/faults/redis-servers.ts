@@ -6,10 +6,13 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { Redis } from 'ioredis'
 import t, { type Test } from 'tap'
 import { freePort } from '../../src/embedded/process.ts'
-import { startService } from '../helpers/app.ts'
+import { type Service, startService } from '../helpers/app.ts'
+import { connect } from '../helpers/database.ts'
 import { startProxy } from '../helpers/proxy.ts'
 import { waitUntil } from '../helpers/raw.ts'
+import { relyOnOne } from '../helpers/replicas.ts'
 import { folder } from '../helpers/server.ts'
+import { openStream } from '../helpers/stream.ts'
 
 // Several real Redis servers: a master with a replica and their Sentinel, and a cluster of three. They need
 // `redis-server` on the PATH.
@@ -52,6 +55,27 @@ async function until(holds: () => Promise<boolean>): Promise<void> {
   while (!(await holds().catch(() => false)));
 }
 
+/** Waits until replicas tell each other through Redis what is new, and each tells of a change by SQL. */
+async function fanOut(t: Test, replicas: Service[], text: string): Promise<void> {
+  await waitUntil('one replica announces to the others', () => relyOnOne(replicas))
+  await tellAll(t, replicas, text)
+}
+
+/** Changes something by SQL, and waits until each replica has told of it. */
+async function tellAll(t: Test, replicas: Service[], text: string): Promise<void> {
+  const streams = await Promise.all(replicas.map(({ url }) => openStream(t, url)))
+  const other = await connect(t, replicas[0]!.database)
+  await other.query(
+    `insert into chat_message (user_id, text, created_at) select id, '${text}', now() from chat_user limit 1`
+  )
+  for (const stream of streams) {
+    await waitUntil(`each replica tells of what was written ${text}`, async () =>
+      (await stream.events(0)).some(({ data }) => data.message?.text === text)
+    )
+    stream.close()
+  }
+}
+
 const LOCKED = [`requirepass ${PASSWORD}`, `masterauth ${PASSWORD}`, 'save ""']
 
 t.test('with Sentinels sessions survive a failover, and nobody is logged out meanwhile', async (t) => {
@@ -74,13 +98,17 @@ t.test('with Sentinels sessions survive a failover, and nobody is logged out mea
     async () => ((await sentinel.client.call('sentinel', 'replicas', 'chat')) as unknown[]).length === 1
   )
 
-  const { call, register } = await startService(t, {
+  const settings = {
     REDIS_SENTINELS: `127.0.0.1:${await freePort()}, 127.0.0.1:${sentinel.port}`,
     REDIS_SENTINEL_NAME: 'chat',
     REDIS_PASSWORD: PASSWORD,
     RATE_LIMIT: 'on'
-  })
+  } as const
+  const service = await startService(t, settings)
+  const { call, register, database } = service
   const { token } = await register()
+  const replicas = [service, await startService(t, { ...settings, POSTGRES_DB: database })]
+  await fanOut(t, replicas, 'before')
   const post = async () => (await call('POST', '/api/messages', { token, body: { text: 'hello' } })).status
 
   t.equal(await post(), 201)
@@ -91,6 +119,7 @@ t.test('with Sentinels sessions survive a failover, and nobody is logged out mea
   while (status === 503) status = await post()
   t.equal(status, 201, 'an answer is 503 until there is a master again')
   t.match(await replica.client.info('replication'), 'role:master', 'and that is the replica')
+  await fanOut(t, replicas, 'after')
 })
 
 t.test('sessions and limits work on a cluster of three nodes, and survive the loss of one', async (t) => {
@@ -118,19 +147,23 @@ t.test('sessions and limits work on a cluster of three nodes, and survive the lo
     )
   }
 
-  const { call, register } = await startService(t, {
+  const settings = {
     REDIS_CLUSTER_NODES: `127.0.0.1:${first!.port}`,
     REDIS_PASSWORD: PASSWORD,
     RATE_LIMIT: 'on'
-  })
+  } as const
+  const service = await startService(t, settings)
+  const { call, register, database } = service
   const { nickname } = await register()
+  const replicas = [service, await startService(t, { ...settings, POSTGRES_DB: database })]
+  await fanOut(t, replicas, 'in a cluster')
   const login = async (password: string) => call('POST', '/api/login', { body: { nickname, password } })
   // With thirty random keys, each of the three has some.
   const tokens: string[] = []
   for (let i = 0; i < 30; i++) tokens.push((await login('correct horse')).body.token)
   for (const { client } of nodes) t.not(await client.dbsize(), 0, 'each node has a part')
   for (const token of tokens.slice(0, 10)) {
-    t.equal((await call('POST', '/api/messages', { token, body: { text: 'hello' } })).status, 201)
+    t.match(await call('POST', '/api/messages', { token, body: { text: 'hello' } }), { status: 201 })
   }
   const [token = ''] = tokens
   t.equal((await call('GET', '/api/sessions', { token })).body.length, 31)
@@ -157,6 +190,58 @@ t.test('sessions and limits work on a cluster of three nodes, and survive the lo
   })
   t.notOk(statuses.has(401), 'what cannot be asked is 503, and never 401')
   t.equal((await call('GET', '/api/messages')).status, 200, 'reading needs no Redis')
+  await tellAll(t, replicas, 'without one of its nodes')
+})
+
+t.test('while Redis is away, each replica hears of changes from PostgreSQL', async (t) => {
+  const server = await start(t, LOCKED)
+  const address = await startProxy(t, '127.0.0.1', server.port)
+  const settings = {
+    REDIS_HOST: '127.0.0.1',
+    REDIS_PORT: address.port,
+    REDIS_PASSWORD: PASSWORD,
+    REDIS_DB: 0
+  }
+  const service = await startService(t, settings)
+  await service.register()
+  const replicas = [service, await startService(t, { ...settings, POSTGRES_DB: service.database })]
+  await fanOut(t, replicas, 'before')
+  for (const [how, fail] of [
+    ['away', address.cut],
+    ['silent', async () => address.freeze()]
+  ] as const) {
+    await fail()
+    await tellAll(t, replicas, how)
+    await waitUntil('nobody relies on Redis', () => !replicas.some(({ app }) => app.room.channel.isAnnounced))
+    await tellAll(t, replicas, `still ${how}`)
+    await address.mend()
+    await fanOut(t, replicas, `not ${how} any more`)
+  }
+})
+
+t.test('without the right to publish, each replica hears of changes from PostgreSQL', async (t) => {
+  const server = await start(t, LOCKED)
+  const setUser = (...rules: string[]) =>
+    server.client.call('acl', 'setuser', 'chat', 'on', `>${PASSWORD}`, '~*', '+@all', ...rules)
+  await setUser('resetchannels')
+  const settings = { REDIS_URL: `redis://chat:${PASSWORD}@127.0.0.1:${server.port}` }
+  const service = await startService(t, settings)
+  await service.register()
+  const replicas = [service, await startService(t, { ...settings, POSTGRES_DB: service.database })]
+  const warnings = () =>
+    replicas.map(({ logs }) => logs.filter(({ level }) => Number(level) > 30).map(({ msg }) => `${msg}`))
+  await tellAll(t, replicas, 'without the right')
+  await waitUntil('each has said so', () => warnings().every((lines) => lines.length > 0))
+  await setUser('&*')
+  await fanOut(t, replicas, 'with the right')
+  await setUser('resetchannels', '-publish')
+  await waitUntil('nobody relies on Redis', () => !replicas.some(({ app }) => app.room.channel.isAnnounced))
+  await tellAll(t, replicas, 'without it again')
+  for (const lines of warnings()) t.match(lines[0], /cannot announce changes .*NOPERM/)
+  t.ok(
+    warnings().every((lines) => lines.length <= 2),
+    'the log says it once'
+  )
 })
 
 /** What its log says of Redis, in the order of the lines. */
@@ -369,7 +454,7 @@ t.test('the documented Redis rights are enough, and a start without one of them 
 
   const commands = rules.filter((rule) => rule.startsWith('+')).map((rule) => rule.slice(1))
   for (const command of commands.filter(
-    (command) => !/^(ping|select|info|publish|client|hello)/.test(command)
+    (command) => !/^(ping|select|info|publish|subscribe|client|hello)/.test(command)
   )) {
     await setUser(`-${command.replace('|', ' ').split(' ')[0]!}`)
     const failure = startService(t, { ...settings, POSTGRES_DB: database, BOOT_TIMEOUT: 30 })

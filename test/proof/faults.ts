@@ -41,11 +41,22 @@ function createDeck(world: World, random: Random, { database, sessions, replicas
     await downFor()
     await engine.up()
   }
-  const restart = async (signal: 'SIGKILL' | 'SIGTERM') => {
-    const replica = random.pick(replicas)
+  const restart = async (signal: 'SIGKILL' | 'SIGTERM', replica = random.pick(replicas)) => {
     await replica.end(signal)
     await downFor()
     replica.start()
+  }
+  /** Does something to the replica that announces, or to any where none does just now. */
+  const toAnnouncer = async (what: string, fault: (replica: Replica) => Promise<void>) => {
+    const answers = await Promise.all(replicas.map((replica) => replica.isAnnouncer()))
+    const announcer = replicas[answers.indexOf(true)]
+    if (announcer) world.count(what)
+    await fault(announcer ?? random.pick(replicas))
+  }
+  const pause = async (replica: Replica) => {
+    replica.pause()
+    await sleep(random.between(500, 7500)) // The longest is longer than PostgreSQL waits for a follower.
+    replica.resume()
   }
   const deafen = async () => {
     const client = await database.connect()
@@ -59,6 +70,8 @@ function createDeck(world: World, random: Random, { database, sessions, replicas
     ['replicas killed', () => restart('SIGKILL')],
     ['replicas killed', () => restart('SIGKILL')],
     ['replicas restarted', () => restart('SIGTERM')],
+    ['kills of the announcer', () => toAnnouncer('announcers killed', (it) => restart('SIGKILL', it))],
+    ['pauses of the announcer', () => toAnnouncer('announcers paused', pause)],
     ['cuts of LISTEN', deafen],
     ['cuts of LISTEN', deafen],
     ['PostgreSQL restarts', () => outage(database)],

@@ -5,9 +5,17 @@ import type { Parts } from './faults.ts'
 export interface Plant {
   /** Runs before anybody writes. */
   sql?: string
+  /** Variables of the replicas. */
+  env?: Record<string, string>
   /** Happens before all other faults: one of them, by its name, or one that must not be. */
   first?: string | ((parts: Parts) => Promise<void>)
 }
+
+/** A module that Node loads before the service. */
+const preload = (source: string) => ({
+  NODE_OPTIONS: `--import=data:text/javascript,${encodeURIComponent(source)}`
+})
+const TIMELINE = new URL('../../dist/src/chat/timeline.js', import.meta.url)
 
 /** A function of the service with another text in place of one of its own. */
 const replaced = (signature: string, text: string, other: string) => `
@@ -34,6 +42,11 @@ export const plants: Record<string, Plant> = {
       create trigger no_reset before insert on chat_event for each row when (new.kind = 'reset')
         execute function no_reset();`,
     first: 'triggers of the log put out of force'
+  },
+  'believes-redis': {
+    env: preload(
+      `import { Timeline } from ${JSON.stringify(TIMELINE)}; Timeline.prototype.connects = () => true`
+    )
   },
   'lost-writes': { first: ({ database }) => database.switchOver({ forgets: true }) },
   'lost-sessions': {

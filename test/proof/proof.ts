@@ -8,6 +8,7 @@ import type { Poller, Stream, Written } from './checker.ts'
 import { type Movable, startMovableDatabase, startMovableSessions } from './cluster.ts'
 import { judge, register, report } from './evidence.ts'
 import { faults, type Parts } from './faults.ts'
+import { startLossyRedis } from './lossy-redis.ts'
 import { appoint, createMember, member, moderator } from './moderation.ts'
 import { plants } from './plants.ts'
 import { prepare, program } from './programs.ts'
@@ -78,20 +79,26 @@ async function prove(given: Arguments, signal: AbortSignal): Promise<boolean> {
   await withDataDir(async (dataDir) => {
     const engines: Movable[] = []
     const replicas: Replica[] = []
+    const stops: (() => void)[] = []
     try {
       const database = await startMovableDatabase(dataDir)
       engines.push(database)
       const sessions = await startMovableSessions(dataDir)
       engines.push(sessions)
-      replicas.push(
-        ...(await startReplicas(REPLICAS, { ...database.env, ...sessions.env }, (how) =>
-          world.find('crash', how)
-        ))
-      )
+      const lossy = await startLossyRedis(world, Number(sessions.env['REDIS_PORT']))
+      stops.push(lossy.stop)
+      const env = {
+        ...database.env,
+        ...sessions.env,
+        REDIS_PORT: `${lossy.port}`,
+        ...Object.assign({}, ...given.plants.map((name) => plants[name]?.env))
+      }
+      replicas.push(...(await startReplicas(REPLICAS, env, (how) => world.find('crash', how))))
       await run(world, given, { database, sessions, replicas })
     } finally {
       world.ended.abort()
       await Promise.all(replicas.map((replica) => replica.end('SIGKILL')))
+      for (const stop of stops) stop()
       await Promise.allSettled(engines.map((engine) => engine.stop()))
     }
   })
@@ -102,6 +109,9 @@ async function prove(given: Arguments, signal: AbortSignal): Promise<boolean> {
     'SQL transactions committed',
     'events delivered',
     'messages deleted by moderators',
+    'publications lost',
+    'publications doubled',
+    'publications out of order',
     ...(world.tally.has('cuts of LISTEN') ? ['LISTEN connections cut'] : [])
   ]) {
     if (!world.tally.get(what)) world.find('nothing', `the run had no ${what}`)

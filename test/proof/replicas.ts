@@ -5,6 +5,7 @@ import { stopWithParent, freePort } from '../../src/embedded/process.ts'
 import { isReady, SERVER } from '../load/service.ts'
 
 const READY_WITHIN_MS = 60_000
+const METRICS_WITHIN_MS = 2000
 
 /**
  * One process of the built service, on a port that it keeps over its lives. One that ends by itself is
@@ -42,6 +43,23 @@ export class Replica {
       this.#onCrash(`${this.url} ended by ${signal ?? `itself, with code ${code}`}`)
       this.start()
     })
+  }
+
+  /** Stops it where it is, as on a machine that has no time for it. */
+  pause(): void {
+    this.#child?.kill('SIGSTOP')
+  }
+
+  resume(): void {
+    this.#child?.kill('SIGCONT')
+  }
+
+  /** Whether it says that it announces to the other replicas what is new. */
+  async isAnnouncer(): Promise<boolean> {
+    const signal = AbortSignal.timeout(METRICS_WITHIN_MS)
+    const response = await fetch(`${this.url}/metrics`, { signal }).catch(() => undefined)
+    const metrics = await response?.text().catch(() => '')
+    return /^chat_log_announcer 1$/m.test(metrics ?? '')
   }
 
   /** Ends it, and waits for that. @returns its exit code, or the signal that ended it */

@@ -1,9 +1,12 @@
 import { createHistogram, type RecordableHistogram } from 'node:perf_hooks'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Follower } from '../../../src/chat/follower.ts'
+import { LogChannel } from '../../../src/chat/log-channel.ts'
 import { Timeline } from '../../../src/chat/timeline.ts'
 import type { Config } from '../../../src/config.ts'
+import { OnlineCount } from '../../../src/moderation/online.ts'
 import { connectionOptions } from '../../../src/plugins/postgres.ts'
+import { createClient } from '../../../src/plugins/redis.ts'
 import { atRate } from '../pace.ts'
 import { say } from '../send.ts'
 import { most, withReplicas } from './replicas.ts'
@@ -15,7 +18,7 @@ import type { World } from './world.ts'
 
 const FOLLOWERS = [1, 10, 50, 100, 200]
 const POSTS_PER_SECOND = 50
-const WARM_UP_SECONDS = 2
+const WARM_UP_SECONDS = 3
 const TIMEOUT_MS = 10_000
 const REPLICAS = 4
 
@@ -24,29 +27,47 @@ const silent = { info: () => {}, warn: () => {}, error: () => {} }
 /** Followers of the log in this process. `delays` are those of the last one, in microseconds. */
 class Fleet {
   delays: RecordableHistogram = createHistogram()
-  #followers: Follower[] = []
+  #size = 0
+  #stops: (() => Promise<void>)[] = []
   #missing = new Map<string, number>()
 
   async start(config: Config, count: number): Promise<void> {
-    await Promise.all(
-      Array.from({ length: count }, async () => {
-        const timeline = new Timeline()
-        const follower = new Follower(timeline, connectionOptions(config), silent)
-        this.#followers.push(follower)
-        await follower.start()
-        timeline.on('frames', (frames) => this.#arrived(frames))
-      })
-    )
+    await Promise.all(Array.from({ length: count }, () => this.#startOne(config)))
+  }
+
+  async #startOne(config: Config): Promise<void> {
+    const redis = createClient(config, () => false).client
+    redis.on('error', () => {}) // as its commands say
+    await redis.connect()
+    const online = new OnlineCount(redis, () => 0)
+    online.start()
+    const channel = new LogChannel({
+      redis,
+      createSubscriber: () => createClient(config, () => false).client,
+      hasPeers: () => online.hasPeers,
+      log: silent
+    })
+    const timeline = new Timeline()
+    const follower = new Follower(timeline, connectionOptions(config), silent, () => true, channel)
+    this.#size++
+    this.#stops.push(async () => {
+      await online.stop()
+      await follower.stop()
+      channel.stop()
+      redis.disconnect()
+    })
+    await follower.start()
+    timeline.on('frames', (frames) => this.#arrived(frames))
   }
 
   async stop(): Promise<void> {
-    await Promise.all(this.#followers.map((follower) => follower.stop()))
+    await Promise.all(this.#stops.map((stop) => stop()))
   }
 
   /** @returns what to post, so that the time from now to the last follower counts */
   next(): string {
     const text = `sent ${performance.now()}`
-    this.#missing.set(text, this.#followers.length)
+    this.#missing.set(text, this.#size)
     return text
   }
 
