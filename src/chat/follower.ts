@@ -7,7 +7,7 @@ import { reasonOf } from '../lib/reason.ts'
 import { checkLog, type LogCheck, type LogEntry, type LogPage, readLog, resign } from './event-log.ts'
 import type { LogChannel, SharedRoom } from './log-channel.ts'
 import { newestMessages } from './messages.ts'
-import { TAIL_BYTES, TAIL_LENGTH, type Timeline } from './timeline.ts'
+import { type Applied, TAIL_BYTES, TAIL_LENGTH, type Timeline } from './timeline.ts'
 
 // Poll even without an announcement, because one can be lost. The interval varies, so that replicas that
 // started together do not go on polling together.
@@ -145,16 +145,16 @@ export class Follower {
   /**
    * Applies entries that were read from the log, as `Timeline.apply` does, and publishes those that are new.
    */
-  applyAndPublish(from: number, entries: LogEntry[]): boolean {
+  applyAndPublish(from: number, entries: LogEntry[]): Applied {
     const { seq: before } = this.#timeline
-    const isApplied = this.#timeline.apply(from, entries)
+    const applied = this.#timeline.apply(from, entries)
     const { seq: last } = this.#timeline
     if (last > before) {
       // The entry `before` comes first: it tells the others where the new ones belong.
       const news = entries.filter(({ seq }) => seq >= before && seq <= last)
       this.#channel?.publish({ entries: news, hasNext: false })
     }
-    return isApplied
+    return applied
   }
 
   /** Applies what another replica has published, if it continues the Timeline. */
@@ -162,7 +162,7 @@ export class Follower {
     const { seq } = this.#timeline
     const [first, last] = [entries[0], entries.at(-1)]
     if (seq === 0 || first === undefined || last === undefined) return
-    const isContinued = last.seq < seq || this.#applyHeard(first.seq, entries)
+    const isContinued = last.seq < seq || this.#applyHeard(first.seq, entries) === 'applied'
     if (isContinued && !hasNext) {
       this.onHeard(this.#timeline.seq > seq ? 'applied' : 'known')
       const isHeartbeat = entries.length === 1
@@ -181,11 +181,11 @@ export class Follower {
     if (performance.now() - this.#checkedAt < UNCHECKED_MS) this.#poll?.refresh()
   }
 
-  #applyHeard(from: number, entries: LogEntry[]): boolean {
+  #applyHeard(from: number, entries: LogEntry[]): Applied {
     try {
       return this.#timeline.apply(from, entries)
     } catch {
-      return false // Reading the log reports the problem.
+      return 'gap' // Reading the log reports the problem.
     }
   }
 
@@ -373,10 +373,11 @@ export class Follower {
       const timeoutMs = this.#hasFailed ? SECOND_TIMEOUT_MS : TIMEOUT_MS
       const { entries, hasNext } = await withTimeout(timeoutMs, readLog(query, from))
       isMore = hasNext
-      if (this.#isAnnouncer ? this.applyAndPublish(from, entries) : this.#timeline.apply(from, entries)) {
-        continue
-      }
-      if (!this.#timeline.connects(from, entries) && from > 0 && (!isFresh || isReadOnly)) {
+      const applied = this.#isAnnouncer
+        ? this.applyAndPublish(from, entries)
+        : this.#timeline.apply(from, entries)
+      if (applied === 'applied') continue
+      if (applied === 'gap' && from > 0 && (!isFresh || isReadOnly)) {
         throw new Error(isReadOnly ? READ_ONLY : GONE_BACK)
       }
       this.#timeline.load(await newestMessages(query, TAIL_LENGTH, TAIL_BYTES))

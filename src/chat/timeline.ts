@@ -61,6 +61,9 @@ export interface OneMessage {
   age?: number
 }
 
+/** What became of entries of the log. */
+export type Applied = 'applied' | 'gap' | 'reset'
+
 export const toOneMessage = (message: Message | undefined): OneMessage => ({
   json: message && messageJson(message)
 })
@@ -153,7 +156,7 @@ export class Timeline extends EventEmitter<{ frames: [Buffer[]]; messages: [] }>
    * Whether what the log has from the entry `from` on, that one included, is known already, or goes on from
    * the very entry that was the last.
    */
-  connects(from: number, entries: LogEntry[]): boolean {
+  #connects(from: number, entries: LogEntry[]): boolean {
     if (from > this.seq || entries[0]?.seq !== from) return false
     if ((entries.at(-1)?.seq ?? 0) < this.seq) return true
     const own = entries.find(({ seq }) => seq === this.seq)
@@ -164,10 +167,11 @@ export class Timeline extends EventEmitter<{ frames: [Buffer[]]; messages: [] }>
   /**
    * Applies entries that were read from the log, starting with the entry `from`. Entries that were applied
    * before are skipped.
-   * @returns false if there is a gap before `from`, or a reset among the entries: call `load` then
+   * @returns `gap` if they do not continue what is here, `reset` if one of them is a reset, before which it
+   * stopped: call `load` then
    */
-  apply(from: number, entries: LogEntry[]): boolean {
-    if (!this.connects(from, entries)) return false
+  apply(from: number, entries: LogEntry[]): Applied {
+    if (!this.#connects(from, entries)) return 'gap'
     const frames: Buffer[] = []
     let isReset = false
     let hasMessages = false
@@ -193,7 +197,7 @@ export class Timeline extends EventEmitter<{ frames: [Buffer[]]; messages: [] }>
       if (frames.length > 0) this.emit('frames', frames)
       if (hasMessages) this.emit('messages')
     }
-    return !isReset
+    return isReset ? 'reset' : 'applied'
   }
 
   #applyToTail({ kind, id, message }: LogEntry): void {

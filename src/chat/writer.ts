@@ -192,7 +192,7 @@ export class MessageWriter {
   #take(from: number, log: LogRow[], rows: Outcome[]): boolean {
     try {
       const { entries, hasNext } = toLogPage(log)
-      const isRead = this.#follower.applyAndPublish(from, entries) && !hasNext
+      const isRead = this.#follower.applyAndPublish(from, entries) === 'applied' && !hasNext
       if (isRead) this.#checkLogged(entries, rows)
       return isRead
     } catch {

@@ -69,8 +69,11 @@ class Room {
         .slice(from - 1, from + again + step)
         .map((entry) => ({ ...entry, message: this.#messages.get(entry.id) }))
       const before = this.timeline.seq
-      if (this.timeline.apply(from, entries)) this.#remember(entries.filter(({ seq }) => seq > before))
-      else this.#load()
+      if (this.timeline.apply(from, entries) === 'applied') {
+        this.#remember(entries.filter(({ seq }) => seq > before))
+      } else {
+        this.#load()
+      }
     } while (this.timeline.seq < this.#log.length)
   }
 
