@@ -44,6 +44,7 @@ const ROWS: Row[] = [
   //                                             nobody, member, muted, banned, moderator, admin, tokens
   ['GET', '/api/messages', undefined, '             200     200    200    200    200    200    200    200'],
   ['GET', others, undefined, '                      200     200    200    200    200    200    200    200'],
+  ['GET', '/api/search?q=hello', undefined, '       200     200    200    200    200    200    200    200'],
   ['GET', '/api/room', undefined, '                 200     200    200    200    200    200    200    200'],
   ['POST', '/api/messages', { text: 'hello' }, '    401     201    403    401    201    201    201    201'],
   ['PATCH', own, { text: 'new' }, '                 401     200    403    401    200    200    200    200'],
@@ -73,6 +74,32 @@ const ROWS: Row[] = [
   // The last one, because it ends the session.
   ['POST', '/api/logout', undefined, '              401     204    204    204    204    204    403    403']
 ]
+
+// Everybody may ask for these, whoever they are.
+const OPEN = [
+  'GET /api/docs',
+  'GET /api/events',
+  'GET /api/openapi.json',
+  'POST /api/login',
+  'POST /api/register'
+]
+
+t.test('the table has every route of the API', async (t) => {
+  const { call } = await startModerated(t)
+  const { paths } = (await call('GET', '/api/openapi.json')).body
+  const documented = Object.entries<object>(paths)
+    .filter(([path]) => path.startsWith('/api/'))
+    .flatMap(([path, operations]) =>
+      Object.keys(operations).map((method) => `${method.toUpperCase()} ${path.replaceAll(/{.*?}/g, '1')}`)
+    )
+  const targets: Targets = { userId: 1, messageId: 1, ownMessageId: 1, reportId: 1 }
+  const toRoute = ([method, path]: Row) =>
+    `${method} ${typeof path === 'string' ? path : path(targets)}`
+      .replace(/\?.*/, '')
+      .replace(/\/(x|1000)$/, '/1')
+  const known = [...new Set(ROWS.map(toRoute)), ...OPEN]
+  t.strictSame(known.toSorted(), documented.toSorted())
+})
 
 t.test('each role can do what it may, and nothing else', async (t) => {
   const { call, client, registerAs } = await startModerated(t)
