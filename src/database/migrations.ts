@@ -986,5 +986,87 @@ export const migrations: Migration[] = [
       select sha256(convert_to(gen_random_uuid()::text || gen_random_uuid()::text, 'UTF8'))
       where not exists (select from chat_replica_key);
     `
+  },
+  {
+    // Few messages of a segment may have all words but an open last one. Then they are read, because it takes
+    // longer to look up all words that begin with the last one. If many have them, the index decides, also in
+    // the segments that follow, where words are about as frequent.
+    name: '018_search_beginnings',
+    restores: true,
+    sql: `
+      select set_config('search_path', format('%I, pg_temp', current_schema()), true);
+
+      -- Finds the newest messages before an id. Both patterns are texts of a tsquery with chr(1) where the
+      -- segment belongs; the second is all of the first but an open last word, or null. It stops when it has
+      -- found that many, or after so long; next_below is where to go on, null where there is nothing left. An
+      -- expression instead of the id keeps PostgreSQL from reading all messages by their ids.
+      create or replace function chat_search (
+        pattern_text text, needed_text text, below_id bigint, wanted integer, max_ms integer,
+        out ids bigint[], out next_below bigint
+      ) language plpgsql stable set search_path from current set jit = off set enable_seqscan = off
+        set enable_bitmapscan = on set enable_indexscan = on set enable_indexonlyscan = on set enable_sort = on as $$
+      declare
+        deadline timestamptz := clock_timestamp() + max_ms * interval '1 millisecond';
+        is_first boolean := true;
+        newest bigint;
+        segment_start bigint;
+        segment_prefix text;
+        pattern tsquery;
+        needed tsquery;
+        candidates bigint[];
+        is_frequent boolean := needed_text is null;
+      begin
+        ids := '{}';
+        next_below := below_id;
+        loop
+          select max(message_id) into newest from chat_message_search where message_id < next_below;
+          if newest is null then
+            next_below := null;
+            return;
+          end if;
+          if not is_first and clock_timestamp() >= deadline then return; end if;
+          segment_start := (newest >> 16) << 16;
+          segment_prefix := to_hex(newest >> 16) || ':';
+          pattern := replace(pattern_text, chr(1), segment_prefix)::tsquery;
+          needed := replace(needed_text, chr(1), segment_prefix)::tsquery;
+          -- Frequent words are in some of the newest messages, without an index.
+          if is_first then
+            ids := array(
+              select message_id from (
+                select message_id, words from chat_message_search
+                where message_id >= segment_start and message_id < next_below
+                order by message_id desc limit 1000
+              ) recent where words @@ pattern order by message_id desc limit wanted
+            );
+            if cardinality(ids) < wanted then ids := '{}'; end if;
+            is_first := false;
+          end if;
+          if cardinality(ids) < wanted then
+            if not is_frequent then
+              candidates := array(select message_id from chat_message_search where words @@ needed limit 101);
+              is_frequent := cardinality(candidates) > 100;
+            end if;
+            if is_frequent then
+              ids := ids || array(
+                select message_id from chat_message_search
+                where words @@ pattern and message_id + 0 < next_below
+                order by message_id + 0 desc limit wanted - cardinality(ids)
+              );
+            elsif cardinality(candidates) > 0 then
+              ids := ids || array(
+                select candidate from unnest(candidates) candidate cross join lateral (
+                  select words from chat_message_search where message_id = candidate and message_id < next_below offset 0
+                ) found where found.words @@ pattern order by candidate desc limit wanted - cardinality(ids)
+              );
+            end if;
+          end if;
+          if cardinality(ids) >= wanted then
+            next_below := ids[cardinality(ids)];
+            return;
+          end if;
+          next_below := segment_start;
+        end loop;
+      end $$;
+    `
   }
 ]

@@ -9,7 +9,6 @@ const SEGMENT = '\u0001'
 const QUOTE = /["“”„«»]/
 // So many words begin with one letter that they would take long to find.
 const MIN_PREFIX = 2
-const LONG_PREFIX = 3
 
 /** A word of a query, or words in quotes, which follow each other. */
 interface Term {
@@ -23,8 +22,8 @@ interface Term {
 export interface Pattern {
   all: string
   /**
-   * What a segment must have to be worth a look: all but a last word of which so little is known that a
-   * thousand words may begin with it, while the others may not be there at all.
+   * All but an open last word: thousands of words may begin with it, while few messages have the others.
+   * Null where that leaves nothing, or no word is open.
    */
   needed: string | null
 }
@@ -67,15 +66,12 @@ export function termsOf(text: string): Term[] {
 /** Makes the pattern of a query, of which all terms must be found. There must be one. */
 export function patternOf(terms: readonly Term[], stems: Stems): Pattern {
   const all = terms.map((term) => toPattern(term, stems))
-  const needed = all.filter((_, index) => !hasShortPrefix(terms[index]))
+  const needed = all.filter((_, index) => !terms[index]?.isOpen)
   return {
     all: all.join(' & '),
     needed: needed.length > 0 && needed.length < all.length ? needed.join(' & ') : null
   }
 }
-
-const hasShortPrefix = (term: Term | undefined) =>
-  term?.isOpen === true && [...(term.words.at(-1) ?? '')].length < LONG_PREFIX
 
 function toPattern({ words, isQuoted, isOpen }: Term, stems: Stems): string {
   const prefix = (index: number) => (isOpen && index === words.length - 1 ? '*' : '')

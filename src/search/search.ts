@@ -6,7 +6,7 @@ import { type Pattern, patternOf, termsOf } from './patterns.ts'
 import type { Stemmer } from './stemmer.ts'
 
 /** How long one search may look, in milliseconds. Few words take as long, such as a phrase of common ones. */
-const BUDGET_MS = 1000
+const BUDGET_MS = 250
 /** Above every id of a message. */
 export const AFTER_ALL = Number.MAX_SAFE_INTEGER + 1
 

@@ -148,7 +148,15 @@ t.test('pages are complete and without duplicates, newest first', async (t) => {
     )
     return missing.length === 0
   })
-  for (const q of ['needle', '"needle in"', 'need', 'hay needle']) {
+  for (const q of [
+    'needle',
+    '"needle in"',
+    'need',
+    'hay needle',
+    'needle ha',
+    'hay need',
+    '"needle in" ha'
+  ]) {
     const ids: number[] = []
     for (let before = ''; ;) {
       const { body } = await search(q, `&limit=37${before}`)
@@ -168,6 +176,24 @@ t.test('pages are complete and without duplicates, newest first', async (t) => {
       q
     )
   }
+})
+
+t.test('a search that runs out of time says where to go on, unless nothing is left', async (t) => {
+  const { client, indexed, say, userId } = await startSearch(t)
+  await client.query("insert into chat_message (id, user_id, text) values (70000, $1, 'hay')", [userId])
+  await client.query('alter sequence chat_message_id_seq restart with 200000')
+  const { id } = await say('needle')
+  await indexed()
+  const findWithoutTime = async (below: number) => {
+    const pattern = "'\u0001needle'"
+    const { rows } = await client.query('select * from chat_search($1, null, $2, 50, 0)', [pattern, below])
+    return rows[0]
+  }
+  t.strictSame(await findWithoutTime(id + 1), {
+    ids: [String(id)], // pg does not parse the numbers of an array
+    next_below: (id >> 16) << 16
+  })
+  t.strictSame(await findWithoutTime(131_072), { ids: [], next_below: null })
 })
 
 t.test('a search result has the fields of a list, and a cursor for the events', async (t) => {

@@ -54,6 +54,11 @@ const QUERIES: [name: string, make: () => string][] = [
   ['a frequent and a rare word', () => `${anyOf(1, 50)} ${anyOf(VOCABULARY / 2, VOCABULARY)}`],
   ['a phrase of two words', () => `"${anyOf(1, 1000)} ${anyOf(1, 1000)}"`],
   ['a beginning of 3 letters', () => anyOf(1, VOCABULARY).slice(0, 3)],
+  [
+    'a rare word and the beginning of a frequent one',
+    () => `${anyOf(VOCABULARY / 2, VOCABULARY)} ${anyOf(1, 20).slice(0, 2)}`
+  ],
+  ['a frequent word and a beginning that is nowhere', () => `${anyOf(1, 50)} щщ`],
   ['a word and a beginning of 2 letters', () => `${anyOf(1, 1000)} ${anyOf(1, VOCABULARY).slice(0, 2)}`]
 ]
 
