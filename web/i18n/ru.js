@@ -35,7 +35,7 @@ export default {
     delete: 'Удалить',
     editing: 'Редактирование сообщения',
     deleteAsk: 'Удалить это сообщение у всех?',
-    showMore: 'Показать ещё',
+    showMore: 'Показать полностью',
     showLess: 'Свернуть',
     retry: 'Повторить',
     discard: 'Не отправлять',
