@@ -8,8 +8,8 @@ import { startService } from './helpers/app.ts'
 import { waitUntil } from './helpers/raw.ts'
 import { folder } from './helpers/server.ts'
 import { openStream } from './helpers/stream.ts'
+import { quiet } from './helpers/quiet.ts'
 
-const quiet = { info: () => {}, warn: () => {}, error: () => {} }
 const sample = (name: string) => readFileSync(new URL(`../deploy/${name}`, import.meta.url), 'utf8')
 
 /** A proxy of this machine, and how it runs by a sample of ours. */

@@ -5,10 +5,10 @@ import { type Service, startService } from '../helpers/app.ts'
 import { admin, config, connect, createDatabase } from '../helpers/database.ts'
 import { printable } from '../helpers/printable.ts'
 import { waitUntil } from '../helpers/raw.ts'
+import { quiet } from '../helpers/quiet.ts'
 
 const password = 'correct horse'
 const hash = '$2y$04$.0EWgdjnAb46f3ti5oWGPupK0z9.sbS42pwctDvNK0Dhzvx747cme' // of that password
-const quiet = { info: () => {}, warn: () => {}, error: () => {} }
 
 const register = ({ call }: Service, nickname: string) =>
   call('POST', '/api/register', { body: { nickname, password } })

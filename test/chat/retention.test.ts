@@ -4,8 +4,7 @@ import { createQuery } from '../../src/database/query.ts'
 import { startService } from '../helpers/app.ts'
 import { connect } from '../helpers/database.ts'
 import { openStream } from '../helpers/stream.ts'
-
-const quiet = { info: () => {}, warn: () => {}, error: () => {} }
+import { quiet } from '../helpers/quiet.ts'
 
 t.test('messages older than RETENTION_DAYS are deleted, and streams get the deletions', async (t) => {
   const { call, register, database, url } = await startService(t)

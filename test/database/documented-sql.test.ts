@@ -8,8 +8,8 @@ import { TABLES } from '../../src/database/grants.ts'
 import { createQuery } from '../../src/database/query.ts'
 import { type Service, startService } from '../helpers/app.ts'
 import { admin, connect, createDatabase, ownUserIds } from '../helpers/database.ts'
+import { quiet } from '../helpers/quiet.ts'
 
-const quiet = { info: () => {}, warn: () => {}, error: () => {} }
 const runbook = readFileSync(new URL('../../docs/operations.md', import.meta.url), 'utf8')
 
 /** The SQL block of docs/operations.md that has these words in it. */

@@ -2,8 +2,7 @@ import type pg from 'pg'
 import t, { type Test } from 'tap'
 import { migrate } from '../../src/database/migrate.ts'
 import { connect, createDatabase } from '../helpers/database.ts'
-
-const quiet = { info: () => {}, warn: () => {}, error: () => {} }
+import { quiet } from '../helpers/quiet.ts'
 
 /** A database that is up to date, with one user whose id is 1. */
 async function room(t: Test) {

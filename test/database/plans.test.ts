@@ -7,6 +7,7 @@ import { startService } from '../helpers/app.ts'
 import { admin, config, connect, createDatabase } from '../helpers/database.ts'
 import { waitUntil } from '../helpers/raw.ts'
 import { openStream } from '../helpers/stream.ts'
+import { quiet } from '../helpers/quiet.ts'
 
 // PostgreSQL adds 1e10 to the cost of a step that `enable_…` forbids; from version 18 on it marks the step
 // instead.
@@ -25,8 +26,6 @@ interface Explained {
   Plan: Plan
   JIT?: object
 }
-
-const quiet = { info: () => {}, warn: () => {}, error: () => {} }
 
 const nodes = (plan: Plan): Plan[] => [plan, ...(plan.Plans ?? []).flatMap(nodes)]
 const isAbsurd = ({ Plan: plan }: Explained) =>

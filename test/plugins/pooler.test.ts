@@ -4,9 +4,9 @@ import t from 'tap'
 import { startService } from '../helpers/app.ts'
 import { config, createDatabase } from '../helpers/database.ts'
 import { folder } from '../helpers/server.ts'
+import { quiet } from '../helpers/quiet.ts'
 import { stopWithParent, freePort, canRun, startProgram } from '../../src/embedded/process.ts'
 
-const quiet = { info: () => {}, warn: () => {}, error: () => {} }
 const NOBODY = 65534
 
 t.test(

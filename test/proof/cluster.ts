@@ -20,8 +20,7 @@ import { startPostgres } from '../../src/embedded/postgres.ts'
 import { stopWithParent, freePort, canRun, startProgram } from '../../src/embedded/process.ts'
 import { startRedis } from '../../src/embedded/redis.ts'
 import { startProxy } from '../helpers/proxy.ts'
-
-const quiet = { info: () => {}, warn: () => {}, error: () => {} }
+import { quiet } from '../helpers/quiet.ts'
 
 /** An engine that goes down and comes back on the same port with the same data. */
 export interface Engine {

@@ -3,8 +3,7 @@ import { join } from 'node:path'
 import { kill } from 'node:process'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { stopWithParent, freePort, canRun, startProgram } from '../../src/embedded/process.ts'
-
-const quiet = { info: () => {}, warn: () => {}, error: () => {} }
+import { quiet } from '../helpers/quiet.ts'
 
 /**
  * A real nginx in front of replicas. `route` sends new requests to those and no others, and resolves when it

@@ -67,7 +67,7 @@ t.test('passwords are stored as bcrypt hashes at cost 10', async (t) => {
   t.match(row.password_hash, /^\$2b\$10\$.{53}$/)
 })
 
-t.test('nicknames', async (t) => {
+t.test('nicknames are stored trimmed and normalised', async (t) => {
   const { call } = await startService(t)
   const register = (nickname: unknown) => call('POST', '/api/register', { body: { nickname, password } })
 
@@ -94,6 +94,12 @@ t.test('nicknames', async (t) => {
     t.equal(status, 201, printable(given))
     t.equal(body.nickname, stored)
   }
+})
+
+t.test('nicknames that are missing, too long or partly invisible are refused', async (t) => {
+  const { call } = await startService(t)
+  const register = (nickname: unknown) => call('POST', '/api/register', { body: { nickname, password } })
+
   for (const [nickname, code] of [
     [undefined, 'nickname_missing'],
     [null, 'nickname_missing'],

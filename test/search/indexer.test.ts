@@ -9,8 +9,7 @@ import { startService } from '../helpers/app.ts'
 import { config, connect, createDatabase } from '../helpers/database.ts'
 import { waitUntil } from '../helpers/raw.ts'
 import { externalEngines, failedStart, startServer } from '../helpers/server.ts'
-
-const quiet = { info: () => {}, warn: () => {}, error: () => {} }
+import { quiet } from '../helpers/quiet.ts'
 
 /** A database with messages of which none is indexed. */
 async function fullDatabase(t: Test, count: number) {
