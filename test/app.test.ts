@@ -451,8 +451,13 @@ t.test('a request that takes longer than 10 s to arrive is refused', async (t) =
 
 t.test('an internal error is a 500 that reveals nothing internal', async (t) => {
   const { call, database, logs } = await startService(t)
-  await (await connect(t, database)).query('alter table chat_user rename column nickname to secret_column')
-  const { status, body, headers } = await call('POST', '/api/login', {
+  await (
+    await connect(t, database)
+  ).query(
+    `create function fail() returns trigger language plpgsql as $$ begin raise 'secret_table is broken'; end $$;
+    create trigger fail before insert on chat_user for each row execute function fail()`
+  )
+  const { status, body, headers } = await call('POST', '/api/register', {
     body: { nickname: 'alice', password: 'correct horse' }
   })
   t.equal(status, 500)
@@ -466,7 +471,7 @@ t.test('an internal error is a 500 that reveals nothing internal', async (t) => 
     line,
     {
       requestId: body.requestId,
-      error: { type: 'error', message: /column "nickname" does not exist/, stack: String }
+      error: { type: 'error', message: /secret_table is broken/, stack: String }
     },
     'the log tells it'
   )
