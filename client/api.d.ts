@@ -2838,7 +2838,7 @@ export interface operations {
                     "X-Request-Id"?: string;
                     /** @description `since` for the events that follow this list. */
                     "X-Event-Cursor"?: number;
-                    /** @description The search stopped early, after about a second or 4 MiB of text. Continue with this id as `before_id`. */
+                    /** @description The search stopped early, after 250 ms or 4 MiB of text. Continue with this id as `before_id`. */
                     "X-Search-Next"?: number;
                     /** @description Not all messages are indexed yet: older ones may be missing. */
                     "X-Search-Incomplete"?: "true";

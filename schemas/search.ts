@@ -44,7 +44,7 @@ export const SearchResult = Type.Array(Message, {
     'X-Event-Cursor': Type.Integer({ description: '`since` for the events that follow this list.' }),
     'X-Search-Next': Type.Integer({
       description:
-        'The search stopped early, after about a second or 4 MiB of text. Continue with this id as `before_id`.'
+        'The search stopped early, after 250 ms or 4 MiB of text. Continue with this id as `before_id`.'
     }),
     'X-Search-Incomplete': Type.Literal('true', {
       description: 'Not all messages are indexed yet: older ones may be missing.'
