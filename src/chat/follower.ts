@@ -34,7 +34,8 @@ const GONE_BACK = 'the log has gone back'
 const FIND_ROOM = `
   select system_identifier || ' ' || current_database() || ' ' || relnamespace as name, key,
     relnamespace::int as schema
-  from pg_control_system(), chat_replica_key, pg_class where pg_class.oid = 'chat_event'::regclass`
+  from pg_control_system(), chat_replica_key, pg_class
+  where chat_replica_key.id = 1 and pg_class.oid = 'chat_event'::regclass`
 
 /**
  * The outcome of a publication: it was news, was known already, left a gap that PostgreSQL has to fill, or
