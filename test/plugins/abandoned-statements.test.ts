@@ -15,10 +15,11 @@ const MOST_BACKENDS = POOL + 2
 /** Stops the server processes that wait for the standby where they are. @returns what lets them go on */
 function stopWaiting(admin: pg.Client): () => void {
   const stopped = new Set<number>()
+  let isOver = false
   const look = async () => {
     const { rows } = await admin.query("select pid from pg_stat_activity where wait_event = 'SyncRep'")
     for (const { pid } of rows) {
-      if (stopped.has(pid)) continue
+      if (isOver || stopped.has(pid)) continue // What is stopped after the end would stay stopped.
       kill(pid, 'SIGSTOP')
       stopped.add(pid)
     }
@@ -27,6 +28,7 @@ function stopWaiting(admin: pg.Client): () => void {
     look().catch(() => {})
   }, 20)
   return () => {
+    isOver = true
     clearInterval(timer)
     for (const pid of stopped) kill(pid, 'SIGCONT')
     stopped.clear()
