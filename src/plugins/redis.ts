@@ -3,6 +3,7 @@ import fp from 'fastify-plugin'
 import { Cluster, Redis } from 'ioredis'
 import { formatAddress, parseNodes, redisAddresses, redisTarget } from '../lib/engine-addresses.ts'
 import type { Config } from '../config.ts'
+import { SCRIPT_COMMANDS } from '../redis/rate-limiter.ts'
 import { RedisWatch, RETRY_MS } from '../redis/watch.ts'
 import { StartError } from '../lib/start-error.ts'
 import { waitFor } from '../lib/wait-for.ts'
@@ -44,7 +45,7 @@ export function createClient(
       ...shared,
       // ioredis takes the number of a script's keys for its first key (lib/autoPipelining.ts). In a cluster,
       // the script would be sent in the batch of another server and refused.
-      autoPipeliningIgnoredCommands: [...shared.autoPipeliningIgnoredCommands, 'charge', 'chargeSmoothly'],
+      autoPipeliningIgnoredCommands: [...shared.autoPipeliningIgnoredCommands, ...SCRIPT_COMMANDS],
       redisOptions: { ...timeouts, password, reconnectOnError },
       clusterRetryStrategy: retry,
       slotsRefreshTimeout: 2000,

@@ -82,6 +82,10 @@ declare module 'ioredis' {
   }
 }
 
+const scripts = { consumeFromWindows: CONSUME_FROM_WINDOWS, consumeFromBucket: CONSUME_FROM_BUCKET }
+/** The commands that run a script. */
+export const SCRIPT_COMMANDS = Object.keys(scripts)
+
 const digest = (text: string) => createHash('sha256').update(text).digest('base64url').slice(0, 22)
 
 /**
@@ -101,8 +105,7 @@ export class RateLimiter<P extends Policy> {
 
   constructor(redis: FastifyRedis) {
     this.#redis = redis
-    redis.defineCommand('consumeFromWindows', { lua: CONSUME_FROM_WINDOWS })
-    redis.defineCommand('consumeFromBucket', { lua: CONSUME_FROM_BUCKET })
+    for (const [command, lua] of Object.entries(scripts)) redis.defineCommand(command, { lua })
   }
 
   /** Charges each of the claims, or none if one of them has nothing left. @throws {RedisUnavailable} */

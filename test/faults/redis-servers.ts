@@ -247,7 +247,7 @@ t.test('without the right to publish, each replica hears of changes from Postgre
 /** What its log says of Redis, in the order of the lines. */
 const saidOfRedis = (logs: Record<string, unknown>[]) =>
   logs
-    .filter(({ level, msg }) => Number(level) < 50 && /Redis/.test(String(msg)))
+    .filter(({ level, msg }) => Number(level) < 50 && /^Redis/.test(String(msg)))
     .map(({ msg }) => String(msg))
 
 t.test(
