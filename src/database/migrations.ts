@@ -1068,5 +1068,38 @@ export const migrations: Migration[] = [
         end loop;
       end $$;
     `
+  },
+  {
+    // Moves the sequences of the other tables forward as well, which moderation and API tokens need.
+    name: '019_repair_of_all_sequences',
+    restores: true,
+    sql: `
+      select set_config('search_path', format('%I, pg_temp', current_schema()), true);
+      create or replace function chat_event_repair (after_seq bigint) returns void language plpgsql security definer
+        set search_path from current set jit = off set enable_seqscan = off set enable_indexscan = on set enable_indexonlyscan = on as $$
+      declare
+        target record;
+        newest bigint;
+      begin
+        perform pg_advisory_xact_lock(7243002);
+        for target in select * from (values
+          ('chat_event', 'seq'), ('chat_message', 'id'), ('chat_user', 'id'), ('chat_moderation_log', 'id'),
+          ('chat_report', 'id'), ('chat_restriction', 'id'), ('chat_token', 'id')
+        ) as targets (relation, col) loop
+          begin
+            execute format('select max(%2$I) from %1$I where %2$I <= 4503599627370496', target.relation, target.col) into newest;
+            if coalesce(pg_sequence_last_value(pg_get_serial_sequence(target.relation, target.col)), 0) < newest then
+              perform setval(pg_get_serial_sequence(target.relation, target.col), newest);
+            end if;
+          exception when insufficient_privilege then
+            raise warning 'the sequence of %.% cannot be set', target.relation, target.col;
+          end;
+        end loop;
+        if not exists (select from chat_event where seq > after_seq and kind = 'reset') then
+          insert into chat_event (kind) values ('reset');
+          perform pg_notify('chat_event', lastval()::text);
+        end if;
+      end $$;
+    `
   }
 ]

@@ -146,7 +146,17 @@ for (const [what, sql] of [
   [
     'everything, as after logical replication',
     `select setval(name::regclass, 1, false)
-    from unnest(array[${sequence('chat_event', 'seq')}, ${sequence('chat_message', 'id')}, ${sequence('chat_user', 'id')}]) name`
+    from unnest(array[${[
+      sequence('chat_event', 'seq'),
+      ...[
+        'chat_message',
+        'chat_user',
+        'chat_moderation_log',
+        'chat_report',
+        'chat_restriction',
+        'chat_token'
+      ].map((table) => sequence(table, 'id'))
+    ].join()}]) name`
   ]
 ] as const) {
   t.test(
@@ -154,7 +164,10 @@ for (const [what, sql] of [
     async (t: Test) => {
       const service = await startService(t)
       const { token } = await service.register()
+      const createApiToken = async () =>
+        (await service.call('POST', '/api/tokens', { token, body: { name: 'bot' } })).status
       await Promise.all(Array.from({ length: 20 }, (_, n) => service.post(token, `before ${n}`)))
+      for (let n = 0; n < 3; n++) t.equal(await createApiToken(), 201)
       const client = await connect(t, service.database)
       const stream = await openStream(t, service.url)
       await client.query(sql)
@@ -182,6 +195,7 @@ for (const [what, sql] of [
       )
       const last = await restarted.post(token, 'after a restart')
       t.ok(last.id > id)
+      t.equal(await createApiToken(), 201, 'ids of other tables go on, too')
       await waitUntil(
         'both replicas have it',
         async () =>
