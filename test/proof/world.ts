@@ -106,7 +106,10 @@ export class World {
     return { signal: controller.signal, release }
   }
 
-  /** @returns the answer; nothing when there was none, or one that says to try again (429, 503) */
+  /**
+   * @returns the answer; nothing when there was none, or one that says to try again: 429, 503, and 408 of a
+   * replica that was stopped while the request arrived (RFC 9110, 15.5.9)
+   */
   async ask(
     url: string,
     { method = 'GET', path, token, key, body, cutAfterMs, mayBeLoggedOut = false }: Request
@@ -127,7 +130,7 @@ export class World {
       const { status, headers } = response
       const answer = await response.text()
       if (status === 401 && !mayBeLoggedOut) this.find('logged out', `${what}: ${answer}`)
-      if (status === 429 || status === 503) {
+      if (status === 408 || status === 429 || status === 503) {
         this.count(`answers ${status}`)
         return undefined
       }
