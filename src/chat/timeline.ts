@@ -61,7 +61,7 @@ export interface OneMessage {
   age?: number
 }
 
-/** What became of entries of the log. */
+/** The result of applying entries of the log. */
 export type Applied = 'applied' | 'gap' | 'reset'
 
 export const toOneMessage = (message: Message | undefined): OneMessage => ({
@@ -87,7 +87,7 @@ export const toPage = ({ messages, cursor }: Snapshot): Page => ({
 export class Timeline extends EventEmitter<{ frames: [Buffer[]]; messages: [] }> {
   /** The last entry that was applied; 0 before the first load. */
   seq = 0
-  #mark: string | undefined // of that entry, where it is known
+  #mark: string | undefined // of that entry, if it is known
   /** The newest events. */
   readonly recent = new RecentEvents()
   #tail = new Tail()
@@ -142,19 +142,19 @@ export class Timeline extends EventEmitter<{ frames: [Buffer[]]; messages: [] }>
     return frame(this.seq, eventJson.reset({ type: 'reset' }))
   }
 
-  /** The mark of the last entry that is in, where it is known. */
+  /** The mark of the last entry that was applied, if it is known. */
   get mark(): string | undefined {
     return this.#mark
   }
 
-  /** Notes the mark of the entry `seq`, should that be the last one and its mark not be known so far. */
+  /** Keeps the mark of the entry `seq`, if that is the last one and has no mark yet. */
   learnMark(seq: number, mark: string): void {
     if (seq === this.seq) this.#mark ??= mark
   }
 
   /**
-   * Whether what the log has from the entry `from` on, that one included, is known already, or goes on from
-   * the very entry that was the last.
+   * Whether these entries, of which the first must be `from`, continue from the last entry that was applied,
+   * or were all applied before.
    */
   #connects(from: number, entries: LogEntry[]): boolean {
     if (from > this.seq || entries[0]?.seq !== from) return false
@@ -167,8 +167,8 @@ export class Timeline extends EventEmitter<{ frames: [Buffer[]]; messages: [] }>
   /**
    * Applies entries that were read from the log, starting with the entry `from`. Entries that were applied
    * before are skipped.
-   * @returns `gap` if they do not continue what is here, `reset` if one of them is a reset, before which it
-   * stopped: call `load` then
+   * @returns `gap` if they do not continue from the last one, `reset` if one of them is a reset, where it
+   * stops. Call `load` after either
    */
   apply(from: number, entries: LogEntry[]): Applied {
     if (!this.#connects(from, entries)) return 'gap'
@@ -177,7 +177,7 @@ export class Timeline extends EventEmitter<{ frames: [Buffer[]]; messages: [] }>
     let hasMessages = false
     try {
       for (const entry of entries) {
-        if (entry.seq === this.seq) this.#mark ??= entry.mark
+        if (entry.mark !== undefined) this.learnMark(entry.seq, entry.mark)
         if (entry.seq <= this.seq) continue
         isReset = entry.kind === 'reset'
         if (isReset) break
@@ -192,7 +192,7 @@ export class Timeline extends EventEmitter<{ frames: [Buffer[]]; messages: [] }>
         }
       }
     } finally {
-      // Even after an error, nobody shall miss what is in.
+      // After an error, too, readers must get what was applied before it.
       this.#forget()
       if (frames.length > 0) this.emit('frames', frames)
       if (hasMessages) this.emit('messages')

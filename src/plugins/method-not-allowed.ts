@@ -11,7 +11,7 @@ interface OtherMethods {
 
 declare module 'fastify' {
   interface FastifyRequest {
-    /** What is known of the URL, if it is only for other methods than that of this request. */
+    /** The pattern and the methods of the URL, if it has routes, but none for the method of this request. */
     otherMethods: OtherMethods | undefined
   }
 }
@@ -51,7 +51,7 @@ export const otherMethods = fp(
   { name: 'other-methods' }
 )
 
-/** Whether only the plugin for CORS has a route for the request, or nobody. */
+/** Whether the request has no route, or only the catch-all for preflights that @fastify/cors declares. */
 function hasNoRoute(request: FastifyRequest): boolean {
   return request.is404 || (request.method === 'OPTIONS' && request.routeOptions.url === '*')
 }
