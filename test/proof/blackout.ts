@@ -17,8 +17,12 @@ export async function sabotage(client: pg.Client, statement: string): Promise<nu
   return rows[0].seq
 }
 
-/** What is missing in the log now that it is in force again. @param from the last entry before */
-export async function readBlackout(client: pg.Client, from: number): Promise<Blackout> {
+/**
+ * What is missing in the log now that it is in force again.
+ * @param from the last entry before
+ * @param earlier the blackouts before this one: of what came in them, no entry may tell that it is gone now
+ */
+export async function readBlackout(client: pg.Client, from: number, earlier: Blackout[]): Promise<Blackout> {
   const { rows } = await client.query(
     `select
       coalesce(
@@ -35,13 +39,15 @@ export async function readBlackout(client: pg.Client, from: number): Promise<Bla
         )
       ) as created,
       array(
-        select message_id::float8 from chat_event created where kind = 'message_created'
-          and not exists (select from chat_message where id = created.message_id)
-          and not exists (
-            select from chat_event where kind = 'message_deleted' and message_id = created.message_id
-          )
+        select id::float8 from (
+          select message_id from chat_event where kind = 'message_created'
+          union
+          select unnest($2::bigint[])
+        ) created (id)
+        where not exists (select from chat_message where id = created.id)
+          and not exists (select from chat_event where kind = 'message_deleted' and message_id = created.id)
       ) as deleted`,
-    [from]
+    [from, earlier.flatMap(({ created }) => created)]
   )
   return { from, ...rows[0] }
 }

@@ -102,7 +102,7 @@ async function blackOut(
   await world.sleep(random.between(100, 2500))
   await restart()
   await allReady(world.urls, world.ended.signal)
-  world.blackouts.push(await readBlackout(client, from))
+  world.blackouts.push(await readBlackout(client, from, world.blackouts))
   await client.end()
   world.blackoutChanges++
 }
