@@ -842,18 +842,18 @@ def signals(chart, output):
             for a in alerts
             if a['labels']['severity'] not in ('critical', 'warning')
             or set(a['annotations']) != {'summary', 'description', 'runbook_url'}
-            or a['annotations']['runbook_url'] != f"docs/operations.md#{a['alert'].lower()}"
+            or a['annotations']['runbook_url'] != f"docs/runbook.md#{a['alert'].lower()}"
         ],
         [],
     )
-    if os.path.exists('docs/operations.md'):
+    if os.path.exists('docs/runbook.md'):
         headings = {
             re.sub(r'[^a-z0-9]', '', line.lower())
-            for line in open('docs/operations.md')
+            for line in open('docs/runbook.md')
             if line.startswith('#')
         }
         check(
-            'every alert has a section in docs/operations.md',
+            'every alert has a section in docs/runbook.md',
             [a['alert'] for a in alerts if a['alert'].lower() not in headings],
             [],
         )

@@ -82,9 +82,9 @@ t.test('the runbook has one heading for each alert of the chart, and no others',
     .flatMap((path) =>
       [...read(`${chart}/${path}`).matchAll(/^ *- alert: (\w+)$/gm)].map(([, name = '']) => name)
     )
-  const runbook = read('docs/operations.md').split('\n## Runbook\n')[1] ?? ''
+  const runbook = read('docs/runbook.md')
   t.strictSame(
-    [...runbook.matchAll(/^### (.+)$/gm)].map(([, name]) => name).sort(),
+    [...runbook.matchAll(/^## (.+)$/gm)].map(([, name]) => name).sort(),
     [...new Set(alerts)].sort()
   )
 })

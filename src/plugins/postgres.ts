@@ -203,7 +203,7 @@ export async function migrateWhenReady(config: Config, log: Log, signal?: AbortS
 async function reportMissingRights(query: Query, log: Log): Promise<void> {
   const missing = await findMissingRights(query).catch(() => []) // An outage is reported by the follower.
   if (missing.length === 0) return
-  log.error(`the database role lacks rights, grant them as docs/operations.md shows: ${missing.join('; ')}`)
+  log.error(`the database role lacks rights, grant them as docs/database.md shows: ${missing.join('; ')}`)
 }
 
 /**

@@ -10,11 +10,10 @@ import { type Service, startService } from '../helpers/app.ts'
 import { admin, connect, createDatabase, ownUserIds } from '../helpers/database.ts'
 import { quiet } from '../helpers/quiet.ts'
 
-const runbook = readFileSync(new URL('../../docs/operations.md', import.meta.url), 'utf8')
-
-/** The SQL block of docs/operations.md that has these words in it. */
-function documentedSql(words: string): string {
-  const blocks = [...runbook.matchAll(/```sql\n([^`]*)```/g)].map(([, sql = '']) => sql)
+/** The SQL block of a page in docs/ that has these words in it. */
+function documentedSql(page: string, words: string): string {
+  const text = readFileSync(new URL(`../../docs/${page}`, import.meta.url), 'utf8')
+  const blocks = [...text.matchAll(/```sql\n([^`]*)```/g)].map(([, sql = '']) => sql)
   return blocks.find((sql) => sql.includes(words)) ?? ''
 }
 
@@ -44,7 +43,7 @@ async function startAsGuest(t: Test) {
   const database = await createDatabase(t)
   const owner = await connect(t, database)
   await migrate(owner, quiet)
-  const grants = documentedSql('grant usage').replaceAll('chat_service', role)
+  const grants = documentedSql('database.md', 'grant usage').replaceAll('chat_service', role)
   await owner.query(`revoke create on schema public from public; create role ${role} login password 'x'`)
   await owner.query(grants)
   await ownUserIds(database)
@@ -93,7 +92,7 @@ function requestsOf(root: User, alice: User, id: number, reported: number): Requ
   ]
 }
 
-t.test('the rights in docs/operations.md are enough for every kind of request', async (t) => {
+t.test('the rights in docs/database.md are enough for every kind of request', async (t) => {
   const { call, post, guest, root, alice, logs } = await startAsGuest(t)
   const { id } = await post(alice.token, 'hello')
   const { id: reported } = await post(alice.token, 'buy this')
@@ -153,12 +152,12 @@ t.test('a right that the role lacks is named at the start, and what needs it is 
   )
 })
 
-t.test('the SQL in docs/operations.md that removes this service leaves nothing of it', async (t) => {
+t.test('the SQL in docs/take-over.md that removes this service leaves nothing of it', async (t) => {
   const client = await connect(t, await createDatabase(t))
   await migrate(client, quiet)
   await client.query("insert into chat_user (nickname, password_hash) values ('kept', 'x')")
   t.not((await listOwnObjects(client)).length, 0)
-  await client.query(documentedSql('drop table'))
+  await client.query(documentedSql('take-over.md', 'drop table'))
   t.strictSame(await listOwnObjects(client), [])
   await client.query(
     "insert into chat_message (user_id, text) select id, 'from the Go service' from chat_user"

@@ -8,9 +8,9 @@ import { waitUntil } from '../helpers/raw.ts'
 import { openStream } from '../helpers/stream.ts'
 import { type Postgres, type Sessions, startDatabase, startSessions } from '../proof/cluster.ts'
 
-// The table in docs/operations.md is the expectation: a row is a fault, a column a request, and a cell the
+// The table in docs/outages.md is the expectation: a row is a fault, a column a request, and a cell the
 // status of the response, or either of two.
-const lines = readFileSync(new URL('../../docs/operations.md', import.meta.url), 'utf8').split('\n')
+const lines = readFileSync(new URL('../../docs/outages.md', import.meta.url), 'utf8').split('\n')
 const cells = (line: string) =>
   line
     .split('|')

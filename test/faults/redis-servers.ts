@@ -408,7 +408,7 @@ t.test('the documented Redis rights are enough, and a start without one of them 
   const server = await start(t, LOCKED)
   const documented =
     /^ACL SETUSER (.+)$/m.exec(
-      readFileSync(new URL('../../docs/operations.md', import.meta.url), 'utf8')
+      readFileSync(new URL('../../docs/database.md', import.meta.url), 'utf8')
     )?.[1] ?? ''
   const [user = '', ...rules] = documented.split(' ')
   const setUser = (...more: string[]) =>

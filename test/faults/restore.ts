@@ -8,9 +8,9 @@ import { admin, config, connect, createDatabase } from '../helpers/database.ts'
 import { folder } from '../helpers/server.ts'
 import { openStream } from '../helpers/stream.ts'
 
-// Needs the pg_dump and pg_restore of the server's version. It runs exactly what the runbook says.
-const runbook = readFileSync(new URL('../../docs/operations.md', import.meta.url), 'utf8')
-const afterRestore = /```sql\n([^`]*setval[^`]*)```/.exec(runbook)?.[1] ?? ''
+// Needs the pg_dump and pg_restore of the server's version. It runs exactly the SQL of docs/backup.md.
+const page = readFileSync(new URL('../../docs/backup.md', import.meta.url), 'utf8')
+const afterRestore = /```sql\n([^`]*setval[^`]*)```/.exec(page)?.[1] ?? ''
 
 const run = (program: string, ...args: string[]) => {
   const { status, stderr } = spawnSync(
