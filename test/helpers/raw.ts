@@ -52,7 +52,7 @@ export async function openRaw(
 export async function waitUntil(
   what: string,
   condition: () => boolean | Promise<boolean>,
-  ms = 10_000
+  ms = 30_000
 ): Promise<void> {
   const deadline = Date.now() + ms
   while (!(await condition())) {

@@ -47,6 +47,24 @@ export const withoutExit = [
     }`)}`
 ]
 
+/**
+ * Options that make each signal after the first come so many milliseconds after it by the clock of the service, however
+ * long a busy machine takes to deliver it.
+ */
+export const signalsApart = (ms: number) => [
+  '--import',
+  `data:text/javascript,${encodeURIComponent(`
+    let first
+    for (const name of ['SIGHUP', 'SIGINT', 'SIGTERM']) {
+      process.on(name, () => {
+        const now = first === undefined ? performance.now() : first + ${ms}
+        first ??= now
+        performance.now = () => now
+        process.nextTick(() => { delete performance.now })
+      })
+    }`)}`
+]
+
 /** The built service in a process of its own, as `npm start` runs it. */
 export interface Server {
   child: ChildProcess
@@ -54,7 +72,7 @@ export interface Server {
   log: string[]
   /** Those of them that tell of an error, parsed. */
   errors: { level: number; msg: string; [detail: string]: unknown }[]
-  /** Resolves to its exit code, or to the name of the signal that ended it. */
+  /** Resolves to its exit code, or to the name of the signal that ended it, once its log is complete. */
   exited: Promise<number | NodeJS.Signals>
   /** Resolves to the address once it listens; rejects with the log if it ends before. */
   ready: Promise<string>
@@ -93,7 +111,8 @@ export function startServer(
       ...(uid && { uid, gid: uid })
     }
   )
-  const exited = once(child, 'exit').then(([code, signal]) => code ?? signal)
+  // By `close`, not `exit`, after which the last lines of its log may still be on their way.
+  const exited = once(child, 'close').then(([code, signal]) => code ?? signal)
   t.teardown(async () => {
     child.kill('SIGTERM') // Its engines end before it does, so that their folder can be removed.
     await exited

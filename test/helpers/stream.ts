@@ -42,8 +42,10 @@ export async function openStream(
     .setEncoding('utf8')
     .on('data', (data) => {
       chunks.push(data)
+      // The empty line that ends an event may itself be split between two chunks.
+      const from = Math.max(0, rest.length - 1)
       rest += data
-      if (!data.includes('\n\n')) return
+      if (!rest.includes('\n\n', from)) return
       const end = rest.lastIndexOf('\n\n') + 2
       events.push(...parseEvents(rest.slice(0, end)))
       rest = rest.slice(end)

@@ -1,19 +1,18 @@
-import { setTimeout as sleep } from 'node:timers/promises'
 import t, { type Test } from 'tap'
 import { config, createDatabase } from '../helpers/database.ts'
 import { startProxy } from '../helpers/proxy.ts'
 import { waitUntil } from '../helpers/raw.ts'
-import { alice, ask, externalEngines, startServer } from '../helpers/server.ts'
+import { alice, ask, externalEngines, signalsApart, startServer } from '../helpers/server.ts'
 import { openStream } from '../helpers/stream.ts'
 
 // All these services are killed when they call `process.exit`: see `withoutExit`.
 
 /** Starts a service that runs `code` first. */
-const startAfter = async (t: Test, code: string, env: Record<string, string> = {}) =>
+const startAfter = async (t: Test, code: string, env: Record<string, string> = {}, execArgv: string[] = []) =>
   startServer(
     t,
     { ...externalEngines(), POSTGRES_DB: await createDatabase(t), ...env },
-    { execArgv: ['--import', `data:text/javascript,${encodeURIComponent(code)}`] }
+    { execArgv: ['--import', `data:text/javascript,${encodeURIComponent(code)}`, ...execArgv] }
   )
 
 t.test('the service ends by itself after posts, a login, a search, streams and long polls', async (t) => {
@@ -99,11 +98,12 @@ t.test('a third signal ends the service even when process.exit hangs', async (t)
   const server = await startAfter(
     t,
     'process.exit = () => Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0)',
-    { SHUTDOWN_DELAY: '20' }
+    { SHUTDOWN_DELAY: '20' },
+    signalsApart(501) // A second signal within half a second counts as the same one.
   )
   await server.ready
   server.child.kill('SIGTERM')
-  await sleep(600) // A second signal within half a second counts as the same one.
+  await waitUntil('it shuts down', () => server.log.at(-1) === 'shutting down after SIGTERM')
   server.child.kill('SIGTERM')
   await waitUntil('it tries to exit', () => server.log.at(-1)?.startsWith('SIGTERM received again') === true)
   server.child.kill('SIGTERM')

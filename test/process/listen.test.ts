@@ -83,7 +83,7 @@ t.test('without IPv6 it listens on IPv4', async (t) => {
 t.test(
   'both loopback addresses are one service: its limits count them together, and its end waits for both',
   async (t) => {
-    const server = startServer(t, { DATA_DIR: folder(t), HTTP_HOST: '', SHUTDOWN_DELAY: '1' })
+    const server = startServer(t, { DATA_DIR: folder(t), HTTP_HOST: '', SHUTDOWN_DELAY: '3' })
     const url = await server.ready
     const { port } = new URL(url)
     const other = `http://[::1]:${port}`

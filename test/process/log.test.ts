@@ -100,7 +100,7 @@ t.test('on a terminal, the start ends with three lines, and a request is one', a
   terminal.stdout.setEncoding('utf8').on('data', (text) => {
     shown += text
   })
-  await waitUntil('it is ready', () => shown.includes('/api/register'), 60_000)
+  await waitUntil('it is ready', () => /next: [^\n]*\n/.test(shown), 60_000)
   const [ready = '', engines, next] = shown.slice(shown.indexOf('the chat is ready')).split(/\r?\n/)
   const url = /^the chat is ready at (http:\S+); Ctrl-C stops it$/.exec(ready)?.[1]
   t.match(engines, /^ *PostgreSQL: 127\.0\.0\.1:\d+; Redis: 127\.0\.0\.1:\d+$/)
