@@ -112,13 +112,14 @@ export class LogWatch {
       this.#lastSeq = this.#timeline.seq
     } else {
       const isRepaired = await this.repairSequences()
-      const isMissing = wasBroken || this.#missedIds.length > 0
-      if (!isRepaired && isMissing && performance.now() - this.#resetAt > EVERY_MS) {
+      // If messages go on to be missed without a known reason, clients cannot reload after each of them.
+      const isMissing = this.#missedIds.length > 0 && performance.now() - this.#resetAt > EVERY_MS
+      if (!isRepaired && (wasBroken || isMissing)) {
         // What was written meanwhile is not in the log, so all clients must reload the room.
         await this.#query(REPAIR, [wasBroken ? this.#lastSeq : this.#timeline.seq])
         this.#resetAt = performance.now()
-        this.#missedIds = []
       }
+      if (isRepaired || wasBroken || isMissing) this.#missedIds = []
       if (wasBroken) this.#log.info('the event log is complete again')
       if (wasBroken || isRepaired) this.#missedAt = -Infinity // This explains the missed messages.
       this.#problem = undefined

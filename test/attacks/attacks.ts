@@ -145,7 +145,7 @@ async function setStage(t: Test, redis: Sessions, { env, isProxied = false }: Ro
 
   const sessions = new Redis({ host: redis.env['REDIS_HOST']!, port: Number(redis.env['REDIS_PORT']) })
   t.teardown(() => sessions.disconnect())
-  const sql = await connect(t, database, { statement_timeout: 0, query_timeout: 0 })
+  const sql = await connect(t, database)
   let registered = 0
   const registerOne = async (): Promise<Account> => {
     const n = ++registered

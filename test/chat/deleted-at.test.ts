@@ -1,6 +1,8 @@
+import { randomInt } from 'node:crypto'
 import t from 'tap'
 import { startService } from '../helpers/app.ts'
 import { connect, openRedis } from '../helpers/database.ts'
+import { waitUntil } from '../helpers/raw.ts'
 import { openStream } from '../helpers/stream.ts'
 
 for (const when of ['before the service starts', 'while the service runs'] as const) {
@@ -40,9 +42,9 @@ for (const when of ['before the service starts', 'while the service runs'] as co
     // The stream may have opened before this replica had read of the first deletion.
     const isAfterOpening = ({ data }: { data: { type: string; id?: number } }) =>
       data.type !== 'message_deleted' || data.id !== ids[0]
-    while (!(await stream.events(5)).some(({ data }) => data.message?.id === id)) {
-      await new Promise(setImmediate)
-    }
+    await waitUntil('the last message is told', async () =>
+      (await stream.events(5)).some(({ data }) => data.message?.id === id)
+    )
     const events = (await stream.events(5))
       .filter(isAfterOpening)
       .map(({ data }) => `${data.type} ${data.message?.id ?? data.id}`)
@@ -75,21 +77,25 @@ for (const when of ['before the service starts', 'while the service runs'] as co
 }
 
 t.test('a deletion is published for clients of the Go service', async (t) => {
-  const { call, register, post } = await startService(t)
+  const { call, register, post, database } = await startService(t)
   const { token } = await register()
-  const { id } = await post(token, 'to be deleted')
+  const client = await connect(t, database)
+  // All tests share one Redis, so these are ids that no other test has.
+  await client.query(`alter table chat_message alter column id restart with ${randomInt(2 ** 30, 2 ** 45)}`)
+  const [{ id: first }, { id: second }] = [await post(token, 'to be deleted'), await post(token, 'this too')]
   const redis = openRedis(t)
   const published: string[] = []
-  const isPublished = new Promise<void>((resolve) =>
-    redis.on('message', (channel, message) => {
-      if (JSON.parse(message).id !== id) return // All tests share one Redis.
-      published.push(`${channel} ${message}`)
-      resolve()
-    })
-  )
+  redis.on('message', (_channel, text: string) => {
+    if (text.includes(`${first}`) || text.includes(`${second}`)) published.push(text)
+  })
   await redis.subscribe('chat:events')
-  t.equal((await call('DELETE', `/api/messages/${id + 1}`, { token })).status, 404)
-  t.equal((await call('DELETE', `/api/messages/${id}`, { token })).status, 200)
-  await isPublished
-  t.ok(published.includes(`chat:events {"type":"message_deleted","id":${id}}`))
+  t.equal((await call('DELETE', `/api/messages/${second + 1}`, { token })).status, 404)
+  for (const id of [first, second]) {
+    t.equal((await call('DELETE', `/api/messages/${id}`, { token })).status, 200)
+  }
+  await waitUntil('both deletions are published', () => published.length >= 2)
+  t.strictSame(published, [
+    `{"type":"message_deleted","id":${first}}`,
+    `{"type":"message_deleted","id":${second}}`
+  ])
 })

@@ -120,6 +120,8 @@ t.test('publications may be lost, doubled, out of order or garbage', async (t) =
       publish(channel, text).catch(() => {})
     }
     const damaged = async (channel: string, text: string) => {
+      // What goes to other programs is heard in other tests, too.
+      if (!channel.startsWith('chat-backend:log:')) return publish(channel, text)
       const garbage = ['', '{}', text.slice(0, -2), text.replace(/"seq":\d+/g, '"seq":"x"')]
       const damages = [
         () => {}, // lost

@@ -3,11 +3,12 @@ import { Retention } from '../../src/chat/retention.ts'
 import { createQuery } from '../../src/database/query.ts'
 import { startService } from '../helpers/app.ts'
 import { connect } from '../helpers/database.ts'
+import { waitUntil } from '../helpers/raw.ts'
 import { openStream } from '../helpers/stream.ts'
 import { quiet } from '../helpers/quiet.ts'
 
 t.test('messages older than RETENTION_DAYS are deleted, and streams get the deletions', async (t) => {
-  const { call, register, database, url } = await startService(t)
+  const { app, call, register, database, url } = await startService(t)
   const { userId } = await register()
   const client = await connect(t, database)
   await client.query(
@@ -18,7 +19,7 @@ t.test('messages older than RETENTION_DAYS are deleted, and streams get the dele
     "insert into chat_message (user_id, text, created_at) select $1, 'kept', now() - interval '29 days' from generate_series(1, 3)",
     [userId]
   )
-  await call('GET', '/api/messages?after_id=2502&wait=10')
+  await waitUntil('the replica has read the log', () => app.room.timeline.newestId === 2503, 60_000)
   const stream = await openStream(t, url)
 
   const query = createQuery(client)

@@ -11,9 +11,12 @@ interface Test {
   teardown: (work: () => unknown) => void
 }
 
+// What a test does by itself may take as long as it likes, on a machine with much to do.
+const unlimited = { ...connectionOptions(config, NO_LIMITS), connectionTimeoutMillis: 0 }
+
 /** Runs SQL beside the databases of the tests. */
 export const admin = async (sql: string) => {
-  const client = new pg.Client(connectionOptions(config, NO_LIMITS))
+  const client = new pg.Client(unlimited)
   await client.connect()
   await client.query(sql).finally(() => client.end())
 }
@@ -27,12 +30,11 @@ export async function createDatabase(t: Test): Promise<string> {
 }
 
 /**
- * Connects to a database of this run, for a look from outside.
- * @param options such as `{ statement_timeout: 0, query_timeout: 0 }`, for what takes longer than the service
- * would wait
+ * Connects to a database of this run, for a look from outside, without the time limits of the service.
+ * @param options such as another user
  */
 export async function connect(t: Test, database: string, options: pg.ClientConfig = {}): Promise<pg.Client> {
-  const client = new pg.Client({ ...connectionOptions(config), database, ...options })
+  const client = new pg.Client({ ...unlimited, database, ...options })
   await client.connect()
   client.on('error', () => {})
   t.teardown(() => client.end())
@@ -44,7 +46,7 @@ export async function connect(t: Test, database: string, options: pg.ClientConfi
  * name, and all tests share one Redis.
  */
 export async function ownUserIds(database: string): Promise<void> {
-  const client = new pg.Client({ ...connectionOptions(config), database })
+  const client = new pg.Client({ ...unlimited, database })
   await client.connect()
   await client.query(`alter table chat_user alter column id restart with ${randomInt(2 ** 30, 2 ** 45)}`)
   await client.end()

@@ -17,7 +17,7 @@ async function fullDatabase(t: Test, count: number) {
   const migrating = await connect(t, database)
   await migrate(migrating, quiet)
   await migrating.end()
-  const client = await connect(t, database, { statement_timeout: 0, query_timeout: 0 })
+  const client = await connect(t, database)
   await client.query("insert into chat_user (nickname, password_hash) values ('alice', 'x')")
   const add = (count: number) =>
     client.query(
