@@ -1,4 +1,4 @@
-# To be sourced, by .ci/run and .ci/engines. Needs node.
+# To be sourced, by .ci/run, .ci/image and .ci/engines. Needs node.
 
 # free_port: prints a free port of the loopback interface, below the range from which the kernel takes ports for
 # outgoing connections, so that it is still free when a server is started on it.

@@ -48,8 +48,8 @@ export const withoutExit = [
 ]
 
 /**
- * Options that make each signal after the first come so many milliseconds after it by the clock of the service, however
- * long a busy machine takes to deliver it.
+ * Options that make each signal after the first come so many milliseconds after it by the clock of the
+ * service, however long a busy machine takes to deliver it.
  */
 export const signalsApart = (ms: number) => [
   '--import',

@@ -42,10 +42,10 @@ export async function openStream(
     .setEncoding('utf8')
     .on('data', (data) => {
       chunks.push(data)
-      // The empty line that ends an event may itself be split between two chunks.
-      const from = Math.max(0, rest.length - 1)
+      // The empty line that ends an event may itself come in two chunks.
+      const endsEvent = data.includes('\n\n') || (data.startsWith('\n') && rest.endsWith('\n'))
       rest += data
-      if (!rest.includes('\n\n', from)) return
+      if (!endsEvent) return
       const end = rest.lastIndexOf('\n\n') + 2
       events.push(...parseEvents(rest.slice(0, end)))
       rest = rest.slice(end)
