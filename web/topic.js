@@ -6,10 +6,12 @@ import { part, tell } from './page.js'
 const EVERY_MS = 60_000
 
 /**
- * The topic of the room, and how many people are online.
+ * The topic of the room, and how many people are online. A topic that is too long for its line is cut until
+ * it is opened.
  * @param {import('./room.js').Room} room
  */
 export function showTopic(room) {
+  const place = part('topic', HTMLButtonElement)
   /** @type {import('./room.js').Settings | undefined} */
   let shown
 
@@ -19,8 +21,8 @@ export function showTopic(room) {
     if (!settings || (settings === shown && !isAnew)) return
     shown = settings
     const { topic, online } = settings
-    tell(part('topic', HTMLElement), topic)
-    part('topic', HTMLElement).title = topic
+    tell(place, topic)
+    place.title = topic
     tell(part('online', HTMLElement), online > 0 ? say('online', { count: online }) : '')
   }
 
@@ -34,6 +36,9 @@ export function showTopic(room) {
     }
   }
 
+  place.addEventListener('click', () => {
+    place.ariaExpanded = place.ariaExpanded === 'true' ? 'false' : 'true'
+  })
   setInterval(() => {
     if (!document.hidden) refresh()
   }, EVERY_MS)

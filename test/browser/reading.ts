@@ -2,6 +2,7 @@ import type { Page } from 'playwright-core'
 import t, { type Test } from 'tap'
 import { startService } from '../helpers/app.ts'
 import {
+  audit,
   drawn,
   enter,
   message,
@@ -177,6 +178,34 @@ t.test('the topic and the number of people online are at the top, and are kept u
   await page.locator('#topic').getByText('Release day').waitFor()
   await page.reload()
   await page.locator('#topic').getByText('Release day').waitFor()
+})
+
+t.test('a topic that is too long for a phone can be opened and read in full', async (t) => {
+  const { url, registerAs, call } = await startModerated(t)
+  const { token } = await registerAs('moderator')
+  const words = 'Release on Friday: write here what you tested, and on which machine. '
+    .repeat(3)
+    .slice(0, 200)
+  const text = words.trim()
+  await call('PATCH', '/api/room', { token, body: { topic: text } })
+  const page = await openChat(t, browser, url, phone)
+  const topic = page.getByRole('button', { name: text })
+  await topic.waitFor()
+  /** The pixels of the text that are out of sight. */
+  const hidden = () => topic.evaluate((element) => element.scrollWidth - element.clientWidth)
+  t.ok((await hidden()) > 0, 'at first it is cut')
+  t.equal(await topic.getAttribute('aria-expanded'), 'false')
+
+  await topic.tap()
+  await page.getByRole('button', { name: text, expanded: true }).waitFor()
+  t.equal(await hidden(), 0, 'now it is not')
+  const { x, width, height } = (await topic.boundingBox())!
+  t.ok(x >= 0 && x + width <= phone.viewport.width, 'it is on the screen')
+  t.ok(height < 150, `and does not take all of it: ${height} px`)
+  await audit(t, page, 'an open topic')
+  await topic.press('Enter')
+  await page.getByRole('button', { name: text, expanded: false }).waitFor()
+  t.ok((await hidden()) > 0, 'it is closed again')
 })
 
 t.test('another language keeps the place', async (t) => {
