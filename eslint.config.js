@@ -51,6 +51,10 @@ export default [
         }
       ],
       'no-void': ['error', { allowAsStatement: true }],
+      '@typescript-eslint/no-restricted-imports': [
+        'error',
+        { name: 'node:http', allowTypeImports: true, message: 'Its values are in src/lib/node-http.ts.' }
+      ],
       '@typescript-eslint/no-misused-promises': ['error', { checksVoidReturn: false }]
     }
   }

@@ -1,6 +1,6 @@
-import { STATUS_CODES } from 'node:http'
 import type { TSchema } from '@sinclair/typebox'
 import { ErrorResponse, type ValidationMessage } from '../../schemas/errors.ts'
+import { http } from '../lib/node-http.ts'
 
 /** An error for clients: an HTTP status, a code for programs and a sentence for people. */
 export abstract class ClientError extends Error {
@@ -168,7 +168,7 @@ export function failures<Status extends number>(
     }
     answers[statusCode] = {
       ...ErrorResponse,
-      'x-response-description': `${STATUS_CODES[statusCode]}: ${Object.keys(examples).join(', ')}.`,
+      'x-response-description': `${http.STATUS_CODES[statusCode]}: ${Object.keys(examples).join(', ')}.`,
       'x-examples': examples
     }
   }

@@ -1,8 +1,8 @@
-import { STATUS_CODES } from 'node:http'
 import fastJson from 'fast-json-stringify'
 import type { FastifyError, FastifyReply, FastifyRequest } from 'fastify'
 import { ErrorResponse } from '../../schemas/errors.ts'
 import * as errors from './catalogue.ts'
+import { http } from '../lib/node-http.ts'
 import { requestId } from '../lib/request-id.ts'
 
 declare module 'fastify' {
@@ -66,7 +66,7 @@ export function clientErrorResponse({ code: reason }: NodeJS.ErrnoException): st
   const answer: ErrorResponse = { error: message, code, requestId: requestId() }
   const body = errorJson(answer)
   return [
-    `HTTP/1.1 ${statusCode} ${STATUS_CODES[statusCode]}`,
+    `HTTP/1.1 ${statusCode} ${http.STATUS_CODES[statusCode]}`,
     'connection: close',
     `x-request-id: ${answer.requestId}`,
     'content-type: application/json; charset=utf-8',

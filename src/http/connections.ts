@@ -1,5 +1,6 @@
-import { createServer, IncomingMessage, type Server, type ServerOptions } from 'node:http'
+import type { Server, ServerOptions } from 'node:http'
 import type { Socket } from 'node:net'
+import { http } from '../lib/node-http.ts'
 import { PacedResponse } from './paced-response.ts'
 
 /** How many requests may wait on one connection, behind the one being handled. */
@@ -35,7 +36,7 @@ type Handler = (request: DroppableRequest, response: PacedResponse) => void
  * thousands of small pipelined requests this alone occupies a core, so dropped requests are left to the
  * garbage collector.
  */
-class DroppableRequest extends IncomingMessage {
+class DroppableRequest extends http.IncomingMessage {
   isDropped = false
 
   override destroy(error?: Error): this {
@@ -105,7 +106,7 @@ export class Connections {
 
   /** Creates a server that passes the requests of each connection to `handle` one at a time. */
   createServer(options: ServerOptions, handle: Handler): Server {
-    const server = createServer({
+    const server = http.createServer({
       ...options,
       IncomingMessage: DroppableRequest,
       ServerResponse: PacedResponse

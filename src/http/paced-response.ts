@@ -1,5 +1,6 @@
 import { once } from 'node:events'
-import { type IncomingMessage, ServerResponse } from 'node:http'
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import { http } from '../lib/node-http.ts'
 
 /** Larger bodies are sent in slices of this size, to see whether the client reads them. */
 const SLICE_BYTES = 64 * 1024
@@ -18,7 +19,7 @@ const hasBody = ({ headers }: IncomingMessage): boolean =>
  */
 export class PacedResponse<
   Request extends IncomingMessage = IncomingMessage
-> extends ServerResponse<Request> {
+> extends http.ServerResponse<Request> {
   /** Whether the connection is closed after this response. Called when the head is sent. */
   isLast: () => boolean = () => false
   #isEnding = false

@@ -1,7 +1,7 @@
-import { STATUS_CODES } from 'node:http'
 import swagger from '@fastify/swagger'
 import { Type } from '@sinclair/typebox'
 import fp from 'fastify-plugin'
+import { http } from '../lib/node-http.ts'
 import { version } from '../lib/version.ts'
 import { keywords } from './validation.ts'
 
@@ -97,7 +97,7 @@ function namesOf({ status, answer, operations: [first] }: SharedError): string[]
   const codes = codesOf(answer)
   const ownCodes = codes.filter((code) => code !== 'invalid_http' && code !== 'not_found')
   const [code = codes[0] ?? ''] = ownCodes
-  const name = pascal(ownCodes.length > 1 ? (STATUS_CODES[status] ?? status) : code)
+  const name = pascal(ownCodes.length > 1 ? (http.STATUS_CODES[status] ?? status) : code)
   const isLimited = 'RateLimit' in (answer.headers ?? {})
   const withLimit = isLimited && status !== '429' ? `${name}WithRateLimit` : name
   return [name, withLimit, `${pascal(first?.operationId ?? '')}${name}`]
