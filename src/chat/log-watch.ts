@@ -33,8 +33,10 @@ export class LogWatch {
   #hasWarnedOfIds = false
   #check: Promise<void> | undefined
   #timer: NodeJS.Timeout | undefined
-  /** Called with the number of messages that were stored but did not reach the log. */
+  /** Called with the number of messages of which a change was stored but did not reach the log. */
   onMissed: (count: number) => void = () => {}
+  /** Called after a repair. The log counts as incomplete until it has resolved. */
+  onRepaired: () => Promise<void> = async () => {}
 
   constructor(query: Query, timeline: Timeline, log: Log) {
     this.#query = query
@@ -56,7 +58,7 @@ export class LogWatch {
   get problem(): string | undefined {
     if (this.#problem !== undefined) return this.#problem
     return performance.now() - this.#missedAt < MISSED_MS
-      ? `messages did not reach the log: ${this.#missedIds.join(', ')}`
+      ? `changes did not reach the log, of messages ${this.#missedIds.join(', ')}`
       : undefined
   }
 
@@ -68,11 +70,11 @@ export class LogWatch {
     if (this.#problem !== undefined || performance.now() - this.#checkedAt > FRESH_MS) await this.#checkNow()
   }
 
-  /** Records messages that were stored but were missing in the log when it was read after that. */
+  /** Records messages of which a change was stored, but was not in the log when that was read afterwards. */
   missed(ids: number[]): void {
     this.onMissed(ids.length)
     if (this.problem === undefined) {
-      this.#log.error(`the event log is incomplete: messages did not reach it: ${ids.join(', ')}`)
+      this.#log.error(`the event log is incomplete: changes did not reach it, of messages ${ids.join(', ')}`)
     }
     this.#missedIds = ids.slice(0, 10)
     this.#missedAt = performance.now()
@@ -85,9 +87,15 @@ export class LogWatch {
     const problems = await this.#query<Problem>(CHECK_SEQUENCES)
     if (problems.length === 0) return false
     this.#log.error(`the event log is incomplete: ${problems.map(({ what }) => what).join('; ')}`)
-    await this.#query(REPAIR, [this.#timeline.seq])
+    await this.#repair(this.#timeline.seq)
     this.#log.warn('the sequences were advanced to match the tables; clients reload the room')
     return true
+  }
+
+  /** Makes all clients reload the room, unless the log tells them so already after the entry `seq`. */
+  async #repair(seq: number): Promise<void> {
+    await this.#query(REPAIR, [seq])
+    await this.onRepaired()
   }
 
   #checkInBackground(): void {
@@ -116,7 +124,7 @@ export class LogWatch {
       const isMissing = this.#missedIds.length > 0 && performance.now() - this.#resetAt > EVERY_MS
       if (!isRepaired && (wasBroken || isMissing)) {
         // What was written meanwhile is not in the log, so all clients must reload the room.
-        await this.#query(REPAIR, [wasBroken ? this.#lastSeq : this.#timeline.seq])
+        await this.#repair(wasBroken ? this.#lastSeq : this.#timeline.seq)
         this.#resetAt = performance.now()
       }
       if (isRepaired || wasBroken || isMissing) this.#missedIds = []

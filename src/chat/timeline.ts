@@ -262,6 +262,16 @@ export class Timeline extends EventEmitter<{ frames: [Buffer[]]; messages: [] }>
     return isUnknown ? undefined : { json, ...age }
   }
 
+  /**
+   * Whether this process would answer something else than this: what a message is, or that it does not exist
+   * (undefined). False if its answer would come from PostgreSQL.
+   */
+  contradicts(id: number, message: Message | undefined): boolean {
+    const known = this.message(id)
+    if (known === undefined || known.age !== undefined) return false
+    return known.json?.toString() !== (message && messageJson(message))
+  }
+
   #age(): { age?: number } {
     return this.isFresh ? {} : { age: Math.floor(this.lag) }
   }

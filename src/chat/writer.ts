@@ -10,6 +10,7 @@ import {
 } from '../errors/catalogue.ts'
 import { type Refusal, toError } from '../moderation/refusals.ts'
 import { channels, traced } from '../telemetry/tracing.ts'
+import { confirmChange } from './confirm-change.ts'
 import type { Follower } from './follower.ts'
 import type { LogWatch } from './log-watch.ts'
 import { LOG_PAGE_BYTES, type LogEntry, type LogRow, READ_LOG, toLogPage } from './event-log.ts'
@@ -308,7 +309,9 @@ export class MessageWriter {
   async #replay(claimed: Claimed): Promise<Posted> {
     if (!claimed.is_same) throw new IdempotencyKeyReused()
     const message = toMessage(claimed)
-    await this.#follower.caughtUp() // Another replica may have just written it.
+    // Another replica may have just written it.
+    const room = { follower: this.#follower, timeline: this.#timeline, watch: this.#watch }
+    await confirmChange(room, this.#query, [message.id], message)
     return { message, isReplay: true }
   }
 }

@@ -62,6 +62,7 @@ export default fp<{ config: Config }>(
       () => watch.problem === undefined,
       channel
     )
+    watch.onRepaired = () => follower.caughtUp()
     follower.onReconnected = () => app.connections.retire()
     const writer = new MessageWriter(app.pipeline, app.sql, timeline, follower, watch)
     // A third of the connections, so that posts, accounts and readiness checks always find a free one.

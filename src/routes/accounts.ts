@@ -14,6 +14,7 @@ import { bearerSecurity, noSecurity } from '../../schemas/openapi.ts'
 import { isApiToken } from '../accounts/api-tokens.ts'
 import { deleteAccount } from '../accounts/deletion.ts'
 import { lookupNickname } from '../accounts/nicknames.ts'
+import { confirmChange } from '../chat/confirm-change.ts'
 import { publishDeletions } from '../chat/redis-events.ts'
 import { deleteUser, findUser, findUserById, insertUser, replacePassword } from '../accounts/users.ts'
 import type { Config } from '../config.ts'
@@ -273,16 +274,19 @@ const accounts: FastifyPluginAsyncTypebox<{ config: Config }> = async (app, { co
       const user = await findActiveUser(request.userId)
       await checkPassword(reply, user, request.body.password, clientOf(reply))
       if (user.isLastAdmin) throw new LastAdmin()
-      const publish = (ids: number[]) => publishDeletions(app.redis, ids, request.log)
       // The other sessions end first, so that none of them posts during the deletion. The session of this
       // request stays until the account is gone, so that the user can try again after a failure.
       await sessions.endOthers(user.id, bearerToken(request))
-      await deleteAccount(sql, user, publish)
+      const ids: number[] = []
+      await deleteAccount(sql, user, (batch) => {
+        ids.push(...batch)
+        publishDeletions(app.redis, batch, request.log)
+      })
       // From here on the user's sessions are refused, even those still in Redis.
       await sessions.forget(user.id).catch((error: unknown) => {
         request.log.warn(`could not end the sessions of a deleted account: ${reasonOf(error)}`)
       })
-      await app.room.follower.caughtUp()
+      await confirmChange(app.room, sql, ids, undefined)
       return reply.code(204).send(null)
     }
   )

@@ -13,6 +13,7 @@ import {
 import { bearerSecurity, noSecurity } from '../../schemas/openapi.ts'
 import { IdParams } from '../../schemas/params.ts'
 import type { Config } from '../config.ts'
+import { confirmChange } from '../chat/confirm-change.ts'
 import { deleteMessage, editMessage, hasMessage } from '../chat/messages.ts'
 import { readMessage, readPage } from '../chat/pages.ts'
 import { publishDeletions } from '../chat/redis-events.ts'
@@ -129,10 +130,7 @@ export default messages
 
 /** Posting, editing and deleting, with a session token or an API token. */
 const ownMessages: FastifyPluginAsyncTypebox = async (app) => {
-  const {
-    sql,
-    room: { follower, writer }
-  } = app
+  const { sql, room } = app
   app.addHook('onRequest', app.authenticateAuthor)
   app.addHook('onRequest', app.limitWrites)
 
@@ -161,7 +159,7 @@ const ownMessages: FastifyPluginAsyncTypebox = async (app) => {
     }
   }
   app.post('/api/messages', { schema: post }, async (request, reply) => {
-    const { message, isReplay } = await writer.post({
+    const { message, isReplay } = await room.writer.post({
       userId: request.userId,
       text: request.body.text,
       replyTo: request.body.replyTo,
@@ -202,7 +200,7 @@ const ownMessages: FastifyPluginAsyncTypebox = async (app) => {
   app.patch(ONE, { schema: edit }, async (request, reply) => {
     const message = await editMessage(app.pipeline, request.params.id, request.userId, request.body.text)
     if (message === undefined) throw await notFound(request.userId)
-    await follower.caughtUp()
+    await confirmChange(room, sql, [message.id], message)
     return reply.code(200).send(message)
   })
 
@@ -227,7 +225,7 @@ const ownMessages: FastifyPluginAsyncTypebox = async (app) => {
       throw await notDeleted(id, request.userId, canModerate)
     }
     publishDeletions(app.redis, [id], request.log)
-    await follower.caughtUp()
+    await confirmChange(room, sql, [id], undefined)
     return reply.code(200).send({ id, status: 'deleted' })
   })
 }

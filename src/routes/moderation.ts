@@ -14,6 +14,7 @@ import {
   UserRole
 } from '../../schemas/moderation.ts'
 import { bearerSecurity } from '../../schemas/openapi.ts'
+import { confirmChange } from '../chat/confirm-change.ts'
 import { publishDeletions } from '../chat/redis-events.ts'
 import {
   addressFailures,
@@ -48,11 +49,7 @@ const tags = ['moderation']
 
 /** Actions of moderators and admins. */
 const moderation: FastifyPluginAsyncTypebox = async (app) => {
-  const {
-    sql,
-    sessions,
-    room: { follower }
-  } = app
+  const { sql, sessions, room } = app
   app.register(reports)
 
   const actionFailures = [
@@ -135,9 +132,12 @@ const moderation: FastifyPluginAsyncTypebox = async (app) => {
     '/api/users/:id(^\\d+$)/messages',
     { onRequest: moderatorOnly, schema: deleteMessages },
     async (request, reply) => {
-      const publish = (ids: number[]) => publishDeletions(app.redis, ids, request.log)
-      const deleted = await deleteAllMessages(sql, request.userId, request.params.id, publish)
-      await follower.caughtUp()
+      const ids: number[] = []
+      const deleted = await deleteAllMessages(sql, request.userId, request.params.id, (batch) => {
+        ids.push(...batch)
+        publishDeletions(app.redis, batch, request.log)
+      })
+      await confirmChange(room, sql, ids, undefined)
       return reply.code(200).send({ deleted })
     }
   )

@@ -10,7 +10,7 @@ const texts = async ({ call }: Service) =>
   (await call('GET', '/api/messages')).body.map(({ text }: { text: string }) => text)
 const metric = async ({ call }: Service, name: string) =>
   Number(new RegExp(`^${name} (\\d+)$`, 'm').exec((await call('GET', '/metrics')).body)?.[1])
-/** Whether a client that follows the stream has the message: by itself, or because it loaded the room after it. */
+/** Whether a client that follows the stream has the message: by itself, or by loading the room after it. */
 const tells = async (stream: Stream, client: pg.Client, id: number) => {
   const { rows } = await client.query('select max(seq) as seq from chat_event where message_id = $1', [id])
   const events = await stream.events(0)
@@ -145,14 +145,16 @@ t.test(
     const service = await startService(t)
     const { token } = await service.register()
     const client = await connect(t, service.database)
-    // Nothing in the catalogue tells of it: the function is replaced, and signed as the migrations do it, at once.
+    // Nothing in the catalogue tells of it: the function is replaced, and signed as a migration does it.
     await client.query(`create or replace function chat_event_created () ${NO_OP};
       do $$ begin execute format('comment on function chat_event_created is %L', (
     select 'chat-backend ' || md5(concat_ws(' ', prosrc, prosecdef, proconfig)) from pg_proc where proname = 'chat_event_created')); end $$`)
     const stream = await openStream(t, service.url)
     const { status, body } = await service.call('POST', '/api/messages', { token, body: { text: 'unheard' } })
     t.equal(status, 201)
-    t.ok(logged(service, ERROR, `the event log is incomplete: messages did not reach it: ${body.id}`))
+    t.ok(
+      logged(service, ERROR, `the event log is incomplete: changes did not reach it, of messages ${body.id}`)
+    )
     t.equal(await metric(service, 'chat_log_in_force'), 0)
     t.equal(await metric(service, 'chat_log_missed_messages_total'), 1)
     t.equal(await readyz(service), 503)
