@@ -11,7 +11,7 @@ import authorize from './plugins/authorize.ts'
 import cors from './plugins/cors.ts'
 import drain from './plugins/shutdown.ts'
 import httpRules from './plugins/http-rules.ts'
-import input, { ajvOptions, parseQuery } from './plugins/validation.ts'
+import input, { parseQuery } from './plugins/validation.ts'
 import listener from './plugins/listener.ts'
 import metrics from './telemetry/metrics.ts'
 import openapi from './plugins/openapi.ts'
@@ -58,7 +58,6 @@ export function buildApp(config: Config, logger: FastifyBaseLogger, signal?: Abo
     childLoggerFactory: createRequestLogger,
     clientErrorHandler: (error, socket) => connections.refuse(socket, clientErrorResponse(error)),
     bodyLimit: 64 * 1024,
-    ajv: ajvOptions,
     pluginTimeout: 0,
     return503OnClosing: false,
     routerOptions: { ...routerOptions, querystringParser: parseQuery },

@@ -7,7 +7,7 @@ import { lookupNickname, normalizeNickname } from '../../src/accounts/nicknames.
 import { loadConfig } from '../../src/config.ts'
 import { AuthorizationMalformed, AuthorizationMissing } from '../../src/errors/catalogue.ts'
 import { bearerToken } from '../../src/plugins/authenticate.ts'
-import input, { ajvOptions, integerCoercion } from '../../src/plugins/validation.ts'
+import input, { integerCoercion } from '../../src/plugins/validation.ts'
 import { requestId } from '../../src/lib/request-id.ts'
 import { StartError } from '../../src/lib/start-error.ts'
 import { normalizeText } from '../../src/lib/text.ts'
@@ -171,7 +171,7 @@ t.test('no text makes normalisation slow', async (t) => {
 })
 
 t.test('the length of a text counts the code points that are stored, and nothing else', async (t) => {
-  const app = Fastify({ ajv: ajvOptions }).register(input)
+  const app = Fastify().register(input)
   app.register(async (app) => {
     app.post('/text', { schema: { body: PostMessageRequest } }, async ({ body }) => body)
     app.post('/nickname', { schema: { body: RegisterRequest(8) } }, async ({ body }) => body)
