@@ -157,11 +157,8 @@ t.test('an admin makes and unmakes moderators, who learn of it when they look at
   const lookAgain = () => bobs.evaluate(() => document.dispatchEvent(new Event('visibilitychange')))
   t.notOk(await shield.isVisible())
 
-  const chosen = () => dialog.getByRole('radio', { checked: true })
   await choose(message(page, 'good evening'), 'Change role…')
-  await dialog.getByRole('button', { name: 'Save' }).waitFor()
   await audit(t, page, 'a role')
-  t.equal(await chosen().count(), 0, 'no role is preselected as long as nobody knows it')
   await dialog.getByRole('radio', { name: 'Moderator' }).check()
   await dialog.getByRole('button', { name: 'Save' }).click()
   await page
@@ -180,9 +177,6 @@ t.test('an admin makes and unmakes moderators, who learn of it when they look at
   await dialog.getByRole('tab', { name: 'Log' }).click()
   await dialog.getByText(`${admin.nickname} changed the role of ${bob.nickname} to Moderator`).waitFor()
   await dialog.getByRole('button', { name: `Change role…: ${bob.nickname}` }).click()
-  await dialog.getByText('Current role: Moderator.').waitFor()
-  t.ok(await dialog.getByRole('radio', { name: 'Moderator' }).isChecked(), 'the current role is preselected')
-  await audit(t, page, 'a role that is known')
   await dialog.getByRole('radio', { name: 'Member' }).check()
   await dialog.getByRole('button', { name: 'Save' }).click()
   await dialog.getByText(`changed the role of ${bob.nickname} to Member`).waitFor()
@@ -191,18 +185,8 @@ t.test('an admin makes and unmakes moderators, who learn of it when they look at
   await shield.waitFor({ state: 'hidden' })
 
   await dialog.getByRole('button', { name: 'Close' }).click()
-  await post((await registerAs('member')).token, 'I am new')
-  await sees(page, 'I am new')
-  await choose(message(page, 'I am new'), 'Change role…')
-  t.ok(
-    await dialog.getByRole('radio', { name: 'Member' }).isChecked(),
-    'who was never given a role is a member'
-  )
-  await dialog.getByRole('button', { name: 'Cancel' }).click()
-
   await write(page, 'I resign')
   await choose(message(page, 'I resign'), 'Change role…')
-  t.ok(await dialog.getByRole('radio', { name: 'Admin' }).isChecked())
   await dialog.getByRole('radio', { name: 'Member' }).check()
   await dialog.getByRole('button', { name: 'Save' }).click()
   await dialog.getByRole('alert').filter({ hasText: 'last admin' }).waitFor()

@@ -103,7 +103,6 @@ export default {
     deleteAllHint: 'They are deleted for everyone and cannot be restored.',
     roleEntry: 'Change role…',
     roleTitle: 'Role of {name}',
-    roleNow: 'Current role: {role}.',
     roleHint: 'Moderators act on members. Admins act on everyone and give roles.',
     role: 'Role',
     member: 'Member',

@@ -1,4 +1,3 @@
-import { Failure } from '../api.js'
 import { say, sayCount, sayDate } from '../i18n.js'
 import { sayEvery } from '../moderation.js'
 import { attempt, part, tellBriefly } from '../page.js'
@@ -21,10 +20,6 @@ const MAX_TOPIC = 200
 /** For how long somebody is muted or banned, in seconds; 0: for good. */
 const DURATIONS = [600, 3600, 21_600, 86_400, 604_800, 2_592_000, 0]
 const ROLES = /** @type {const} */ (['member', 'moderator', 'admin'])
-/** How far back the moderation log is read to find the role of somebody: entries at a time, and how often. */
-const [LOG_ENTRIES, LOG_PAGES] = [200, 5]
-/** How long a dialog waits for what it could do without. */
-const OPTIONAL_TIMEOUT_MS = 3000
 /** How often a member may post in slow mode, in seconds. */
 const SLOW_MODES = [0, 5, 10, 30, 60, 300, 900, 3600, 21_600]
 
@@ -136,54 +131,18 @@ export function deleteAll(session, { userId, nickname }) {
 }
 
 /**
- * The role that somebody has. Only they themselves can ask for it, but every change is in the moderation log.
- * Without an entry there they are a member, if the log still has its first entry: retention would have
- * deleted that before any other.
- * @param {Session} session @param {number} userId
- * @returns {Promise<typeof ROLES[number] | undefined>} undefined: not known
- * @throws {Failure}
- */
-async function findRole(session, userId) {
-  const options = { timeoutMs: OPTIONAL_TIMEOUT_MS }
-  if (userId === session.account?.userId) return (await session.call('GET', 'me', options)).role
-  let before = ''
-  for (let page = 0; page < LOG_PAGES; page++) {
-    const path = `moderation-log?limit=${LOG_ENTRIES}${before}`
-    /** @type {ModerationEntry[]} */
-    const entries = await session.call('GET', path, options)
-    const change = entries.find(({ action, user }) => action === 'set_role' && user?.userId === userId)
-    if (change) {
-      const { to } = /** @type {Record<string, unknown>} */ (change.details ?? {})
-      return ROLES.find((role) => role === to)
-    }
-    const oldest = entries.at(-1)?.id
-    if (oldest === 1) return 'member'
-    if (entries.length < LOG_ENTRIES) return undefined
-    before = `&before_id=${oldest}`
-  }
-  return undefined
-}
-
-/**
  * Gives somebody a role.
  * @param {Session} session @param {{ userId: number, nickname: string }} person
  * @param {() => Promise<unknown>} done
  */
-export async function giveRole(session, { userId, nickname }, done) {
-  const current = await findRole(session, userId).catch((failure) => {
-    if (!(failure instanceof Failure) || failure.isSessionOver) throw failure
-    return undefined // A role can be given all the same.
-  })
+export function giveRole(session, { userId, nickname }, done) {
   const choices = ROLES.map((value) => {
-    const checked = value === current
-    const properties = { type: 'radio', name: 'role', value, required: true, checked, autofocus: checked }
-    const choice = make('input', properties)
+    const choice = make('input', { type: 'radio', name: 'role', value, required: true })
     return make('label', { className: 'check' }, choice, say(value))
   })
   const legend = make('legend', { className: 'unseen', textContent: say('role') })
   const fields = make('fieldset', {}, legend, ...choices)
-  const now = current ? `${say('roleNow', { role: say(current) })} ` : ''
-  const hint = make('p', { className: 'hint', textContent: `${now}${say('roleHint')}` })
+  const hint = make('p', { className: 'hint', textContent: say('roleHint') })
   const submit = make('button', { textContent: say('save') })
   return ask(say('roleTitle', { name: nickname }), [hint, fields], submit, async () => {
     const role = ROLES.find((_, i) => choices[i]?.querySelector('input')?.checked) ?? 'member'
