@@ -236,9 +236,8 @@ function judge(t: Test, when: string, { livez, pages, posts, logins, failures }:
 }
 
 async function hold(t: Test, redis: Sessions, row: Row): Promise<void> {
-  const stage = await setStage(t, redis, row)
+  const [stage, attacker] = await Promise.all([setStage(t, redis, row), startAttacker(t, row.name)])
   const given = await row.prepare?.(stage)
-  const attacker = await startAttacker(t, row.name)
   const others = await Others.register(stage.url, row.page, row.mayRefuse)
   t.teardown(() => others.leave())
   await others.come()

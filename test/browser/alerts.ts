@@ -72,6 +72,8 @@ t.test('whoever wants it is told of mentions, or of all messages, while they are
   await choose('For all messages')
   await page.reload()
   await page.locator('#text').waitFor()
+  // One tab tells: the one that holds this lock, which the page before the reload had.
+  await page.waitForFunction(async () => (await navigator.locks.query()).held?.length === 1)
   await away(true)
   await says('for everybody')
   t.strictSame(await shown(), [[bob.nickname, 'for everybody']], 'the choice is kept')

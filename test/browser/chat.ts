@@ -4,6 +4,7 @@ import t from 'tap'
 import { startService } from '../helpers/app.ts'
 import {
   choose,
+  drawn,
   enter,
   message,
   newPerson,
@@ -17,6 +18,7 @@ import {
   write
 } from '../helpers/browser.ts'
 import { connect, ownUserIds } from '../helpers/database.ts'
+import { waitUntil } from '../helpers/raw.ts'
 
 const browser = await startBrowser(t)
 t.jobs = 1
@@ -460,18 +462,19 @@ t.test(
       await message(page, `message ${anchor}`).evaluate((element) => element.scrollIntoView())
       const before = await place(`message ${anchor}`)
       await sees(page, `message ${anchor - 20}`)
+      await drawn(page)
       t.ok(Math.abs((await place(`message ${anchor}`)) - before) < 2, `nothing moves at ${anchor}`)
       t.ok((await page.locator('#messages li').count()) <= 200)
     }
     await post(token, 'news while I read')
     await page.getByRole('button', { name: '1 new message' }).waitFor()
     t.equal(await page.title(), '(1) Chat')
-    for (let count = 0; (await message(page, 'news while I read').count()) === 0 && count < 100; count++) {
+    await waitUntil('the way back has led to the news', async () => {
       await page.locator('#scroller').evaluate((element) => {
         element.scrollTop = element.scrollHeight
       })
-      await page.evaluate(() => new Promise(requestAnimationFrame))
-    }
+      return (await message(page, 'news while I read').count()) === 1
+    })
     await sees(page, 'news while I read')
     t.strictSame(
       (await texts(page)).slice(-100),

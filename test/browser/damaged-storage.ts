@@ -40,7 +40,11 @@ for (const [removal, remove] of Object.entries(removals)) {
     }
     await page.locator('#pending li:nth-child(3)').waitFor()
     t.strictSame(await page.locator('#pending .text').allTextContents(), ['one', 'two', 'three'])
-    // And it is stored again.
+    // And it is stored again, as soon as the page has heard from the browser what the other tab did.
+    await page.waitForFunction(() => {
+      const names = Object.keys(localStorage).filter((name) => name.startsWith('chat.outbox.'))
+      return names.filter((name) => localStorage[name].includes('"userId"')).length === 3
+    })
     await page.reload()
     if (removal.includes('everything')) {
       await page.locator('#text:visible, #entry:visible').waitFor()

@@ -23,8 +23,11 @@ t.test(
     })
 
     await page.goto(`${url}/api/docs`)
-    await page.waitForSelector('.opblock')
     const operations = Object.values<object>(document.paths).flatMap((path) => Object.keys(path))
+    await page
+      .locator('.opblock')
+      .nth(operations.length - 1)
+      .waitFor()
     t.equal(
       await page.locator('.opblock').count(),
       operations.length,

@@ -9,7 +9,7 @@ import { waitUntil } from '../helpers/raw.ts'
 
 // The main paths once more, in the two other families of browsers.
 
-const TIMEOUT_MS = 20_000
+const TIMEOUT_MS = 60_000
 const TEXTS = `[...document.querySelectorAll('#messages .text')].map(({ textContent }) => textContent)`
 
 /** Resolves once the page shows a message with that text. */

@@ -30,7 +30,9 @@ async function openRoom(t: Test, options = {}) {
 }
 
 const entries = (page: Page) => page.getByRole('menuitem').allTextContents()
-const copied = (page: Page) => page.evaluate(() => navigator.clipboard.readText())
+/** Resolves once that text is on the clipboard, which the browser writes in its own time. */
+const copies = (page: Page, text: string) =>
+  page.waitForFunction(async (text) => (await navigator.clipboard.readText()) === text, text)
 const focused = (page: Page) => page.evaluate(() => document.activeElement!.textContent.trim())
 const isOpen = (page: Page) => page.getByRole('menu').isVisible()
 
@@ -49,7 +51,7 @@ t.test('a message has one menu, which offers what the reader may do with it', as
   for (const entry of ['Copy text', 'Edit', 'Delete']) t.ok((await entries(page)).includes(entry), entry)
   await audit(t, page, 'a menu', { isResizable: false })
   await page.getByRole('menuitem', { name: 'Copy text' }).click()
-  t.equal(await copied(page), 'mine')
+  await copies(page, 'mine')
   t.notOk(await isOpen(page))
 
   await openMenu(message(page, 'mine'))
@@ -121,7 +123,7 @@ t.test('a finger that rests on a message opens its menu, and one that scrolls do
   await touch('touchEnd')
   await audit(t, page, 'a menu by a finger', { isResizable: false })
   await page.getByRole('menuitem', { name: 'Copy text' }).tap()
-  t.equal(await copied(page), 'theirs')
+  await copies(page, 'theirs')
 })
 
 t.test('the menu of a message that is deleted closes', async (t) => {

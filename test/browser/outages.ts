@@ -161,8 +161,8 @@ t.test('where no stream comes through, it asks again and again, and hears of cha
   for (const [name, block] of Object.entries(blocks)) {
     const page = await openChat(t, browser, 'about:blank')
     await page.route('**/api/events*', block)
-    await page.goto(url)
     const polled = page.waitForRequest(/after_id=\d+&limit=200&wait=10/)
+    await page.goto(url)
     await sees(page, 'two')
     await polled
     const { id } = await post(token, name)
@@ -230,6 +230,6 @@ t.test(
     await look(false)
     await resumed
     await shows(page, ['one', 'two', 'three'])
-    t.equal(await page.title(), 'Chat')
+    await page.waitForFunction(() => document.title === 'Chat')
   }
 )

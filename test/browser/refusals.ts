@@ -108,16 +108,14 @@ t.test('rate-limited posts wait as long as the service says, and no longer', asy
   await page.route('**/api/messages', async (route) => {
     if (route.request().method() !== 'POST') return route.continue()
     posts.push(performance.now())
-    await route.fulfill(refusal(429, 3))
+    return posts.length === 1 ? route.fulfill(refusal(429, 3)) : route.continue()
   })
   await write(page, 'one')
   await page.locator('#pending .state').getByText('Too many attempts. Try again in 3 seconds.').waitFor()
   for (const text of ['two', 'three', 'four']) await write(page, text)
-  await page.locator('#pending li:nth-child(4)').waitFor()
-  t.equal(posts.length, 1, 'what is written meanwhile does not try it again')
-  await page.unroute('**/api/messages')
   await shows(page, ['one', 'two', 'three', 'four'])
-  t.ok(performance.now() - posts[0]! >= 2900)
+  t.equal(posts.length, 5)
+  t.ok(posts[1]! - posts[0]! >= 2900, 'what is written meanwhile does not try it again')
 })
 
 /** What a service or a proxy may do to streams, and to requests that wait, when there are too many. */
@@ -158,7 +156,7 @@ t.test(
     const { url, register, call, post } = await startService(t)
     const { token } = await register()
     const first = await post(token, 'one')
-    const pages: { name: string; page: Page; asked: number[]; before: number }[] = []
+    const pages: { name: string; page: Page; asked: number[] }[] = []
     for (const [name, { events, wait }] of Object.entries(overloads)) {
       const page = await (await newPerson(t, browser)).newPage()
       await page.route('**/api/events*', events)
@@ -166,15 +164,16 @@ t.test(
       const asked = countRequests(page, /\/api\/(events|messages)/)
       await page.goto(url)
       await sees(page, 'one')
-      pages.push({ name, page, asked, before: asked.length })
+      pages.push({ name, page, asked })
     }
     const isWell = async (name: string, page: Page) => {
       t.equal(await page.getByRole('status').filter({ visible: true }).count(), 0, `${name}: all is well`)
     }
-    for (const each of pages) each.before = each.asked.length
+    const from = performance.now()
     await sleep(6000)
-    for (const { name, page, asked, before } of pages) {
-      t.ok(asked.length - before <= 14, `${name}: ${asked.length - before} requests in 6 s`)
+    for (const { name, page, asked } of pages) {
+      const { length } = asked.filter((at) => at >= from && at < from + 6000)
+      t.ok(length <= 14, `${name}: ${length} requests in 6 s`)
       await isWell(name, page)
     }
     await post(token, 'two')
@@ -204,7 +203,8 @@ t.test('a refusal of older messages is not answered by asking again and again', 
   })
   await page.locator('#top').getByText('The server is busy.').waitFor()
   await sleep(5000)
-  t.ok(asked.length >= 2 && asked.length <= 4, `${asked.length} requests in 5 s`)
+  const { length } = asked.filter((at) => at < asked[0]! + 5000)
+  t.ok(length >= 2 && length <= 4, `${length} requests in 5 s`)
   answer = refusal(429, 1)
   await page.locator('#top').getByText('Try again in 1 second.').waitFor()
   await page.unroute(/before_id/)

@@ -92,8 +92,8 @@ t.test('a link to a message opens the room around it', async (t) => {
   t.ok(await isInView(page, 'message 100'))
   for (const text of ['message 90', 'message 110']) await sees(page, text)
   await choose(message(page, 'message 101'), 'Copy link')
-  const link = await page.evaluate(() => navigator.clipboard.readText())
-  t.equal(link, `${url}/#m${idOf(101)}`)
+  const link = `${url}/#m${idOf(101)}`
+  await page.waitForFunction(async (link) => (await navigator.clipboard.readText()) === link, link)
 
   await call('DELETE', `/api/messages/${idOf(200)}`, { token })
   await page.evaluate((id) => {

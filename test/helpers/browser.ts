@@ -20,9 +20,13 @@ const args = [
   '--disable-sync'
 ]
 
+/** Several browsers may start at a time, on a machine with few cores. */
+export const START_MS = 120_000
+
 /** Starts Debian's Chromium. */
 export async function startBrowser(t: Test, options: LaunchOptions = {}): Promise<Browser> {
-  const browser = await chromium.launch({ executablePath: '/usr/bin/chromium', args, ...options })
+  const executablePath = '/usr/bin/chromium'
+  const browser = await chromium.launch({ executablePath, args, timeout: START_MS, ...options })
   t.teardown(() => browser.close())
   return browser
 }
@@ -35,7 +39,7 @@ export async function newPerson(
 ): Promise<BrowserContext> {
   const viewport = { width: 1100, height: 760 }
   const context = await browser.newContext({ viewport, locale: 'en-GB', ...options })
-  context.setDefaultTimeout(15_000)
+  context.setDefaultTimeout(30_000)
   context.on('weberror', (error) => {
     t.fail(`on the page: ${error.error().stack}`)
   })

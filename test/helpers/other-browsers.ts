@@ -10,6 +10,7 @@ import { promisify } from 'node:util'
 import type puppeteerCore from 'puppeteer-core'
 import type { Test } from 'tap'
 import { freePort } from '../../src/embedded/process.ts'
+import { START_MS } from './browser.ts'
 import { waitUntil } from './raw.ts'
 
 // By `require`, because the resolver of tap's TypeScript loader does not find an export of chromium-bidi.
@@ -34,7 +35,8 @@ const NOTCH_PX = 80
 
 /** Debian's Firefox, without a window. */
 export async function startFirefox(t: Test): Promise<Hands> {
-  const browser = await puppeteer.launch({ browser: 'firefox', executablePath: '/usr/bin/firefox-esr' })
+  const executablePath = '/usr/bin/firefox-esr'
+  const browser = await puppeteer.launch({ browser: 'firefox', executablePath, timeout: START_MS })
   t.teardown(() => browser.close())
   const page = await browser.newPage()
   await page.setViewport({ width: 1024, height: 700 })
@@ -88,7 +90,8 @@ export async function startWebKit(t: Test): Promise<Hands> {
     if (!response.ok) throw new Error(`${command}: ${value.error} ${value.message}`)
     return value
   }
-  await waitUntil('WebKitWebDriver listens', () => call('GET', '/status').then(Boolean, () => false))
+  const isListening = () => call('GET', '/status').then(Boolean, () => false)
+  await waitUntil('WebKitWebDriver listens', isListening, START_MS)
   const options = { binary: MINI_BROWSERS.find((it) => existsSync(it)), args: ['--automation'] }
   const capabilities = { alwaysMatch: { 'webkitgtk:browserOptions': options } }
   const { sessionId } = await call('POST', '/session', { capabilities })

@@ -53,7 +53,7 @@ t.test('a later second signal ends the service immediately', async (t) => {
   const since = performance.now()
   server.child.kill('SIGINT')
   t.equal(await server.exited, 1)
-  t.ok(performance.now() - since < 5000, 'not after 20 s')
+  t.ok(performance.now() - since < 10_000, 'not after 20 s')
   t.equal(server.log.at(-1), 'SIGINT received again: exiting immediately')
 })
 
@@ -106,7 +106,7 @@ t.test('a signal while the service waits for an engine ends it immediately', asy
   for (const signal of ['SIGTERM', 'SIGINT'] as const) {
     for (const env of [{ POSTGRES_PORT: '9' }, { REDIS_PORT: '9' }]) {
       const server = startServer(t, { ...externalEngines(), POSTGRES_DB: await createDatabase(t), ...env })
-      await waitUntil('it waits', () => server.log.some((line) => line.startsWith('waiting for ')))
+      await waitUntil('it waits', () => server.log.some((line) => line.startsWith('waiting for ')), 60_000)
       await endsPromptly(t, server, signal)
     }
     for (const env of [{ POSTGRES_PORT: port }, { REDIS_PORT: port }]) {
@@ -135,7 +135,7 @@ t.test(
       ['only', 1]
     ] as const) {
       const server = startServer(t, { ...env, MIGRATE })
-      await waitUntil('it waits for the table', async () => (await waiting()) === 1)
+      await waitUntil('it waits for the table', async () => (await waiting()) === 1, 60_000)
       await endsPromptly(t, server, 'SIGTERM', code)
       await waitUntil('nobody waits for the table any more', async () => (await waiting()) === 0)
     }

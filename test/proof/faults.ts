@@ -60,11 +60,15 @@ function createDeck(world: World, random: Random, { database, sessions, replicas
   }
   const deafen = async () => {
     const client = await database.connect()
-    const { rowCount } = await client.query(
-      "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'chat-backend log'"
-    )
+    // Right after another fault, no replica may be connected yet.
+    for (let cut = 0; cut === 0 && !world.ended.signal.aborted; await world.sleep(50)) {
+      const { rowCount } = await client.query(
+        "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'chat-backend log'"
+      )
+      cut = rowCount ?? 0
+      world.count('LISTEN connections cut', cut)
+    }
     await client.end()
-    world.count('LISTEN connections cut', rowCount ?? 0)
   }
   const deck: Fault[] = [
     ['replicas killed', () => restart('SIGKILL')],

@@ -47,8 +47,12 @@ t.test('by default writes and errors are logged, and successful reads are not', 
   await ask('GET', '/nowhere', 'unknown')
   await ask('POST', '/api/messages', 'post', { token, body: { text: 'hello' } })
 
-  await waitUntil('all are logged', () => completed(logs).size === 4)
-  t.strictSame([...completed(logs).keys()].slice(1), ['error', 'unknown', 'post'])
+  await waitUntil('the last is logged', () => completed(logs).has('post'))
+  // On a busy machine a read may take a second, and is logged then; but not two, as the long poll does.
+  const isSlow = ({ status, durationMs }: Record<string, unknown>) =>
+    status === 200 && Number(durationMs) >= 1000 && Number(durationMs) < 2000
+  const logged = [...completed(logs)].filter(([, line]) => !isSlow(line)).map(([id]) => id)
+  t.strictSame(logged.slice(1), ['error', 'unknown', 'post'])
 })
 
 t.test('by default a read is logged if it takes a second or longer', async (t) => {
