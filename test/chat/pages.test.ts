@@ -1,17 +1,8 @@
 import t, { type Test } from 'tap'
-import { type Service, startService } from '../helpers/app.ts'
+import { type Service, startQuietService, startService } from '../helpers/app.ts'
 import { config, connect } from '../helpers/database.ts'
 import { startProxy } from '../helpers/proxy.ts'
 import { waitUntil } from '../helpers/raw.ts'
-
-/** Starts the service without what asks PostgreSQL now and then, so that only requests of clients do. */
-async function startQuiet(t: Test): Promise<Service> {
-  const service = await startService(t, { SEARCH_LANGUAGES: 'off' })
-  const { watch } = service.app.room
-  watch.stop()
-  await watch.check() // A look may be under way.
-  return service
-}
 
 const followTo = ({ app }: Service, id: number) =>
   waitUntil('the replica has read the log', () => app.room.timeline.newestId === id, 60_000)
@@ -21,7 +12,7 @@ const followTo = ({ app }: Service, id: number) =>
  * @returns it, `statements`, which counts what it asks PostgreSQL, and `check`, which compares pages with SQL
  */
 async function startRoom(t: Test) {
-  const service = await startQuiet(t)
+  const service = await startQuietService(t)
   const { app, call, register, database } = service
   const { userId, token } = await register()
   const client = await connect(t, database)
@@ -161,7 +152,7 @@ t.test(
 )
 
 t.test('one message is read from memory or by SQL, until it is deleted', async (t) => {
-  const service = await startQuiet(t)
+  const service = await startQuietService(t)
   const { app, call, register, post, database } = service
   const { userId, token } = await register()
   const client = await connect(t, database)

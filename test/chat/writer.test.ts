@@ -1,5 +1,6 @@
 import t from 'tap'
 import { startService } from '../helpers/app.ts'
+import { measure } from '../helpers/clock.ts'
 import { admin, config, connect } from '../helpers/database.ts'
 import { startProxy } from '../helpers/proxy.ts'
 
@@ -199,11 +200,12 @@ t.test(
     const { token } = await register()
     const client = await connect(t, database)
     await client.query('begin; select pg_advisory_xact_lock(7243002)')
-    const started = performance.now()
-    const answers = await Promise.all(
-      range(20).map((n) => call('POST', '/api/messages', { token, body: { text: `message ${n}` } }))
+    const { done: answers, ms } = await measure(() =>
+      Promise.all(
+        range(20).map((n) => call('POST', '/api/messages', { token, body: { text: `message ${n}` } }))
+      )
     )
-    t.ok(performance.now() - started < 3000, 'within 3 s')
+    t.ok(ms < 3000, `within 3 s: ${Math.round(ms)} ms`)
     for (const { status, headers } of answers) {
       t.match({ status, retry: headers.get('retry-after') }, { status: 503, retry: /^\d+$/ })
     }

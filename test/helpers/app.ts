@@ -37,6 +37,15 @@ export interface Service {
   post: (token: string, text: string) => Promise<{ id: number }>
 }
 
+/** Starts the service without what asks PostgreSQL now and then by itself: only requests do. */
+export async function startQuietService(t: Test, overrides: Partial<Config> = {}): Promise<Service> {
+  const service = await startService(t, { SEARCH_LANGUAGES: 'off', ...overrides })
+  const { watch } = service.app.room
+  watch.stop()
+  await watch.check() // A look may be under way.
+  return service
+}
+
 export async function startService(t: Test, overrides: Partial<Config> = {}): Promise<Service> {
   const database = overrides.POSTGRES_DB ?? (await createDatabase(t))
   const logs: Record<string, unknown>[] = []

@@ -76,11 +76,15 @@ t.test(
 
     const ids: number[] = []
     const seen: number[] = []
-    const reader = waitUntil('the reader has seen all', async () => {
-      const response = await fetch(`${nginx.url}/api/messages?after_id=${seen.at(-1) ?? first.id}`)
-      for (const { id } of (await response.json()) as { id: number }[]) seen.push(id)
-      return ids.length === 10 && seen.length >= 10
-    })
+    const reader = waitUntil(
+      'the reader has seen all',
+      async () => {
+        const response = await fetch(`${nginx.url}/api/messages?after_id=${seen.at(-1) ?? first.id}`)
+        for (const { id } of (await response.json()) as { id: number }[]) seen.push(id)
+        return ids.length === 10 && seen.length >= 10
+      },
+      30_000
+    )
     for (let i = 0; i < 10; i++) ids.push((await post(token, `message ${i}`)).id)
     await reader
     t.strictSame(seen, ids)

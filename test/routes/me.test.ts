@@ -3,6 +3,7 @@ import t from 'tap'
 import { startService } from '../helpers/app.ts'
 import { openRedis } from '../helpers/database.ts'
 import { startModerated } from '../helpers/people.ts'
+import { waitUntil } from '../helpers/raw.ts'
 import { openStream } from '../helpers/stream.ts'
 
 const password = 'correct horse'
@@ -72,6 +73,8 @@ for (const withDeletedAt of [false, true]) {
       await call('POST', `/api/messages/${question.id}/report`, { token: friend.token, body: report })
       await call('PUT', `/api/users/${userId}/restriction`, { token: admin.token, body: { kind: 'mute' } })
 
+      const { rows: log } = await client.query('select max(seq) as last from chat_event')
+      await waitUntil('the other replica has read the log', () => other.app.room.timeline.seq === log[0].last)
       const streams = [await openStream(t, url), await openStream(t, other.url)]
       const deleted = await call('DELETE', '/api/me', { token, body: { password } })
       t.equal(deleted.status, 204)

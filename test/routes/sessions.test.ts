@@ -1,6 +1,7 @@
 import { createHash, randomBytes } from 'node:crypto'
 import t, { type Test } from 'tap'
 import { startService } from '../helpers/app.ts'
+import { measure } from '../helpers/clock.ts'
 import { config, connect, openRedis, ownUserIds } from '../helpers/database.ts'
 import { startProxy } from '../helpers/proxy.ts'
 import { waitUntil } from '../helpers/raw.ts'
@@ -37,7 +38,7 @@ async function holdChanges(t: Test, database: string) {
       while (
         (
           await watcher.query(
-            "select from pg_locks join pg_stat_activity using (pid) where not granted and query like 'update chat_user%'"
+            "select from pg_locks join pg_stat_activity using (pid) where not granted and query like 'update chat_user%' and datname = current_database()"
           )
         ).rows.length === 0
       );
@@ -229,10 +230,12 @@ t.test('thousands of sessions that were stored before are cut to a hundred', asy
     }
     const newest = tokens.filter((_, i) => (i % 500) % 3 !== 0).slice(0, 98)
 
-    const started = performance.now()
-    const logins = touch === 'login' ? [(await login(nickname, password)).body.token] : []
-    const lists = await Promise.all(Array.from({ length: 10 }, () => list(token)))
-    t.ok(performance.now() - started < 3000, `${touch}: within 3 s`)
+    const { done, ms } = await measure(async () => {
+      const logins = touch === 'login' ? [(await login(nickname, password)).body.token] : []
+      return { logins, lists: await Promise.all(Array.from({ length: 10 }, () => list(token))) }
+    })
+    const { logins, lists } = done
+    t.ok(ms < 3000, `${touch}: within 3 s: ${Math.round(ms)} ms`)
     for (const { status, body } of lists) {
       t.equal(status, 200)
       t.equal(body.length, 100)
