@@ -24,13 +24,19 @@ t.test('the queue is bounded, and no work is done for clients that gave up', asy
   const waiting = Array.from({ length: MAX_WAITING }, (_, i) =>
     passwords.verify('x', undefined, i === 0 ? { ...client, signal: impatient.signal } : client)
   )
-  await t.rejects(passwords.hash('x', client), Busy)
-  await t.rejects(passwords.verify('x', undefined, client), Busy)
+  // All of it at once, before the first one is hashed.
+  const refusals = [
+    t.rejects(passwords.hash('x', client), Busy),
+    t.rejects(passwords.verify('x', undefined, client), Busy)
+  ]
   impatient.abort()
-  await t.rejects(waiting.shift()!, ClientGone)
+  refusals.push(t.rejects(waiting.shift()!, ClientGone))
   const instead = passwords.hash('x', client) // in the place that became free
-  await t.rejects(passwords.hash('x', client), Busy)
-  await t.rejects(passwords.hash('x', { ...client, signal: AbortSignal.abort() }), ClientGone)
+  refusals.push(
+    t.rejects(passwords.hash('x', client), Busy),
+    t.rejects(passwords.hash('x', { ...client, signal: AbortSignal.abort() }), ClientGone)
+  )
+  await Promise.all(refusals)
   for (const hash of await Promise.all([...working, instead])) t.match(hash, /^\$2b\$08\$.{53}$/)
   t.strictSame(new Set(await Promise.all(waiting)), new Set([false]))
   t.ok(await passwords.verify('x', await passwords.hash('x', client), client), 'and it goes on')
@@ -206,8 +212,9 @@ t.test(
     // What was not hashed has told nothing about the password, so it does not count as a failed login.
     const counted = () => redis.zcard(counterKey('failed-logins-by-account', ['127.0.0.1', nickname]))
     await waitUntil('only what was hashed is counted', async () => (await counted()) <= 3 * threads)
+    // Of requests: what has to do with the load of the machine is something else.
     t.strictSame(
-      logs.filter(({ level }) => Number(level) > 30),
+      logs.filter(({ level, requestId }) => Number(level) > 30 && requestId !== undefined),
       []
     )
   }

@@ -208,7 +208,7 @@ t.test('MIGRATE=off changes nothing, and readyz fails until the tables exist', a
   await client.query(DJANGO)
   t.equal((await call('GET', '/health/readyz')).status, 503)
   await migrate(client, quiet)
-  t.equal((await call('GET', '/health/readyz')).status, 200)
+  await waitUntil('readyz is 200', async () => (await call('GET', '/health/readyz')).status === 200)
   t.match(await call('GET', '/api/messages'), { status: 200, body: [] })
 })
 

@@ -230,7 +230,8 @@ t.test('the service and its init containers reach the engines at the same addres
 t.test('an init container waits until the engine answers, and can be stopped', async (t) => {
   const dir = folder(t)
   const late = wait(t, 'postgres', { POSTGRES_HOST: dir })
-  await waitUntil('it waits', () => late.printed().includes(`waiting for PostgreSQL at ${dir}/.s.PGSQL.5432`))
+  const line = `waiting for PostgreSQL at ${dir}/.s.PGSQL.5432`
+  await waitUntil('it waits', () => late.printed().includes(line), 30_000)
   await relay(t, { path: join(dir, '.s.PGSQL.5432') }, config.POSTGRES_PORT)
   t.equal(await late.exited, 0)
 
@@ -238,7 +239,7 @@ t.test('an init container waits until the engine answers, and can be stopped', a
   t.equal(await one.exited, 0, 'one Sentinel is enough')
 
   const never = wait(t, 'redis', { REDIS_HOST: '127.0.0.1', REDIS_PORT: '9' })
-  await waitUntil('it tries again', () => never.printed().includes('"tries":2'))
+  await waitUntil('it tries again', () => never.printed().includes('"tries":2'), 30_000)
   never.child.kill('SIGTERM')
   t.equal(await never.exited, 1)
 

@@ -36,8 +36,11 @@ async function passTime(
 ): Promise<void> {
   const redis = openRedis(t)
   const key = counterKey(policy, subject)
-  if (policy === 'writes') await redis.set(key, Number(await redis.get(key)) - seconds * 1000)
-  else {
+  if (policy === 'writes') {
+    // The time when all is back. What has come back already is forgotten.
+    const full = Math.max(Number(await redis.get(key)), Number((await redis.time())[0]) * 1000)
+    await redis.set(key, full - seconds * 1000)
+  } else {
     for (const id of await redis.zrangebyscore(key, '-inf', '+inf', 'LIMIT', 0, first)) {
       await redis.zincrby(key, -seconds * 1000, id)
     }

@@ -115,12 +115,13 @@ t.test('when the connection is lost or the log is reset, nothing is missed', asy
   t.equal(await count('number'), 70)
 
   // The log was trimmed while nobody indexed.
-  await client.query('update chat_search_state set seq = 1')
+  // All of it at once, before the indexer connects again.
+  await client.query(`update chat_search_state set seq = 1;
+    delete from chat_event where seq < (select max(seq) from chat_event);
+    delete from chat_message_search where message_id > 50`)
   await client.query(`select pg_terminate_backend(pid) from pg_stat_activity
     where application_name = 'chat-backend search' and datname = current_database()`)
-  await client.query('delete from chat_event where seq < (select max(seq) from chat_event)')
-  await client.query('delete from chat_message_search where message_id > 50')
-  await waitUntil('all are indexed again', async () => (await indexed()) === 90)
+  await waitUntil('all are indexed again', async () => (await indexed()) === 90, 30_000)
 
   await client.query('truncate chat_message cascade')
   await waitUntil('everything is forgotten', async () => {
@@ -194,5 +195,5 @@ t.test('an indexer that has lost its lock changes nothing', async (t) => {
   await add(1)
   t.equal(await indexed(), 0)
   await client.query('select pg_advisory_unlock(7243005)')
-  await waitUntil('it has taken over', async () => (await indexed()) === 11)
+  await waitUntil('it has taken over', async () => (await indexed()) === 11, 30_000)
 })
