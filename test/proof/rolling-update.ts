@@ -23,6 +23,8 @@ const SHUTDOWN_DELAY_SECONDS = 2
 /** How long the news that a replica ends may be under way to the proxy; shorter than the delay. */
 const ROUTING_LAG_MS = 1000
 const BETWEEN_MS = 1000
+/** How long requests wait for a replica that is killed then. */
+const HELD_MS = 200
 /** What nobody may have met: any answer but the wanted one, and a connection that ended in the middle. */
 const FAILURES = [
   'answers 429',
@@ -164,6 +166,11 @@ async function replace(
   await proxy.route(replicas.map(({ url }) => url))
   await world.sleep(BETWEEN_MS)
   const [old] = replicas
+  if (signal === 'SIGKILL') {
+    // So that it surely has requests to lose, however quickly it answers them.
+    old!.pause()
+    await world.sleep(HELD_MS)
+  }
   const ended = old!.end(signal)
   await world.sleep(ROUTING_LAG_MS)
   await proxy.route(replicas.slice(1).map(({ url }) => url))
