@@ -1,7 +1,7 @@
 import pg from 'pg'
 import t, { type Test } from 'tap'
 import { migrate } from '../../src/database/migrate.ts'
-import { type Service, startService } from '../helpers/app.ts'
+import { persist, type Service, startService } from '../helpers/app.ts'
 import { admin, config, connect, createDatabase } from '../helpers/database.ts'
 import { printable } from '../helpers/printable.ts'
 import { waitUntil } from '../helpers/raw.ts'
@@ -67,7 +67,9 @@ t.test('of a hundred simultaneous look-alikes on two replicas, one is registered
   )
   const nicknames = Array.from({ length: 100 }, (_, i) => spellings[i % spellings.length] ?? '')
   t.ok(new Set(nicknames).size > 70)
-  const answers = await Promise.all(nicknames.map((nickname, i) => register(i % 2 ? one : other, nickname)))
+  const answers = await Promise.all(
+    nicknames.map((nickname, i) => persist(() => register(i % 2 ? one : other, nickname)))
+  )
   t.equal(answers.filter(({ status }) => status === 201).length, 1)
   const refused = answers.filter(({ status }) => status === 409)
   t.equal(refused.length, 99)

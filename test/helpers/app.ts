@@ -13,6 +13,13 @@ export interface Answer {
   body: any // eslint-disable-line @typescript-eslint/no-explicit-any
 }
 
+/** Sends a request again for as long as the service asks for it, because it has too much to do. */
+export async function persist(send: () => Promise<Answer>): Promise<Answer> {
+  let answer = await send()
+  while (answer.status === 503) answer = await send()
+  return answer
+}
+
 export interface Call {
   body?: unknown
   raw?: string

@@ -1,6 +1,6 @@
 import { randomBytes, randomInt } from 'node:crypto'
 import t from 'tap'
-import { startService } from '../helpers/app.ts'
+import { persist, startService } from '../helpers/app.ts'
 import { connect, openRedis } from '../helpers/database.ts'
 import { printable } from '../helpers/printable.ts'
 
@@ -212,7 +212,7 @@ t.test('of a hundred simultaneous registrations of one nickname, one succeeds', 
   const { call, database } = await startService(t)
   const body = { nickname: 'everyone', password }
   const answers = await Promise.all(
-    Array.from({ length: 100 }, () => call('POST', '/api/register', { body }))
+    Array.from({ length: 100 }, () => persist(() => call('POST', '/api/register', { body })))
   )
   t.equal(answers.filter(({ status }) => status === 201).length, 1)
   const refused = answers.filter(({ status }) => status === 409)
