@@ -37,7 +37,11 @@ COPY --from=dependencies /app /app
 COPY --from=build /app/dist /app/dist
 COPY --from=build /app/web /app/web
 WORKDIR /app
-ENV NODE_ENV=production
+# A young generation of V8's heap of the same size everywhere. Node chooses 4 MiB where the memory is limited to 512 MiB, which costs a
+# fifth more CPU for a poll and a quarter more for a post, and up to 96 MiB elsewhere. Fewer arenas of malloc save 10 to 30 MiB under load.
+ENV NODE_ENV=production \
+    NODE_OPTIONS=--max-semi-space-size=16 \
+    MALLOC_ARENA_MAX=2
 # Numeric, because Kubernetes cannot tell that a named user is not root (runAsNonRoot).
 USER 65532:65532
 EXPOSE 8080

@@ -3,6 +3,7 @@ import { copyFileSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
 import { checkout, folder } from './helpers/server.ts'
+import { NODE_SETTINGS } from './load/service.ts'
 
 const read = (name: string) => JSON.parse(readFileSync(new URL(`../${name}`, import.meta.url), 'utf8'))
 
@@ -54,6 +55,17 @@ t.test(
     }
   }
 )
+
+t.test('the image, systemd, npm start and the bench run Node with the same memory settings', async (t) => {
+  const { NODE_OPTIONS, MALLOC_ARENA_MAX } = NODE_SETTINGS
+  for (const file of ['Dockerfile', 'deploy/chat-backend.service']) {
+    const text = readFileSync(join(checkout, file), 'utf8')
+    t.match(text, `NODE_OPTIONS=${NODE_OPTIONS}`, file)
+    t.match(text, `MALLOC_ARENA_MAX=${MALLOC_ARENA_MAX}`, file)
+  }
+  const { start } = read('package.json').scripts
+  t.match(start, `exec env MALLOC_ARENA_MAX=${MALLOC_ARENA_MAX} node ${NODE_OPTIONS} dist/src/server.js`)
+})
 
 t.test('an installation that cannot build the service says so in one sentence', async (t) => {
   const cwd = folder(t)

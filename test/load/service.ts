@@ -10,6 +10,8 @@ import { engineVariables } from '../../src/config.ts'
 import { stopWithParent, freePort } from '../../src/embedded/process.ts'
 
 export const SERVER = fileURLToPath(new URL('../../dist/src/server.js', import.meta.url))
+/** What the image sets for Node, and npm start as well (test/package.test.ts). */
+export const NODE_SETTINGS = { NODE_OPTIONS: '--max-semi-space-size=16', MALLOC_ARENA_MAX: '2' }
 // Above what the service allows itself: BOOT_TIMEOUT for each engine, and 25 s for its end.
 const START_TIMEOUT_MS = 90_000
 const STOP_TIMEOUT_MS = 30_000
@@ -72,6 +74,7 @@ export async function withService<Result>(
     detached: true, // Ctrl-C reaches this process alone, which then ends the service once and in order.
     stdio: ['ignore', logFile, 2],
     env: {
+      ...NODE_SETTINGS,
       ...env,
       HTTP_HOST: '127.0.0.1',
       HTTP_PORT: `${port}`,
