@@ -44,9 +44,13 @@ export const plants: Record<string, Plant> = {
     first: 'triggers of the log put out of force'
   },
   'believes-redis': {
-    env: preload(
-      `import { Timeline } from ${JSON.stringify(TIMELINE)}; Timeline.prototype.connects = () => true`
-    )
+    // Whatever it gets seems to continue from where it stands.
+    env: preload(`
+      import { Timeline } from ${JSON.stringify(TIMELINE)}
+      const { apply } = Timeline.prototype
+      Timeline.prototype.apply = function (_from, [first, ...entries]) {
+        return apply.call(this, this.seq, [{ ...first, seq: this.seq, mark: undefined }, ...entries])
+      }`)
   },
   'lost-writes': { first: ({ database }) => database.switchOver({ forgets: true }) },
   'lost-sessions': {

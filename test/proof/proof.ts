@@ -72,10 +72,7 @@ async function prove(given: Arguments, signal: AbortSignal): Promise<boolean> {
     },
     given.seconds * 1000 + OVERTIME_MS
   )
-  signal.addEventListener('abort', () => {
-    world.writing = false
-    world.ended.abort()
-  })
+  signal.addEventListener('abort', () => world.ended.abort())
   await withDataDir(async (dataDir) => {
     const engines: Movable[] = []
     const replicas: Replica[] = []

@@ -83,6 +83,10 @@ export class World {
   constructor(seed: number) {
     this.seed = seed
     setMaxListeners(0, this.ended.signal)
+    // Or whoever works until it ends would go on without a pause, because nothing waits any more.
+    this.ended.signal.addEventListener('abort', () => {
+      this.writing = false
+    })
   }
 
   random = (name: string) => new Random(this.seed, name)
