@@ -106,24 +106,25 @@ t.test(
 t.test('a first start that fails late leaves nothing behind', async (t) => {
   const home = folder(t)
   const DATA_DIR = join(home, 'a/b/data')
-  const start = (env: Record<string, string>) =>
-    startServer(t, { ...externalEngines(), POSTGRES_HOST: '', DATA_DIR, BOOT_TIMEOUT: '1', ...env })
-  const failed = start({ REDIS_PORT: '9' })
+  const start = (env: Record<string, string> = {}) =>
+    startServer(t, { ...externalEngines(), POSTGRES_HOST: '', DATA_DIR, ...env })
+  const lackingRedis = { REDIS_PORT: '9', BOOT_TIMEOUT: '1' }
+  const failed = start(lackingRedis)
   t.equal(await failed.exited, 1)
   t.match(failed.log.at(-1), /^Redis at 127\.0\.0\.1:9 is not usable after 1 s: /)
   t.strictSame(readdirSync(home), [], 'although the database was made')
 
   mkdirSync(DATA_DIR, { recursive: true })
-  t.equal(await start({ REDIS_PORT: '9' }).exited, 1)
+  t.equal(await start(lackingRedis).exited, 1)
   t.strictSame(readdirSync(DATA_DIR), [], 'a folder that was there stays, and stays empty')
 
   const texts: string[] = []
-  const first = start({})
+  const first = start()
   const token = await chat(t, await first.ready, undefined, texts)
   first.child.kill('SIGTERM')
   await first.exited
-  t.equal(await start({ REDIS_PORT: '9' }).exited, 1)
-  await chat(t, await start({}).ready, token, texts)
+  t.equal(await start(lackingRedis).exited, 1)
+  await chat(t, await start().ready, token, texts)
 })
 
 if (isRoot) {
