@@ -1,4 +1,5 @@
-# A pinned base, or another's: --build-arg RUNTIME_DIGEST=sha256:…, --build-arg RUNTIME_IMAGE=mirror.example/nodejs26-debian13:nonroot.
+# A pinned base, or another's: --build-arg RUNTIME_DIGEST=sha256:…, --build-arg
+# RUNTIME_IMAGE=mirror.example/nodejs26-debian13:nonroot.
 ARG NODE_VERSION=26
 ARG BUILD_IMAGE=docker.io/library/node:${NODE_VERSION}-trixie-slim
 ARG BUILD_DIGEST=
@@ -10,8 +11,9 @@ FROM --platform=${BUILDPLATFORM} ${BUILD_IMAGE}${BUILD_DIGEST:+@${BUILD_DIGEST}}
 WORKDIR /app
 COPY package.json package-lock.json ./
 ARG TARGETARCH
-# No install scripts: no package runs its own code here. The one that is compiled, bcrypt, is chosen for the target; without the
-# devDependencies, the embedded engines are gone as well: in a container both engines are other hosts. Last goes what no program loads.
+# No install scripts: no package runs its own code here. The one that is compiled, bcrypt, is chosen for the
+# target; without the devDependencies, the embedded engines are gone as well: in a container both engines are
+# other hosts. Last goes what no program loads.
 RUN npm ci --omit=dev --ignore-scripts --os=linux --libc=glibc --cpu="$(echo "$TARGETARCH" | sed s/amd64/x64/)" \
  && npm pkg delete devDependencies overrides scripts \
  && npm sbom --sbom-format cyclonedx > sbom.cdx.json \
@@ -32,13 +34,15 @@ RUN npm run build && rm dist/.tsbuildinfo && chmod -R a=rX dist web
 
 # Node, and what it is linked with: no shell, no package manager, no npm. Its entrypoint is /nodejs/bin/node.
 FROM ${RUNTIME_IMAGE}${RUNTIME_DIGEST:+@${RUNTIME_DIGEST}}
-# All of it is root's and read-only, so the service cannot change its own code; it writes no file, and runs on a read-only root.
+# All of it is root's and read-only, so the service cannot change its own code; it writes no file, and runs on
+# a read-only root.
 COPY --from=dependencies /app /app
 COPY --from=build /app/dist /app/dist
 COPY --from=build /app/web /app/web
 WORKDIR /app
-# A young generation of V8's heap of the same size everywhere. Node chooses 4 MiB where the memory is limited to 512 MiB, which costs a
-# fifth more CPU for a poll and a quarter more for a post, and 64 MiB where there is more. Fewer arenas of malloc save 10 to 30 MiB under load.
+# A young generation of V8's heap of the same size everywhere. Node chooses 4 MiB where the memory is limited
+# to 512 MiB, which costs a fifth more CPU for a poll and a quarter more for a post, and 64 MiB where there is
+# more. Fewer arenas of malloc save 10 to 30 MiB under load.
 ENV NODE_ENV=production \
     NODE_OPTIONS=--max-semi-space-size=16 \
     MALLOC_ARENA_MAX=2

@@ -736,7 +736,8 @@ def variants(helm, program, chart):
         False,
     )
 
-    # --reuse-values renders with the defaults of the older chart: names that are gone, or values that were not there yet.
+    # --reuse-values renders with the defaults of the older chart: names that are gone, or values that were
+    # not there yet.
     defaults = yaml.safe_load(open(f'{chart}/values.yaml'))
 
     def reused(values):

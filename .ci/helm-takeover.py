@@ -9,7 +9,8 @@ helm, kubectl, chart, name, *flags = sys.argv[1:]
 APPS, CORE, NET = (
     f'{group}/namespaces/chat' for group in ('/apis/apps/v1', '/api/v1', '/apis/networking.k8s.io/v1')
 )
-# Nothing that this release has is in the way, not even what the chart does not know, such as the command of its init containers.
+# Nothing that this release has is in the way, not even what the chart does not know, such as the command of
+# its init containers.
 wait = {
     'image': 'busybox',
     'command': ['sh', '-c', 'until nc -z "$HOST" "$PORT"; do sleep 1; done'],
@@ -292,7 +293,8 @@ def ask(*command):
         )
 
 
-# The autoscaler must not start again from one pod when it takes over from replicaCount, and starts as the API likes on a new release.
+# The autoscaler must not start again from one pod when it takes over from replicaCount, and starts as the API
+# likes on a new release.
 deployment = f'{APPS}/deployments/chat-backend'
 live[deployment]['spec']['replicas'] = 3
 counts, names = [], {'chat': 'chat-backend', 'other': 'other'}

@@ -1,6 +1,6 @@
-# Varnish 7 in front of the service, as /etc/varnish/default.vcl, for rooms with thousands of pollers (CACHE_PAGES=on). Varnish does
-# not end TLS: put HAProxy or hitch in front of it, with the PROXY protocol. On the same machine the service needs
-# TRUST_PROXY=127.0.0.1.
+# Varnish 7 in front of the service, as /etc/varnish/default.vcl, for rooms with thousands of pollers
+# (CACHE_PAGES=on). Varnish does not end TLS: put HAProxy or hitch in front of it, with the PROXY protocol. On
+# the same machine the service needs TRUST_PROXY=127.0.0.1.
 vcl 4.1;
 
 backend default {
