@@ -29,6 +29,14 @@ const anchors = (page: string) =>
       .replaceAll(' ', '-')
   )
 
+t.test('prose has at most 110 columns, as code does', async (t) => {
+  for (const page of [...pages, 'CHANGELOG.md', 'CODE_OF_CONDUCT.md']) {
+    const prose = read(page).replaceAll(/^```.*?^```/gms, '')
+    const long = prose.split('\n').filter((line) => line.length > 110 && !/^(\||<img |!\[)/.test(line))
+    t.strictSame(long, [], page)
+  }
+})
+
 t.test('docs/configuration.md documents every variable with its default, and no other', async (t) => {
   const variables = rows('docs/configuration.md')
   for (const [name, { default: value }] of Object.entries<TSchema>(Config.properties)) {
