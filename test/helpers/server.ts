@@ -57,7 +57,8 @@ export const signalsApart = (ms: number) => [
     let first
     for (const name of ['SIGHUP', 'SIGINT', 'SIGTERM']) {
       process.on(name, () => {
-        const now = first === undefined ? performance.now() : first + ${ms}
+        // Whole numbers, whose difference is exact.
+        const now = first === undefined ? Math.round(performance.now()) : first + ${ms}
         first ??= now
         performance.now = () => now
         process.nextTick(() => { delete performance.now })
