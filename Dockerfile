@@ -1,5 +1,5 @@
-# A pinned base, or another's: --build-arg RUNTIME_DIGEST=sha256:…, --build-arg
-# RUNTIME_IMAGE=mirror.example/nodejs26-debian13:nonroot.
+# A pinned base, or another's: --build-arg RUNTIME_DIGEST=sha256:…,
+# --build-arg RUNTIME_IMAGE=mirror.example/nodejs26-debian13:nonroot.
 ARG NODE_VERSION=26
 ARG BUILD_IMAGE=docker.io/library/node:${NODE_VERSION}-trixie-slim
 ARG BUILD_DIGEST=
@@ -40,7 +40,7 @@ COPY --from=dependencies /app /app
 COPY --from=build /app/dist /app/dist
 COPY --from=build /app/web /app/web
 WORKDIR /app
-# A young generation of V8's heap of the same size everywhere. Node chooses 4 MiB where the memory is limited
+# The young generation of V8's heap has the same size everywhere. Node chooses 4 MiB where the memory is limited
 # to 512 MiB, which costs a fifth more CPU for a poll and a quarter more for a post, and 64 MiB where there is
 # more. Fewer arenas of malloc save 10 to 30 MiB under load.
 ENV NODE_ENV=production \

@@ -4,6 +4,7 @@ import './process/signals.ts'
 import { setFlagsFromString } from 'node:v8'
 
 // Collect the heap whenever it has doubled. Where there is much memory, V8 lets it grow fourfold.
+// NODE_OPTIONS does not allow this flag.
 setFlagsFromString('--heap-growing-percent=100')
 
 await import('./process/run.ts')

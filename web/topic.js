@@ -11,7 +11,7 @@ const EVERY_MS = 60_000
  * @param {import('./room.js').Room} room
  */
 export function showTopic(room) {
-  const place = part('topic', HTMLButtonElement)
+  const topicButton = part('topic', HTMLButtonElement)
   /** @type {import('./room.js').Settings | undefined} */
   let shown
 
@@ -21,8 +21,8 @@ export function showTopic(room) {
     if (!settings || (settings === shown && !isAnew)) return
     shown = settings
     const { topic, online } = settings
-    tell(place, topic)
-    place.title = topic
+    tell(topicButton, topic)
+    topicButton.title = topic
     tell(part('online', HTMLElement), online > 0 ? say('online', { count: online }) : '')
   }
 
@@ -36,8 +36,8 @@ export function showTopic(room) {
     }
   }
 
-  place.addEventListener('click', () => {
-    place.ariaExpanded = place.ariaExpanded === 'true' ? 'false' : 'true'
+  topicButton.addEventListener('click', () => {
+    topicButton.ariaExpanded = topicButton.ariaExpanded === 'true' ? 'false' : 'true'
   })
   setInterval(() => {
     if (!document.hidden) refresh()

@@ -13,8 +13,8 @@ interface Room {
 }
 
 /**
- * Resolves when a change that was committed is in the Timeline, so that whoever made it can read it at this
- * process. A change that the log does not tell of is reported to the LogWatch, and pages then come from
+ * Resolves when a change that was committed is in the Timeline, so that this process shows it to
+ * whoever made it. A change that is missing in the log is reported to the LogWatch, and pages then come from
  * PostgreSQL. Never throws, because the change is stored.
  * @param ids the messages that were changed
  * @param expected what each of them is now; undefined if they were deleted
@@ -29,7 +29,7 @@ export async function confirmChange(
   const id = ids.find((id) => timeline.contradicts(id, expected))
   if (id === undefined) return
   try {
-    // Somebody else may have changed it again. Only a table that stays as it is can be compared.
+    // Someone else may have changed it since, so compare only if the row stays the same meanwhile.
     const before = await findMessage(query, id)
     await follower.caughtUp()
     if (!timeline.contradicts(id, before)) return

@@ -33,7 +33,7 @@ export class LogWatch {
   #hasWarnedOfIds = false
   #check: Promise<void> | undefined
   #timer: NodeJS.Timeout | undefined
-  /** Called with the number of messages of which a change was stored but did not reach the log. */
+  /** Called with the number of messages with a change that was stored but did not reach the log. */
   onMissed: (count: number) => void = () => {}
   /** Called after a repair. The log counts as incomplete until it has resolved. */
   onRepaired: () => Promise<void> = async () => {}
@@ -58,7 +58,7 @@ export class LogWatch {
   get problem(): string | undefined {
     if (this.#problem !== undefined) return this.#problem
     return performance.now() - this.#missedAt < MISSED_MS
-      ? `changes did not reach the log, of messages ${this.#missedIds.join(', ')}`
+      ? `changes to messages did not reach the log: ${this.#missedIds.join(', ')}`
       : undefined
   }
 
@@ -70,11 +70,11 @@ export class LogWatch {
     if (this.#problem !== undefined || performance.now() - this.#checkedAt > FRESH_MS) await this.#checkNow()
   }
 
-  /** Records messages of which a change was stored, but was not in the log when that was read afterwards. */
+  /** Records messages with a change that was stored, but missing in the log when it was read afterwards. */
   missed(ids: number[]): void {
     this.onMissed(ids.length)
     if (this.problem === undefined) {
-      this.#log.error(`the event log is incomplete: changes did not reach it, of messages ${ids.join(', ')}`)
+      this.#log.error(`the event log is incomplete: changes to messages did not reach it: ${ids.join(', ')}`)
     }
     this.#missedIds = ids.slice(0, 10)
     this.#missedAt = performance.now()
@@ -120,7 +120,7 @@ export class LogWatch {
       this.#lastSeq = this.#timeline.seq
     } else {
       const isRepaired = await this.repairSequences()
-      // If messages go on to be missed without a known reason, clients cannot reload after each of them.
+      // If changes keep being missed for an unknown reason, clients must not reload after each of them.
       const isMissing = this.#missedIds.length > 0 && performance.now() - this.#resetAt > EVERY_MS
       if (!isRepaired && (wasBroken || isMissing)) {
         // What was written meanwhile is not in the log, so all clients must reload the room.

@@ -263,8 +263,8 @@ export class Timeline extends EventEmitter<{ frames: [Buffer[]]; messages: [] }>
   }
 
   /**
-   * Whether this process would answer something else than this: what a message is, or that it does not exist
-   * (undefined). False if its answer would come from PostgreSQL.
+   * Whether a read of this message would be answered from memory with anything but `message` (undefined: it
+   * does not exist). False if the answer would come from PostgreSQL.
    */
   contradicts(id: number, message: Message | undefined): boolean {
     const known = this.message(id)

@@ -152,7 +152,7 @@ export default fp(
     const missed = new Counter({
       registers,
       name: 'chat_log_missed_messages_total',
-      help: 'Messages of which a change was stored, but did not reach the event log.'
+      help: 'Messages with a change that was stored, but did not reach the event log.'
     })
     app.addHook('onReady', async () => {
       app.room.writer.onBatch = (size) => batches.observe(size)

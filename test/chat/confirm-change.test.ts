@@ -4,8 +4,8 @@ import { connect } from '../helpers/database.ts'
 import { startModerated } from '../helpers/people.ts'
 import { waitUntil } from '../helpers/raw.ts'
 
-// Whoever is told that a message was changed reads that at the same replica, even when the triggers of the
-// log were dropped a moment ago and this replica has not noticed yet.
+// A client whose change was acknowledged sees it at the same replica, even if the triggers of the log were
+// dropped a moment ago and this replica has not noticed yet.
 
 type Room = Awaited<ReturnType<typeof startModerated>>
 interface Given {
@@ -66,7 +66,7 @@ const changes: {
 ]
 
 for (const { what, sabotage, change, expected } of changes) {
-  t.test(`${what}: whoever is told of it sees it, although it did not reach the log`, async (t) => {
+  t.test(`${what} is seen once it is acknowledged, although it did not reach the log`, async (t) => {
     const room = await startModerated(t)
     const other = await startService(t, { POSTGRES_DB: room.database })
     const [author, moderator] = [await room.register(), await room.registerAs('moderator')]

@@ -87,7 +87,7 @@ t.test('one replica is told by PostgreSQL what is new, and tells all others', as
   await other.query(`update chat_message set text = 'edited' where id = ${id}`)
   t.equal((await third.call('DELETE', `/api/messages/${id}`, { token })).status, 200)
 
-  // Who writes reads the log, and may so have read everything before it was told.
+  // A replica that writes also reads the log, so it may know everything before it is told.
   for (const [i, service] of others.entries()) {
     await waitUntil('each of the others is told', async () => {
       await other.query(insert('by SQL alone'))
@@ -120,7 +120,7 @@ t.test('publications may be lost, doubled, out of order or garbage', async (t) =
       publish(channel, text).catch(() => {})
     }
     const damaged = async (channel: string, text: string) => {
-      // What goes to other programs is heard in other tests, too.
+      // Other tests listen to the channel that is meant for other programs.
       if (!channel.startsWith('chat-backend:log:')) return publish(channel, text)
       const garbage = ['', '{}', text.slice(0, -2), text.replace(/"seq":\d+/g, '"seq":"x"')]
       const damages = [

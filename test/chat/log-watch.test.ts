@@ -153,7 +153,7 @@ t.test(
     const { status, body } = await service.call('POST', '/api/messages', { token, body: { text: 'unheard' } })
     t.equal(status, 201)
     t.ok(
-      logged(service, ERROR, `the event log is incomplete: changes did not reach it, of messages ${body.id}`)
+      logged(service, ERROR, `the event log is incomplete: changes to messages did not reach it: ${body.id}`)
     )
     t.equal(await metric(service, 'chat_log_in_force'), 0)
     t.equal(await metric(service, 'chat_log_missed_messages_total'), 1)

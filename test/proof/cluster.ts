@@ -346,7 +346,7 @@ export async function startMovableSessions(dataDir: string): Promise<MovableSess
   const replication = async (server: Sessions) => String(await server.call('info', 'replication'))
   const failOver = async () => {
     await master.call('config', 'set', 'repl-diskless-sync-delay', '0')
-    // By what the master says: it may take a moment to notice that its replica is up to date.
+    // Ask the master, which takes a moment to notice that its replica is up to date.
     await until(async () => (await replication(master)).includes('state=online'))
     await master.call('failover', 'to', '127.0.0.1', portOf(replica))
     await until(async () => (await replication(master)).includes('role:slave'))

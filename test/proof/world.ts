@@ -83,7 +83,7 @@ export class World {
   constructor(seed: number) {
     this.seed = seed
     setMaxListeners(0, this.ended.signal)
-    // Or whoever works until it ends would go on without a pause, because nothing waits any more.
+    // Loops that run while `writing` would spin otherwise, because `sleep` and `ask` return at once then.
     this.ended.signal.addEventListener('abort', () => {
       this.writing = false
     })

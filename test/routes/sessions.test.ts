@@ -38,7 +38,8 @@ async function holdChanges(t: Test, database: string) {
       while (
         (
           await watcher.query(
-            "select from pg_locks join pg_stat_activity using (pid) where not granted and query like 'update chat_user%' and datname = current_database()"
+            `select from pg_locks join pg_stat_activity using (pid)
+              where not granted and query like 'update chat_user%' and datname = current_database()`
           )
         ).rows.length === 0
       );
