@@ -11,7 +11,6 @@ import {
   texts,
   write
 } from '../helpers/browser.ts'
-import { ownUserIds } from '../helpers/database.ts'
 
 const browser = await startBrowser(t)
 t.jobs = 1
@@ -40,8 +39,7 @@ t.test('whoever has no account yet is offered one after a login that failed', as
 })
 
 t.test('a session that expires says so; what was written stays in sight and is sent later', async (t) => {
-  const { url, call, database } = await startService(t)
-  await ownUserIds(database)
+  const { url, call } = await startService(t)
   const page = await openChat(t, browser, url)
   await enter(page, 'alice')
   await page.context().setOffline(true)
@@ -77,8 +75,7 @@ t.test('a session that expires says so; what was written stays in sight and is s
 })
 
 t.test('the account: devices by their names, tokens for bots, and its deletion', async (t) => {
-  const { url, call, database, register, post } = await startService(t)
-  await ownUserIds(database)
+  const { url, call, register, post } = await startService(t)
   await post((await register()).token, 'of somebody else')
   const page = await openChat(t, browser, url)
   await enter(page, 'alice')

@@ -17,7 +17,7 @@ import {
   texts,
   write
 } from '../helpers/browser.ts'
-import { connect, ownUserIds } from '../helpers/database.ts'
+import { connect } from '../helpers/database.ts'
 import { waitUntil } from '../helpers/raw.ts'
 
 const browser = await startBrowser(t)
@@ -112,8 +112,7 @@ t.test('whatever the service refuses, the page says why in the language of the r
 t.test(
   'a session that was ended elsewhere asks to log in again, and nothing that was written is lost',
   async (t) => {
-    const { url, call, database } = await startService(t)
-    await ownUserIds(database)
+    const { url, call } = await startService(t)
     const page = await openChat(t, browser, url)
     await enter(page, 'alice')
     const {
@@ -130,8 +129,7 @@ t.test(
 )
 
 t.test('sessions are listed and ended; the password is changed', async (t) => {
-  const { url, call, database } = await startService(t)
-  await ownUserIds(database)
+  const { url, call } = await startService(t)
   const page = await openChat(t, browser, url)
   await enter(page, 'alice')
   const elsewhere = await openChat(t, browser, url)

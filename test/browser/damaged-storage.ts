@@ -1,7 +1,6 @@
 import t from 'tap'
 import { startService } from '../helpers/app.ts'
 import { enter, newPerson, refusePosts, sees, shows, startBrowser, texts, write } from '../helpers/browser.ts'
-import { ownUserIds } from '../helpers/database.ts'
 
 const browser = await startBrowser(t)
 t.jobs = 1
@@ -113,8 +112,7 @@ const SHAPES = [
 ]
 
 t.test('whatever is in the storage, the page lives, and one can log in and write', async (t) => {
-  const { url, database } = await startService(t)
-  await ownUserIds(database)
+  const { url } = await startService(t)
   const names = ['session', 'language', 'outbox.x', 'outbox.', 'draft', 'read', 'reply', '', 'constructor']
   const page = await (await newPerson(t, browser)).newPage()
   for (const [i, shape] of SHAPES.entries()) {
@@ -137,8 +135,7 @@ t.test('whatever is in the storage, the page lives, and one can log in and write
 })
 
 t.test('one invalid entry does not affect the valid ones', async (t) => {
-  const { url, database } = await startService(t)
-  await ownUserIds(database)
+  const { url } = await startService(t)
   const person = await newPerson(t, browser)
   const page = await person.newPage()
   await page.goto(url)

@@ -14,15 +14,13 @@ import {
   startBrowser,
   write
 } from '../helpers/browser.ts'
-import { ownUserIds } from '../helpers/database.ts'
 import { startModerated, type Role } from '../helpers/people.ts'
 
 const browser = await startBrowser(t)
 t.jobs = 1
 
 t.test('members report, and are told why they cannot write; moderators act on what they see', async (t) => {
-  const { url, call, database, registerAs, post } = await startModerated(t)
-  await ownUserIds(database)
+  const { url, call, registerAs, post } = await startModerated(t)
   const enterAs = async (role: Role) => {
     const user = await registerAs(role)
     const page = await (await newPerson(t, browser)).newPage()

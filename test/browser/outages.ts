@@ -13,7 +13,7 @@ import {
   texts,
   write
 } from '../helpers/browser.ts'
-import { config, connect, createDatabase, ownUserIds } from '../helpers/database.ts'
+import { config, connect, createDatabase } from '../helpers/database.ts'
 import { startProxy } from '../helpers/proxy.ts'
 import { externalEngines, startServer } from '../helpers/server.ts'
 
@@ -54,13 +54,12 @@ t.test(
   async (t) => {
     const postgres = await startProxy(t, config.POSTGRES_HOST!, config.POSTGRES_PORT)
     const redis = await startProxy(t, config.REDIS_HOST!, config.REDIS_PORT)
-    const { url, database } = await startService(t, {
+    const { url } = await startService(t, {
       POSTGRES_HOST: '127.0.0.1',
       POSTGRES_PORT: postgres.port,
       REDIS_HOST: '127.0.0.1',
       REDIS_PORT: redis.port
     })
-    await ownUserIds(database)
     const page = await openChat(t, browser, url)
     await enter(page, 'alice')
     for (const [engine, text, sentence] of [

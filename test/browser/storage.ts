@@ -11,7 +11,6 @@ import {
   startBrowser,
   write
 } from '../helpers/browser.ts'
-import { ownUserIds } from '../helpers/database.ts'
 
 const browser = await startBrowser(t)
 t.jobs = 1
@@ -57,8 +56,7 @@ const refusals: Record<string, (context: BrowserContext) => Promise<unknown>> = 
 
 for (const [refusal, refuse] of Object.entries(refusals)) {
   t.test(`the storage, when ${refusal}: what is unsent stays on the page, which says so`, async (t) => {
-    const { url, call, database } = await startService(t)
-    await ownUserIds(database)
+    const { url, call } = await startService(t)
     const person = await newPerson(t, browser)
     if (refusal !== 'it is full') await refuse(person)
     const page = await person.newPage()

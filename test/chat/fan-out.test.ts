@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import t, { type Test } from 'tap'
 import { type Service, startService } from '../helpers/app.ts'
-import { connect, createDatabase, openRedis, ownUserIds } from '../helpers/database.ts'
+import { connect, createDatabase, openRedis } from '../helpers/database.ts'
 import { waitUntil } from '../helpers/raw.ts'
 import { announcersOf, relyOnOne } from '../helpers/replicas.ts'
 import { openStream, type Stream } from '../helpers/stream.ts'
@@ -12,7 +12,6 @@ const POSTGRES_DB = await createDatabase(t)
 const services = [await startService(t, { POSTGRES_DB })]
 services.push(...(await Promise.all([1, 2].map(() => startService(t, { POSTGRES_DB })))))
 const [first, second, third] = services as [Service, Service, Service]
-await ownUserIds(POSTGRES_DB)
 const { token, userId } = await first.register()
 const other = await connect(t, POSTGRES_DB)
 const insert = (text: string) =>

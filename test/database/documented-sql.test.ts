@@ -7,7 +7,7 @@ import { migrate } from '../../src/database/migrate.ts'
 import { TABLES } from '../../src/database/grants.ts'
 import { createQuery } from '../../src/database/query.ts'
 import { type Service, startService } from '../helpers/app.ts'
-import { admin, connect, createDatabase, ownUserIds } from '../helpers/database.ts'
+import { admin, connect, createDatabase } from '../helpers/database.ts'
 import { quiet } from '../helpers/quiet.ts'
 
 /** The SQL block of a page in docs/ that has these words in it. */
@@ -46,7 +46,6 @@ async function startAsGuest(t: Test) {
   const grants = documentedSql('database.md', 'grant usage').replaceAll('chat_service', role)
   await owner.query(`revoke create on schema public from public; create role ${role} login password 'x'`)
   await owner.query(grants)
-  await ownUserIds(database)
   const settings = { POSTGRES_DB: database, POSTGRES_USER: role, POSTGRES_PASSWORD: 'x' }
   const restart = () => startService(t, { ...settings, MIGRATE: 'off' })
   const service = await restart()

@@ -75,8 +75,7 @@ export async function startService(t: Test, overrides: Partial<Config> = {}): Pr
   )
   t.teardown(() => app.close())
   const url = await app.listen({ host: '127.0.0.1', port: 0 })
-  // All tests share one Redis, which keeps at most 100 sessions for one user.
-  if (overrides.POSTGRES_DB === undefined) await ownUserIds(database)
+  await ownUserIds(database)
 
   const call = async (
     method: string,

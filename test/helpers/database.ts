@@ -11,6 +11,9 @@ interface Test {
   teardown: (work: () => unknown) => void
 }
 
+// No test makes so many users.
+const FIRST_OWN_ID = 2 ** 30
+
 // What a test does by itself may take as long as it likes, on a machine with much to do.
 const unlimited = { ...connectionOptions(config, NO_LIMITS), connectionTimeoutMillis: 0 }
 
@@ -42,13 +45,17 @@ export async function connect(t: Test, database: string, options: pg.ClientConfi
 }
 
 /**
- * Gives the users of a database ids that no other test has: what Redis holds of a user has the id in its
- * name, and all tests share one Redis.
+ * Gives the users of a database ids that no other test has, unless it has done so already: what Redis holds
+ * of a user has the id in its name, and all tests share one Redis.
  */
 export async function ownUserIds(database: string): Promise<void> {
   const client = new pg.Client({ ...unlimited, database })
   await client.connect()
-  await client.query(`alter table chat_user alter column id restart with ${randomInt(2 ** 30, 2 ** 45)}`)
+  await client.query(
+    `select setval(format('%I.%I', schemaname, sequencename)::regclass, $1) from pg_sequences
+     where sequencename = 'chat_user_id_seq' and coalesce(last_value, 0) < $2`,
+    [randomInt(FIRST_OWN_ID, 2 ** 45), FIRST_OWN_ID]
+  )
   await client.end()
 }
 

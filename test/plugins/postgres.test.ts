@@ -1,6 +1,6 @@
 import t from 'tap'
 import { startQuietService, startService } from '../helpers/app.ts'
-import { admin, config, connect, createDatabase } from '../helpers/database.ts'
+import { admin, config, connect, createDatabase, ownUserIds } from '../helpers/database.ts'
 import { startProxy } from '../helpers/proxy.ts'
 import { openStream } from '../helpers/stream.ts'
 
@@ -100,10 +100,11 @@ t.test('POSTGRES_URL and REDIS_URL work like the separate variables', async (t) 
   const { call, register, post } = await startService(t, {
     POSTGRES_URL: `postgres://${POSTGRES_USER}:${encodeURIComponent(POSTGRES_PASSWORD)}@${POSTGRES_HOST}:${POSTGRES_PORT}/${database}`,
     POSTGRES_HOST: 'nowhere.invalid',
-    POSTGRES_DB: 'nothing',
+    POSTGRES_DB: await createDatabase(t), // which stays empty
     REDIS_URL: `redis://:${REDIS_PASSWORD}@${REDIS_HOST}:${REDIS_PORT}/0`,
     REDIS_HOST: 'nowhere.invalid'
   })
+  await ownUserIds(database)
   await post((await register()).token, 'hello')
   t.match((await call('GET', '/api/messages')).body, [{ text: 'hello' }])
   const client = await connect(t, database)

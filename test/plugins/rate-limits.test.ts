@@ -6,7 +6,7 @@ import t, { type Test } from 'tap'
 import type { Config } from '../../src/config.ts'
 import { counterKey } from '../../src/redis/rate-limiter.ts'
 import { type Service, startService } from '../helpers/app.ts'
-import { config, createDatabase, openRedis, ownUserIds } from '../helpers/database.ts'
+import { config, createDatabase, openRedis } from '../helpers/database.ts'
 import { startProxy } from '../helpers/proxy.ts'
 import { alice, ask, folder, pathWith, startServer, withoutRedis } from '../helpers/server.ts'
 
@@ -15,11 +15,8 @@ import { alice, ask, folder, pathWith, startServer, withoutRedis } from '../help
 const newAddress = () => `10.${randomInt(256)}.${randomInt(256)}.${randomInt(256)}`
 const password = 'correct horse'
 
-async function startLimited(t: Test, overrides: Partial<Config> = {}): Promise<Service> {
-  const service = await startService(t, { RATE_LIMIT: 'on', TRUST_PROXY: '127.0.0.1, ::1', ...overrides })
-  if (overrides.POSTGRES_DB === undefined) await ownUserIds(service.database)
-  return service
-}
+const startLimited = (t: Test, overrides: Partial<Config> = {}): Promise<Service> =>
+  startService(t, { RATE_LIMIT: 'on', TRUST_PROXY: '127.0.0.1, ::1', ...overrides })
 
 const login = ({ call }: Service, address: string, nickname: string, password: string) =>
   call('POST', '/api/login', { body: { nickname, password }, headers: { 'x-forwarded-for': address } })

@@ -4,7 +4,7 @@ import { connect } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
 import t, { type Test } from 'tap'
 import { type Service, startService } from '../helpers/app.ts'
-import { config, ownUserIds } from '../helpers/database.ts'
+import { config } from '../helpers/database.ts'
 import { startProxy } from '../helpers/proxy.ts'
 import { waitUntil } from '../helpers/raw.ts'
 
@@ -29,7 +29,6 @@ async function setUp(t: Test, overrides = {}) {
     POSTGRES_POOL: 30,
     ...overrides
   })
-  await ownUserIds(service.database)
   const unlimited = await startService(t, { POSTGRES_DB: service.database })
   const arrivals = new EventEmitter().setMaxListeners(0)
   // By a header: to ask for the address of a socket makes Node remember it.
