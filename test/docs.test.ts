@@ -37,6 +37,25 @@ t.test('prose has at most 110 columns, as code does', async (t) => {
   }
 })
 
+t.test('every table has its heading, and no line breaks it in two', async (t) => {
+  for (const page of pages) {
+    const tables = read(page)
+      .replaceAll(/^```.*?^```/gms, '')
+      .matchAll(/(?<=^|\n)(\|.*\n)+/g)
+    for (const [table] of tables) {
+      t.match(table.split('\n')[1], /^\|( ---:? \|)+$/, `${page}: ${table.slice(0, 60)}`)
+    }
+  }
+})
+
+t.test('docs/api.md sorts the errors by status and code', async (t) => {
+  const errors = [...read('docs/api.md').matchAll(/^\| (\d{3}) \| `(\w+)` \|/gm)].map(
+    ([, status, code]) => `${status} ${code}`
+  )
+  t.ok(errors.length > 80)
+  t.strictSame(errors, errors.toSorted())
+})
+
 t.test('docs/configuration.md documents every variable with its default, and no other', async (t) => {
   const variables = rows('docs/configuration.md')
   for (const [name, { default: value }] of Object.entries<TSchema>(Config.properties)) {
