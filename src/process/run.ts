@@ -5,6 +5,7 @@ import { formatAddress, postgresAddress, redisAddresses } from '../lib/engine-ad
 import { buildApp } from '../app.ts'
 import { type Config, engineVariables, isExternal, loadConfig } from '../config.ts'
 import { type Engines, startEngines } from '../embedded/engines.ts'
+import { letYoungGenerationGrow } from './heap.ts'
 import { cannotListen, findHosts } from './listen.ts'
 import { openLog } from './log.ts'
 import { migrateWhenReady } from '../plugins/postgres.ts'
@@ -45,6 +46,7 @@ async function start(config: Config): Promise<FastifyInstance> {
       throw isAddress ? cannotListen(hosts.join(), config.HTTP_PORT, error) : error
     }
   )
+  letYoungGenerationGrow()
   const [host = ''] = hosts
   const url = `http://${formatAddress({ host: host === '::' || host === '0.0.0.0' ? '127.0.0.1' : host, port })}`
   log.info(readyMessage(config, url))
