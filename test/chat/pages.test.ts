@@ -197,6 +197,7 @@ t.test('while the log cannot be followed, pages come from SQL', async (t) => {
   await post(token, 'before')
   const client = await connect(t, database)
   await client.query('alter table chat_event rename column kind to other')
+  await client.query("notify chat_event, '1000000'") // so that the replica reads the log
   await waitUntil('the replica has noticed', () =>
     logs.some(({ msg }) => /cannot follow the event log: .*kind/.test(`${msg}`))
   )
