@@ -36,9 +36,9 @@ export class RequestLog extends LogController {
     )
   }
 
-  #isLogged({ method, routeOptions, waitedMs }: FastifyRequest, reply: FastifyReply): boolean {
+  #isLogged(request: FastifyRequest, reply: FastifyReply): boolean {
     if (this.#logged !== 'changes') return this.#logged === 'all'
-    if (reply.statusCode >= 400 || !READING_METHODS.has(method)) return true
-    return reply.elapsedTime - waitedMs >= SLOW_MS && !routeOptions.config.isStream
+    if (reply.statusCode >= 400 || !READING_METHODS.has(request.method)) return true
+    return reply.elapsedTime - request.waitedMs >= SLOW_MS && !request.routeOptions.config.isStream
   }
 }
