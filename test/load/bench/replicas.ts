@@ -26,7 +26,7 @@ export const withReplicas = <Result>(
     ? use(replicas)
     : world.withService('postgres', (replica) => withReplicas(world, count, use, [...replicas, replica]))
 
-const CONNECTED = `select count(*)::int as all, count(*) filter (where application_name = 'chat-backend log')::int as listening
+const CONNECTED = `select count(*)::int as all, count(*) filter (where application_name = 'chat-backend log')::int as following
   from pg_stat_activity where application_name like 'chat-backend%'`
 const TRANSACTIONS =
   "select (xact_commit + xact_rollback)::int as count from pg_stat_database where datname = 'postgres'"
@@ -82,7 +82,7 @@ export async function replicas(
       const name = count > 1 ? `${count} replicas` : '1 replica'
       figures.push(
         { what: `${name}: connections to PostgreSQL after all this`, value: connections.all },
-        { what: `${name}: those that LISTEN`, value: connections.listening },
+        { what: `${name}: those that follow the log`, value: connections.following },
         { what: `${name}: connections to Redis`, value: await world.redisConnections() },
         { what: `${name}, idle: transactions/s`, value: idle.transactions },
         { what: `${name}, idle: CPU of PostgreSQL`, value: idle.cpu * 1000, unit: 'ms/s' },
