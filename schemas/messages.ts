@@ -56,7 +56,8 @@ const staleHeaders = {
   }),
   Age: Type.Integer({
     description:
-      'With `X-Stale`, how many seconds old that state is. Without it, how long a cache in between has kept the response.'
+      'With `X-Stale`, how many seconds old that state is. Without it, how long a cache in between has ' +
+      'kept the response.'
   })
 }
 
@@ -140,7 +141,8 @@ export const PostHeaders = Type.Object(
       Type.String({
         pattern: '^[\\x21-\\x7e]{1,64}$',
         description:
-          'Makes retries safe: the same key, text and replyTo return the same message, for as long as it exists.',
+          'Makes retries safe: the same key, text and replyTo return the same message, for as long as ' +
+          'it exists.',
         errorMessages: {
           pattern: {
             code: 'idempotency_key_invalid',

@@ -7,7 +7,9 @@ export const Metrics = {
     'text/plain; version=0.0.4; charset=utf-8': {
       schema: Type.String(),
       example:
-        '# HELP chat_event_streams Open event streams.\n# TYPE chat_event_streams gauge\nchat_event_streams 17\n'
+        '# HELP chat_event_streams Open event streams.\n' +
+        '# TYPE chat_event_streams gauge\n' +
+        'chat_event_streams 17\n'
     }
   }
 }

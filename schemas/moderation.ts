@@ -162,8 +162,8 @@ export const ModerationEntry = Type.Object(
     createdAt: Time('When it was done.'),
     action: Type.String({
       description:
-        'mute, ban, lift_restriction, delete_message, delete_messages, set_role, update_room or close_report; ' +
-        'also reset_password and end_sessions, by the operator. More may be added.'
+        'mute, ban, lift_restriction, delete_message, delete_messages, set_role, update_room or ' +
+        'close_report; also reset_password and end_sessions, by the operator. More may be added.'
     }),
     moderator: Type.Optional(Person),
     user: Type.Optional(Person),

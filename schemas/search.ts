@@ -14,8 +14,8 @@ export const SearchQuery = Type.Object(
       minLength: 2,
       maxLength: 100,
       description:
-        'Words and quoted phrases, all of which must be in the message. The last word may be the beginning of a ' +
-        'longer one.',
+        'Words and quoted phrases, all of which must be in the message. The last word may be the beginning ' +
+        'of a longer one.',
       examples: ['hello'],
       errorMessages: {
         required: qMissing,

@@ -141,9 +141,9 @@ export function loadConfig(env: NodeJS.ProcessEnv): Config {
       const legal = schema.enum
         ? `one of ${schema.enum.join(', ')}`
         : (schema.description ?? `a whole number from ${schema.minimum} to ${schema.maximum}`)
-      throw new StartError(
-        `${name} must be ${legal}, ${name.endsWith('_URL') ? 'and is not' : `not ${JSON.stringify(text.slice(0, 80))}`}`
-      ) // a URL may contain a password
+      // A URL may contain a password.
+      const given = name.endsWith('_URL') ? 'and is not' : `not ${JSON.stringify(text.slice(0, 80))}`
+      throw new StartError(`${name} must be ${legal}, ${given}`)
     }
     if (value !== undefined) config[name] = value
   }

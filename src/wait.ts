@@ -35,7 +35,8 @@ try {
   const config = loadConfig(process.env)
   if (!isExternal(engine, config)) throw new StartError(`${engineVariables[engine].join(' or ')} must be set`)
   const addresses = engine === 'postgres' ? [postgresAddress(config)] : redisAddresses(config)
-  const what = `${engine === 'postgres' ? 'PostgreSQL' : 'Redis'} at ${addresses.map(formatAddress).join(' or ')}`
+  const name = engine === 'postgres' ? 'PostgreSQL' : 'Redis'
+  const what = `${name} at ${addresses.map(formatAddress).join(' or ')}`
   await waitFor(what, Infinity, log, () => reachAny(addresses), { pauseMs: PAUSE_MS, signal: shutdownSignal })
   log.info(`${what} answers`)
 } catch (error) {

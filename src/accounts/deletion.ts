@@ -17,7 +17,9 @@ const DELETE_ACCOUNT = 'select * from chat_delete_account($1, $2)'
 // Rows with `deleted_at` set must go as well, because they reference the user.
 const DELETE_MESSAGES = `
   with deleted as (
-    delete from chat_message where id = any (array(select id from chat_message where user_id = $1 limit ${BATCH})) returning id
+    delete from chat_message
+    where id = any (array(select id from chat_message where user_id = $1 limit ${BATCH}))
+    returning id
   ), reports as (
     delete from chat_report where message_id = any (array(select id from deleted))
   ), search as (

@@ -59,11 +59,13 @@ const logStatement = (limit: number) => `
       ) as bytes_before
     from (
       select seq, message_id, room, ${MARK} as mark,
-        case when ${isExact('message_id')} or kind in ('reset', 'room_updated') then kind else 'message_updated' end as kind
+        case when ${isExact('message_id')} or kind in ('reset', 'room_updated') then kind
+          else 'message_updated' end as kind
       from chat_event where seq >= $1 order by seq limit ${limit + 1}
     ) event left join lateral (
       select message.*, author.nickname
-      from ${visibleMessages("and id = event.message_id and event.kind <> 'message_deleted' and event.seq > $1")}
+      from ${visibleMessages(`
+        and id = event.message_id and event.kind <> 'message_deleted' and event.seq > $1`)}
       join chat_user author on author.id = message.user_id
       limit 1 -- or PostgreSQL may read all messages first, and look through them for each entry
     ) message on true ${joinDetails()}
@@ -115,7 +117,8 @@ const CHECK_LOG = `
   select ${IS_READ_ONLY} as "isReadOnly",
     (select ${MARK} from chat_event where seq = $1) as mark,
     (select max(seq) from chat_event) as last,
-    case when $2::int is not null then pg_try_advisory_lock(${ANNOUNCER_LOCK}, $2) else false end as "isElected"`
+    case when $2::int is not null then pg_try_advisory_lock(${ANNOUNCER_LOCK}, $2)
+      else false end as "isElected"`
 
 /** What a glance at the log tells. */
 export interface LogCheck {

@@ -42,7 +42,8 @@ export const isExact = (id: string) =>
 
 /** The columns of a `MessageRow`. The parameters are aliases in the FROM clause. */
 export const messageColumns = (message = 'message', author = 'author', details = 'details') => `
-  ${message}.id, ${message}.user_id, ${author}.nickname, ${milliseconds(`${message}.created_at`)} as created_ms,
+  ${message}.id, ${message}.user_id, ${author}.nickname,
+  ${milliseconds(`${message}.created_at`)} as created_ms,
   case when ${details}.edited_at is not null then ${milliseconds(`${details}.edited_at`)} end as edited_ms,
   ${details}.reply_id, ${details}.reply_user_id, ${details}.reply_nickname, ${details}.reply_text,
   case when octet_length(${message}.text) <= ${MAX_TEXT_BYTES} then ${message}.text
@@ -156,7 +157,8 @@ export const readableMessages = ({
 const page = (conditions: string, order: 'asc' | 'desc', limit: string, maxBytes: string) => `
   select cursor.seq as cursor, ${IS_READ_ONLY} as is_read_only, page.*
   from (select max(seq) as seq from chat_event) cursor
-  left join lateral (${readableMessages({ conditions, order, limit, maxBytes })}) page on true order by page.id`
+  left join lateral (${readableMessages({ conditions, order, limit, maxBytes })}) page on true
+  order by page.id`
 
 const NEWEST = page('', 'desc', '$1', '$2')
 const AFTER = page('and id > $1', 'asc', '$2', '$3')
@@ -241,7 +243,8 @@ export async function editMessage(
 }
 
 const HAS_DELETED_AT = `exists (
-  select from pg_catalog.pg_attribute where attrelid = 'chat_message'::regclass and attname = 'deleted_at' and not attisdropped)`
+  select from pg_catalog.pg_attribute
+  where attrelid = 'chat_message'::regclass and attname = 'deleted_at' and not attisdropped)`
 
 // Users who are not banned may delete their own messages and, if $3 is true, those that their role lets them
 // moderate. A function that is called only for the latter records them in the moderation log.
@@ -281,10 +284,12 @@ export async function deleteMessage(
 }
 
 const DELETE_OF = `
-  delete from chat_message where id = any (array(select id from chat_message where user_id = $1 limit $2)) returning id`
+  delete from chat_message
+  where id = any (array(select id from chat_message where user_id = $1 limit $2)) returning id`
 const HIDE_OF = `
   update chat_message set deleted_at = now()
-  where id = any (array(select id from chat_message where user_id = $1 and deleted_at is null limit $2)) returning id`
+  where id = any (array(select id from chat_message where user_id = $1 and deleted_at is null limit $2))
+  returning id`
 
 /** Deletes up to `count` messages of a user, in the same way. @returns their ids */
 export async function deleteMessagesOf(query: Query, userId: number, count: number): Promise<number[]> {

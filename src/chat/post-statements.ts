@@ -19,9 +19,11 @@ export const POST_ONE = `
     insert into chat_message_key (user_id, key, message_id, digest)
     select $1, $3::text, id, ${digest('$2', '$4::bigint')} from message where $3::text is not null
   ), replying as (
-    insert into chat_message_detail (message_id, reply_to) select id, $4::bigint from message where $4::bigint is not null
+    insert into chat_message_detail (message_id, reply_to)
+    select id, $4::bigint from message where $4::bigint is not null
   )
-  select author.n, message.id, author.nickname, ${milliseconds('message.created_at')} as created_ms, ${refusalColumns('author')}
+  select author.n, message.id, author.nickname, ${milliseconds('message.created_at')} as created_ms,
+    ${refusalColumns('author')}
   from author left join message on true`
 
 // Ids are assigned in the order of the rows, so the n-th smallest id belongs to the n-th accepted row. They
@@ -36,25 +38,34 @@ export const POST_MANY = `
     returning id, created_at
   ), posted as (
     select posted.* from
-      (select array_agg(n order by n) as ns, array_agg(nickname order by n) as nicknames from author where refusal is null) accepted,
-      (select array_agg(id order by id) as ids, array_agg(created_at order by id) as times from message) message,
+      (
+        select array_agg(n order by n) as ns, array_agg(nickname order by n) as nicknames
+        from author where refusal is null
+      ) accepted,
+      (
+        select array_agg(id order by id) as ids, array_agg(created_at order by id) as times from message
+      ) message,
       unnest(ns, nicknames, ids, times) as posted (n, nickname, id, created_at)
   ), claimed as (
     insert into chat_message_key (user_id, key, message_id, digest)
-    select ($1::bigint[])[n], ($3::text[])[n], id, ${digest('($2::text[])[n]', '($4::bigint[])[n]')} from posted
+    select ($1::bigint[])[n], ($3::text[])[n], id, ${digest('($2::text[])[n]', '($4::bigint[])[n]')}
+    from posted
     where ($3::text[])[n] is not null
   ), replying as (
     insert into chat_message_detail (message_id, reply_to)
     select id, ($4::bigint[])[n] from posted where ($4::bigint[])[n] is not null
   )
-  select n, id, nickname, ${milliseconds('created_at')} as created_ms, null as refusal, null as until_ms, null as wait from posted
+  select n, id, nickname, ${milliseconds('created_at')} as created_ms,
+    null as refusal, null as until_ms, null as wait
+  from posted
   union all
   select n, null, nickname, null, ${refusalColumns('author')} from author where refusal is not null`
 
 /** Finds the messages that earlier posts with the same keys stored. */
 export const FIND_CLAIMED = `
   select given.n, claimed.digest = ${digest('given.text', 'given.reply_to')} as is_same, ${messageColumns()}
-  from unnest($1::bigint[], $2::text[], $3::text[], $4::bigint[]) with ordinality as given (user_id, text, key, reply_to, n)
+  from unnest($1::bigint[], $2::text[], $3::text[], $4::bigint[])
+    with ordinality as given (user_id, text, key, reply_to, n)
   join chat_message_key claimed on claimed.user_id = given.user_id and claimed.key = given.key
   cross join lateral (select message.* from ${visibleMessages('and id = claimed.message_id')}) message
   join chat_user author on author.id = message.user_id ${joinDetails()}`

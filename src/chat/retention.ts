@@ -19,7 +19,9 @@ const TRIM_MESSAGES = `
   with batch as materialized (
     select id, created_at from chat_message where id > $2 and ${turn} order by id limit ${BATCH}
   ), gone as (
-    delete from chat_message where id = any (array(select id from batch where created_at < now() - $1::interval)) returning id
+    delete from chat_message
+    where id = any (array(select id from batch where created_at < now() - $1::interval))
+    returning id
   )
   select count(*)::int as seen, max(id)::text as last, (select count(*)::int from gone) as gone,
     count(*) filter (where created_at > now() + interval '1 day')::int as future
@@ -28,23 +30,30 @@ const TRIM_MESSAGES = `
 // The log is trimmed only at its beginning, because readers assume that it has no gaps: whatever precedes an
 // old entry is old, whatever its time. The newest entry stays, because it marks the end of the log.
 const FIND_OLD_EVENTS = `
-  select count(*)::int as seen, max(seq) as last, max(seq) filter (where created_at < now() - $1::interval) as old
+  select count(*)::int as seen, max(seq) as last,
+    max(seq) filter (where created_at < now() - $1::interval) as old
   from (select seq, created_at from chat_event where seq > $2 and ${turn} order by seq limit ${BATCH}) batch`
 const TRIM_EVENTS = `
   delete from chat_event where seq = any (array(
-    select seq from chat_event where seq <= $1 and seq < (select max(seq) from chat_event) and ${turn} order by seq limit ${BATCH}
+    select seq from chat_event
+    where seq <= $1 and seq < (select max(seq) from chat_event) and ${turn}
+    order by seq limit ${BATCH}
   )) returning seq`
 
 // The moderation log, closed reports and ended restrictions. The database dates the entries, so the oldest
 // have the lowest ids. An open report stays as long as its message.
 const TRIM_MODERATION = [
   `delete from chat_moderation_log where id = any (array(
-    select id from (select id, created_at from chat_moderation_log where ${turn} order by id limit ${BATCH}) batch
+    select id
+    from (select id, created_at from chat_moderation_log where ${turn} order by id limit ${BATCH}) batch
     where created_at < now() - $1::interval
   )) returning id`,
   `delete from chat_report where id = any (array(
     select report.id from chat_report report where ${turn} and created_at < now() - $1::interval
-    and (closed_at is not null or not exists (select from chat_message message where message.id = report.message_id))
+    and (
+      closed_at is not null
+      or not exists (select from chat_message message where message.id = report.message_id)
+    )
     order by report.id limit ${BATCH}
   )) returning id`,
   `delete from chat_restriction where id = any (array(

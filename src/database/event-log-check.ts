@@ -31,20 +31,25 @@ export const MAX_SEQUENCE = 2 ** 52
 // A function is this service's if its comment holds its fingerprint. So a replica of another version, which
 // knows other functions, accepts those of the newest migration.
 const fingerprint = (oid: string) => `(
-  select 'chat-backend ' || md5(concat_ws(' ', prosrc, prosecdef, proconfig)) from pg_catalog.pg_proc signed where signed.oid = ${oid})`
+  select 'chat-backend ' || md5(concat_ws(' ', prosrc, prosecdef, proconfig))
+  from pg_catalog.pg_proc signed where signed.oid = ${oid})`
+
+const functions = [...new Set(TRIGGERS.map(([, , name]) => name))]
 
 /** Stores the fingerprints of the trigger functions, after a migration has created them. */
 export const SIGN_FUNCTIONS = `
   do $$ declare found record; begin
     for found in select oid, oid::regprocedure as name from pg_catalog.pg_proc
-      where pronamespace = current_schema()::regnamespace and proname = any ('{${[...new Set(TRIGGERS.map(([, , name]) => name))]}}')
+      where pronamespace = current_schema()::regnamespace and proname = any ('{${functions}}')
     loop execute format('comment on function %s is %L', found.name, ${fingerprint('found.oid')}); end loop;
   end $$`
 
 const behind = ([table = '', column = '']: string[]) => `
   select 'the sequence of ${table}.${column} is behind the table' as what, true as "isSequence"
-  from pg_catalog.to_regclass('${table}') found, pg_catalog.pg_get_serial_sequence(found::text, '${column}') as sequence
-  where pg_catalog.has_sequence_privilege(sequence, 'USAGE, SELECT') and coalesce(pg_catalog.pg_sequence_last_value(sequence), 0)
+  from pg_catalog.to_regclass('${table}') found,
+    pg_catalog.pg_get_serial_sequence(found::text, '${column}') as sequence
+  where pg_catalog.has_sequence_privilege(sequence, 'USAGE, SELECT')
+    and coalesce(pg_catalog.pg_sequence_last_value(sequence), 0)
     < (select max(${column}) from ${table} where ${column} <= ${MAX_SEQUENCE})`
 
 /**
@@ -54,18 +59,25 @@ const behind = ([table = '', column = '']: string[]) => `
 export const CHECK_TRIGGERS = `
   select what, false as "isSequence" from (
     select case
-      when pg_catalog.to_regclass(expected.relation) is null then format('there is no table %s', expected.relation)
-      when installed.oid is null then format('the trigger %s on %s is missing', expected.name, expected.relation)
-      when installed.tgenabled not in ('O', 'A') then format('the trigger %s on %s is disabled', expected.name, expected.relation)
-      when function.proname <> expected.function or pg_catalog.obj_description(function.oid, 'pg_proc') is distinct from ${fingerprint('function.oid')}
-        then format('the function of the trigger %s on %s is not the one of this service', expected.name, expected.relation)
+      when pg_catalog.to_regclass(relation) is null
+        then format('there is no table %s', relation)
+      when installed.oid is null
+        then format('the trigger %s on %s is missing', name, relation)
+      when installed.tgenabled not in ('O', 'A')
+        then format('the trigger %s on %s is disabled', name, relation)
+      when function.proname <> expected.function
+        or pg_catalog.obj_description(function.oid, 'pg_proc') is distinct from ${fingerprint('function.oid')}
+        then format('the function of the trigger %s on %s is not the one of this service', name, relation)
     end as what
-    from (values ${TRIGGERS.map((names) => `('${names.join("', '")}')`).join(', ')}) as expected (relation, name, function)
+    from (values ${TRIGGERS.map((names) => `('${names.join("', '")}')`).join(', ')})
+      as expected (relation, name, function)
     left join pg_catalog.pg_trigger installed
-      on installed.tgrelid = pg_catalog.to_regclass(expected.relation) and installed.tgname = expected.name and not installed.tgisinternal
+      on installed.tgrelid = pg_catalog.to_regclass(relation) and installed.tgname = name
+      and not installed.tgisinternal
     left join pg_catalog.pg_proc function on function.oid = installed.tgfoid
     union all
-    select format('there is no table %s', relation) from unnest('{chat_event, chat_message_key, chat_message_detail}'::text[]) as relation
+    select format('there is no table %s', relation)
+    from unnest('{chat_event, chat_message_key, chat_message_detail}'::text[]) as relation
     where pg_catalog.to_regclass(relation) is null
   ) checked where what is not null`
 

@@ -7,8 +7,9 @@ const UNDEFINED_OBJECT = '42704'
 // Only tables that the migrating role owns: with MIGRATE=own, the shared tables belong to Django's role.
 const OWN_TABLES = `
   select relname from pg_catalog.pg_class
-  where relnamespace = (select oid from pg_catalog.pg_namespace where nspname = current_schema()) and relkind in ('r', 'p')
-    and relname like 'chat\\_%' and pg_catalog.pg_has_role(relowner, 'USAGE') order by relname`
+  where relnamespace = (select oid from pg_catalog.pg_namespace where nspname = current_schema())
+    and relkind in ('r', 'p') and relname like 'chat\\_%' and pg_catalog.pg_has_role(relowner, 'USAGE')
+  order by relname`
 
 /** All tables of the service but the list of applied migrations, which only the migrating role needs. */
 export const TABLES = [

@@ -41,8 +41,15 @@ export async function migrate(client: Client, log: Log, own = false): Promise<vo
   }
   // While a migration waits for a lock, writers wait behind it, so give up soon.
   // `if not exists` needs the right to create tables even if the table exists.
-  await client.query(`set lock_timeout = '1s'; do $$ begin if to_regclass('chat_backend_migration') is null then
-    create table chat_backend_migration (name text primary key, applied_at timestamptz not null default now()); end if; end $$`)
+  await client.query(`
+    set lock_timeout = '1s';
+    do $$ begin
+      if to_regclass('chat_backend_migration') is null then
+        create table chat_backend_migration (
+          name text primary key, applied_at timestamptz not null default now()
+        );
+      end if;
+    end $$`)
   const { rows } = await client.query<{ name: string }>('select name from chat_backend_migration')
   const applied = new Set(rows.map(({ name }) => name))
   const known = migrations.filter(({ shared }) => !(own && shared))

@@ -116,7 +116,8 @@ async function binaries(): Promise<{ initdb: string; postgres: string }> {
       symlinkSync(basename(source), link)
     } catch (cause) {
       throw new StartError(
-        `the embedded PostgreSQL cannot be set up: let this user write to ${dirname(link)}, or set POSTGRES_HOST`,
+        `the embedded PostgreSQL cannot be set up: let this user write to ${dirname(link)}, ` +
+          'or set POSTGRES_HOST',
         { cause }
       )
     }
@@ -147,7 +148,8 @@ function runAs(isMade: boolean, ...paths: string[]): string[] {
   const advice = 'start as another user, or set POSTGRES_HOST'
   if (!isRoot()) {
     throw new StartError(
-      `PostgreSQL cannot be set up by a user without a name, and /etc/passwd has none for uid ${process.getuid?.()}: ${advice}`
+      'PostgreSQL cannot be set up by a user without a name, ' +
+        `and /etc/passwd has none for uid ${process.getuid?.()}: ${advice}`
     )
   }
   if (!canRun('setpriv', '--version')) {

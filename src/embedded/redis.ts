@@ -85,7 +85,8 @@ async function startStore(dataDir: string, { host, port, password }: Address, lo
   const { attachSession, createRedisCommandExecutor, RedisServerState, SocketConnectionTransport } =
     await import('js-redis-server/core').catch((cause) => {
       throw new StartError(
-        'REDIS_HOST is not set, and neither redis-server nor js-redis-server is installed: set REDIS_HOST, or run `npm ci --include=dev`',
+        'REDIS_HOST is not set, and neither redis-server nor js-redis-server is installed: ' +
+          'set REDIS_HOST, or run `npm ci --include=dev`',
         { cause }
       )
     })
@@ -117,7 +118,8 @@ async function startStore(dataDir: string, { host, port, password }: Address, lo
   })
   await once(server.listen(port, host), 'listening')
   log.warn(
-    `sessions are kept by js-redis-server, a reimplementation of Redis for development, on ${host}:${port}, its data is in ${journal}; ` +
+    'sessions are kept by js-redis-server, a reimplementation of Redis for development, ' +
+      `on ${host}:${port}, its data is in ${journal}; ` +
       'install redis-server or set REDIS_HOST to use the real one'
   )
   return async () => {

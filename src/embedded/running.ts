@@ -37,8 +37,10 @@ export function findEngines(config: Config): Partial<Config> {
     const isDenied = cause instanceof Error && 'code' in cause && cause.code === 'EACCES'
     throw new StartError(
       isDenied
-        ? `this user may not read the embedded engines' folder ${dataDir}: run this as the user of the service`
-        : `no service with embedded engines runs in ${dataDir}: start it, or set POSTGRES_HOST and REDIS_HOST`,
+        ? `this user may not read the embedded engines' folder ${dataDir}: ` +
+            'run this as the user of the service'
+        : `no service with embedded engines runs in ${dataDir}: ` +
+            'start it, or set POSTGRES_HOST and REDIS_HOST',
       { cause }
     )
   }

@@ -51,7 +51,8 @@ interface RestrictionRow {
 const restrictions = (conditions: string) => `
   select restriction.id, restriction.user_id, member.nickname, restriction.kind, restriction.reason,
     case when restriction.until is not null then ${milliseconds('restriction.until')} end as until_ms,
-    ${milliseconds('restriction.created_at')} as created_ms, restriction.moderator_id, moderator.nickname as moderator
+    ${milliseconds('restriction.created_at')} as created_ms,
+    restriction.moderator_id, moderator.nickname as moderator
   from chat_restriction restriction
   join chat_user member on member.id = restriction.user_id
   left join chat_user moderator on moderator.id = restriction.moderator_id
@@ -97,7 +98,8 @@ interface EntryRow {
 const ENTRIES = page(
   (conditions) => `
   select entry.id, ${milliseconds('entry.created_at')} as created_ms, entry.action, entry.moderator_id,
-    moderator.nickname as moderator, entry.user_id, member.nickname, entry.message_id, entry.reason, entry.details
+    moderator.nickname as moderator, entry.user_id, member.nickname,
+    entry.message_id, entry.reason, entry.details
   from chat_moderation_log entry
   left join chat_user moderator on moderator.id = entry.moderator_id
   left join chat_user member on member.id = entry.user_id
@@ -130,7 +132,8 @@ type ReportRow = MessageRow & {
 
 const REPORTS = page(
   (conditions) => `
-  select report.id as report_id, report.reason as report_reason, ${milliseconds('report.created_at')} as reported_ms,
+  select report.id as report_id, report.reason as report_reason,
+    ${milliseconds('report.created_at')} as reported_ms,
     report.user_id as reporter_id, reporter.nickname as reporter, ${messageColumns()}
   from chat_report report
   cross join lateral (select message.* from ${visibleMessages('and id = report.message_id')}) message

@@ -26,7 +26,8 @@ interface Row {
 }
 
 const FIND_MEMBER = `
-  select role, kind, reason, is_last_admin, case when until is not null then ${milliseconds('until')} end as until_ms
+  select role, kind, reason, is_last_admin,
+    case when until is not null then ${milliseconds('until')} end as until_ms
   from chat_member($1)`
 
 /** Finds a user's role and the restriction in force. */

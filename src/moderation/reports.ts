@@ -6,7 +6,8 @@ const REPORT = `
     select message.id from ${visibleMessages('and id = $2')}
   ), author as (
     select chat_user.id from chat_user where chat_user.id = $1 and not exists (
-      select from chat_restriction restriction where restriction.user_id = chat_user.id and restriction.kind = 'ban'
+      select from chat_restriction restriction
+      where restriction.user_id = chat_user.id and restriction.kind = 'ban'
         and (restriction.until is null or restriction.until > now())
     )
   ), reported as (

@@ -52,7 +52,9 @@ async function tryToListen(host: string, port: number): Promise<void> {
 /** Explains why the service cannot listen there, and what to do about it. */
 export function cannotListen(host: string, port: number, error: NodeJS.ErrnoException): StartError {
   const sentences: Record<string, string> = {
-    EADDRINUSE: `HTTP_PORT ${port} is in use: end the program that listens there, or set HTTP_PORT to another port`,
+    EADDRINUSE:
+      `HTTP_PORT ${port} is in use: ` +
+      'end the program that listens there, or set HTTP_PORT to another port',
     EACCES: `HTTP_PORT ${port} may only be used by root: set HTTP_PORT to 1024 or above`,
     EADDRNOTAVAIL: `HTTP_HOST ${host} is not an address of this machine`,
     EAFNOSUPPORT: `HTTP_HOST ${host} is an IPv6 address, and this machine has none`,

@@ -48,8 +48,8 @@ async function start(config: Config): Promise<FastifyInstance> {
   )
   letYoungGenerationGrow()
   const [host = ''] = hosts
-  const url = `http://${formatAddress({ host: host === '::' || host === '0.0.0.0' ? '127.0.0.1' : host, port })}`
-  log.info(readyMessage(config, url))
+  const reachable = host === '::' || host === '0.0.0.0' ? '127.0.0.1' : host
+  log.info(readyMessage(config, `http://${formatAddress({ host: reachable, port })}`))
   return app
 }
 

@@ -100,9 +100,8 @@ export class RedisWatch {
         command: [name, key = '']
       } = denied
       const keys = /^[\w-]+:/.exec(String(key))?.[0]
-      throw new StartError(
-        `Redis does not allow ${name.toUpperCase()}${keys ? ` on ${keys}*` : ''}, which the service needs: ${error.message}`
-      )
+      const what = `${name.toUpperCase()}${keys ? ` on ${keys}*` : ''}`
+      throw new StartError(`Redis does not allow ${what}, which the service needs: ${error.message}`)
     }
     if (failures[0]) throw failures[0].error
     if (redis instanceof Cluster) {

@@ -252,8 +252,8 @@ const accounts: FastifyPluginAsyncTypebox<{ config: Config }> = async (app, { co
     summary: 'Delete your account',
     tags,
     description:
-      'Requires the password. Deletes the account with its messages, sessions, API tokens and reports for good. ' +
-      'The last admin cannot be deleted.',
+      'Requires the password. Deletes the account with its messages, sessions, API tokens and reports ' +
+      'for good. The last admin cannot be deleted.',
     security: bearerSecurity,
     body: DeleteAccountRequest,
     response: {

@@ -21,8 +21,15 @@ const html = (base: string) => `<!doctype html>
 <div id="docs"></div>
 </html>
 `
-const START =
-  "SwaggerUIBundle({ url: new URL('../openapi.json', document.currentScript.src).href, dom_id: '#docs', deepLinking: true, tryItOutEnabled: true, displayRequestDuration: true, defaultModelsExpandDepth: 0 })\n"
+const START = `SwaggerUIBundle({
+  url: new URL('../openapi.json', document.currentScript.src).href,
+  dom_id: '#docs',
+  deepLinking: true,
+  tryItOutEnabled: true,
+  displayRequestDuration: true,
+  defaultModelsExpandDepth: 0
+})
+`
 
 /**
  * The relative URL of the page's folder. To a browser, each trailing slash of the page's URL is one folder
@@ -36,8 +43,16 @@ function baseOf(url: string): string {
 }
 
 // Only scripts and requests of its own origin. Swagger UI has its icons in `data:` URLs.
-const POLICY =
-  "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+const POLICY = [
+  "default-src 'none'",
+  "script-src 'self'",
+  "style-src 'self'",
+  "img-src 'self' data:",
+  "connect-src 'self'",
+  "base-uri 'none'",
+  "form-action 'none'",
+  "frame-ancestors 'none'"
+].join('; ')
 
 /**
  * The API reference: Swagger UI, served by this service, so that it works offline.

@@ -83,8 +83,8 @@ const health: FastifyPluginAsyncTypebox = async (app) => {
     summary: 'Readiness probe',
     tags: ['health'],
     description:
-      'Fails when this replica cannot do all of its work: PostgreSQL or Redis does not answer or refuses writes, or ' +
-      'the event log is incomplete or cannot be followed.',
+      'Fails when this replica cannot do all of its work: PostgreSQL or Redis does not answer or refuses ' +
+      'writes, or the event log is incomplete or cannot be followed.',
     querystring: Readiness,
     response: {
       200: Health,

@@ -141,8 +141,8 @@ const ownMessages: FastifyPluginAsyncTypebox = async (app) => {
     summary: 'Post a message',
     tags,
     description:
-      'Stores a message and announces it to all clients. With an `Idempotency-Key` it can be retried safely ' +
-      'after any failure.',
+      'Stores a message and announces it to all clients. With an `Idempotency-Key` it can be retried ' +
+      'safely after any failure.',
     security: bearerSecurity,
     body: PostMessageRequest,
     headers: PostHeaders,
@@ -209,8 +209,8 @@ const ownMessages: FastifyPluginAsyncTypebox = async (app) => {
     summary: 'Delete a message',
     tags,
     description:
-      'Deletes one of your own messages for everyone. Moderators can also delete those of members, and admins ' +
-      'any message, but not with an API token.',
+      'Deletes one of your own messages for everyone. Moderators can also delete those of members, and ' +
+      'admins any message, but not with an API token.',
     security: bearerSecurity,
     params: IdParams,
     response: {

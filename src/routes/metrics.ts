@@ -11,7 +11,8 @@ const metrics: FastifyPluginAsyncTypebox = async (app) => {
     summary: 'Metrics of this replica',
     tags: ['health'],
     description:
-      'In the Prometheus text format. The path is not below `/api`, so an Ingress for `/api` does not expose it.',
+      'In the Prometheus text format. The path is not below `/api`, so an Ingress for `/api` does not ' +
+      'expose it.',
     security: noSecurity,
     response: { 200: Metrics, ...failures() }
   }

@@ -14,8 +14,9 @@ const searchRoutes: FastifyPluginAsyncTypebox = async (app) => {
     summary: 'Search messages',
     tags: ['messages'],
     description:
-      'Returns the newest messages that contain all words of `q`, ascending by id. Words match by their stems, quoted ' +
-      'phrases exactly, and the last word also by its beginning. New and edited messages are found within two seconds.',
+      'Returns the newest messages that contain all words of `q`, ascending by id. Words match by their ' +
+      'stems, quoted phrases exactly, and the last word also by its beginning. New and edited messages are ' +
+      'found within two seconds.',
     security: noSecurity,
     querystring: SearchQuery,
     response: {

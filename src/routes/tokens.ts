@@ -41,7 +41,8 @@ const tokens: FastifyPluginAsyncTypebox = async (app) => {
     summary: 'Create an API token for a bot',
     tags,
     description:
-      'A bot with this token posts, edits and deletes as you. It is valid until it is revoked. You can have 10.',
+      'A bot with this token posts, edits and deletes as you. It is valid until it is revoked. ' +
+      'You can have 10.',
     security: bearerSecurity,
     body: CreateApiTokenRequest,
     response: {

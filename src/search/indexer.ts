@@ -45,11 +45,14 @@ const READ_EVENTS = `
   select seq, kind, message_id, ${IS_READ_ONLY} as is_read_only from chat_event where seq >= $1 order by seq
   limit ${EVENTS + 1}`
 
-const columns = `message.id, left(message.text, ${MAX_INDEXED}) as text, hashtextextended(message.text, $1)::text as digest`
+const columns = `
+  message.id, left(message.text, ${MAX_INDEXED}) as text,
+  hashtextextended(message.text, $1)::text as digest`
 const READ_CHANGED = `select ${columns} from ${visibleMessages('and id = any ($2)')}`
 // The text is left out where it is indexed.
 const READ_BELOW = `
-  select message.id, message.digest, case when indexed.digest is distinct from message.digest::bigint then message.text end as text
+  select message.id, message.digest,
+    case when indexed.digest is distinct from message.digest::bigint then message.text end as text
   from (select ${columns} from ${visibleMessages('and id < $2')} order by message.id desc limit $3) message
   left join chat_message_search indexed on indexed.message_id = message.id order by message.id desc`
 
@@ -62,7 +65,8 @@ const DELETE = 'delete from chat_message_search where message_id = any ($1)'
 const DELETE_ORPHANS = `
   delete from chat_message_search where message_id = any (array(
     select message_id from chat_message_search
-    where message_id >= $1 and message_id < $2 and message_id <> all ($3::bigint[]) order by message_id limit ${ORPHANS}
+    where message_id >= $1 and message_id < $2 and message_id <> all ($3::bigint[])
+    order by message_id limit ${ORPHANS}
   )) returning message_id`
 
 interface State {

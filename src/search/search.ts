@@ -10,12 +10,14 @@ const BUDGET_MS = 250
 /** Above every id of a message. */
 export const AFTER_ALL = Number.MAX_SAFE_INTEGER + 1
 
+const page = readableMessages({ conditions: 'and id = any (found.ids)', order: 'desc', maxBytes: '$6' })
 const SEARCH = `
-  select cursor.seq as cursor, found.next_below, state.below is null and state.seq is not null as is_complete, page.*
+  select cursor.seq as cursor, found.next_below,
+    state.below is null and state.seq is not null as is_complete, page.*
   from (select max(seq) as seq from chat_event) cursor
   cross join chat_search($1, $2, $3, $4, $5) found
   left join chat_search_state state on state.id = 1
-  left join lateral (${readableMessages({ conditions: 'and id = any (found.ids)', order: 'desc', maxBytes: '$6' })}) page on true
+  left join lateral (${page}) page on true
   order by page.id desc`
 
 const CURSOR = `

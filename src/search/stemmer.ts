@@ -9,7 +9,8 @@ const MAX_KNOWN = 50_000
 
 const STEMS = `
   select word, array(
-    select distinct stem from unnest($2::text[]) dictionary, unnest(ts_lexize(dictionary::regdictionary, word)) stem
+    select distinct stem
+    from unnest($2::text[]) dictionary, unnest(ts_lexize(dictionary::regdictionary, word)) stem
     where stem <> word
   ) as stems from unnest($1::text[]) word`
 

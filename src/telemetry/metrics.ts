@@ -146,7 +146,9 @@ export default fp(
     const publications = new Counter({
       registers,
       name: 'chat_log_publications_total',
-      help: 'What came from other replicas: with news, without, with a gap that was read from PostgreSQL, or invalid.',
+      help:
+        'What came from other replicas: with news, without, with a gap that was read from PostgreSQL, ' +
+        'or invalid.',
       labelNames: ['outcome']
     })
     const missed = new Counter({
