@@ -35,7 +35,12 @@ export async function startRedis(
     ? await startServer(program, dataDir, address, log, signal)
     : await startStore(dataDir, address, log)
   const portFile = redisPortFile(dataDir)
-  writeFileSync(portFile, `${address.port}`, { mode: 0o600 })
+  try {
+    writeFileSync(portFile, `${address.port}`, { mode: 0o600 })
+  } catch (error) {
+    await stop() // The disk may be full.
+    throw error
+  }
   return {
     settings: {
       REDIS_HOST: address.host,
@@ -44,8 +49,8 @@ export async function startRedis(
       REDIS_DB: 0
     },
     stop: async () => {
-      rmSync(portFile, { force: true })
       await stop()
+      rmSync(portFile, { force: true })
     }
   }
 }

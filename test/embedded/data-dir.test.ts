@@ -1,8 +1,18 @@
 import { spawnSync } from 'node:child_process'
-import { readdirSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readdirSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
-import { chat, failedStart, folder, startServer } from '../helpers/server.ts'
+import { createDatabase } from '../helpers/database.ts'
+import {
+  chat,
+  externalEngines,
+  failedStart,
+  folder,
+  pathWith,
+  processesWith,
+  startServer,
+  withoutRedis
+} from '../helpers/server.ts'
 
 t.test('a DATA_DIR that cannot be used ends the start with one sentence', async (t) => {
   const home = folder(t)
@@ -22,6 +32,19 @@ t.test('a DATA_DIR that cannot be used ends the start with one sentence', async 
   )
   t.strictSame(readdirSync(home).sort(), ['file', 'link'])
   t.equal(statSync(file).size, 0)
+})
+
+t.test('a session store whose port cannot be noted is stopped again', async (t) => {
+  for (const PATH of [process.env['PATH'] ?? '', pathWith(t, withoutRedis)]) {
+    const DATA_DIR = folder(t)
+    mkdirSync(join(DATA_DIR, 'redis.port'))
+    const POSTGRES_DB = await createDatabase(t)
+    t.match(
+      await failedStart(t, { ...externalEngines(), POSTGRES_DB, REDIS_HOST: '', DATA_DIR, PATH }),
+      /^DATA_DIR cannot be used, because EISDIR: /
+    )
+    t.strictSame(processesWith(DATA_DIR), [])
+  }
 })
 
 if (process.getuid?.() === 0) {
