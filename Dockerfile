@@ -40,9 +40,9 @@ COPY --from=dependencies /app /app
 COPY --from=build /app/dist /app/dist
 COPY --from=build /app/web /app/web
 WORKDIR /app
-# The young generation of V8's heap has the same size everywhere. Node chooses 4 MiB where the memory is limited
-# to 512 MiB, which costs a fifth more CPU for a poll and a quarter more for a post, and 64 MiB where there is
-# more. Fewer arenas of malloc save 10 to 30 MiB under load.
+# The young generation of V8's heap has the same size everywhere. Node chooses 4 MiB where the memory is
+# limited to 512 MiB, which costs a fifth more CPU for a poll and a quarter more for a post, and 64 MiB where
+# there is more. Fewer arenas of malloc save 10 to 30 MiB under load.
 ENV NODE_ENV=production \
     NODE_OPTIONS=--max-semi-space-size=16 \
     MALLOC_ARENA_MAX=2

@@ -13,9 +13,9 @@ interface Room {
 }
 
 /**
- * Resolves when a change that was committed is in the Timeline, so that this process shows it to
- * whoever made it. A change that is missing in the log is reported to the LogWatch, and pages then come from
- * PostgreSQL. Never throws, because the change is stored.
+ * Resolves when a committed change is in the Timeline, so that its author sees it on this replica. A change
+ * that is missing from the log is reported to the LogWatch, and pages then come from PostgreSQL. Never
+ * throws, because the change is stored.
  * @param ids the messages that were changed
  * @param expected what each of them is now; undefined if they were deleted
  */

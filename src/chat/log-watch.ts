@@ -33,7 +33,7 @@ export class LogWatch {
   #hasWarnedOfIds = false
   #check: Promise<void> | undefined
   #timer: NodeJS.Timeout | undefined
-  /** Called with the number of messages with a change that was stored but did not reach the log. */
+  /** Called with the number of messages that have a stored change which did not reach the log. */
   onMissed: (count: number) => void = () => {}
   /** Called after a repair. The log counts as incomplete until it has resolved. */
   onRepaired: () => Promise<void> = async () => {}
@@ -70,7 +70,7 @@ export class LogWatch {
     if (this.#problem !== undefined || performance.now() - this.#checkedAt > FRESH_MS) await this.#checkNow()
   }
 
-  /** Records messages with a change that was stored, but missing in the log when it was read afterwards. */
+  /** Records messages that have a stored change which was missing when the log was read afterwards. */
   missed(ids: number[]): void {
     this.onMissed(ids.length)
     if (this.problem === undefined) {

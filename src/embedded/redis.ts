@@ -31,16 +31,12 @@ export async function startRedis(
 ): Promise<Engine> {
   const address = { host: '127.0.0.1', port: await freePort(), password: readFileSync(passwordFile, 'utf8') }
   const program = ['redis-server', 'valkey-server'].find((name) => canRun(name, '--version'))
+  const portFile = redisPortFile(dataDir)
+  // Before the store starts, because this can fail, and the store would go on running.
+  writeFileSync(portFile, `${address.port}`, { mode: 0o600 })
   const stop = program
     ? await startServer(program, dataDir, address, log, signal)
     : await startStore(dataDir, address, log)
-  const portFile = redisPortFile(dataDir)
-  try {
-    writeFileSync(portFile, `${address.port}`, { mode: 0o600 })
-  } catch (error) {
-    await stop() // The disk may be full.
-    throw error
-  }
   return {
     settings: {
       REDIS_HOST: address.host,

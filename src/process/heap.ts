@@ -1,18 +1,18 @@
 import { setFlagsFromString } from 'node:v8'
 
 /**
- * Limits the heap by flags of V8 that NODE_OPTIONS does not allow:
- * - It is collected whenever it has doubled. Where there is much memory, V8 lets it grow fourfold.
- * - Its young generation does not grow until `letYoungGenerationGrow`. V8 doubles it while many of its
- *   objects stay in use, as during the start, and hardly ever makes it smaller: 17 MiB, of which an idle
- *   service needs two.
+ * Limits the heap with V8 flags that NODE_OPTIONS does not allow:
+ * - The heap is collected whenever it has doubled. With much memory, V8 would let it grow fourfold.
+ * - The young generation does not grow until `letYoungGenerationGrow` is called. V8 doubles it while many of
+ *   its objects stay in use, as during the start, and hardly ever shrinks it: an idle service would keep 17
+ *   MiB and need 2.
  */
 export function limitHeap(): void {
   setFlagsFromString('--heap-growing-percent=100')
   setFlagsFromString('--semi-space-growth-factor=1')
 }
 
-/** Lets V8 double the young generation under load, its default. */
+/** Lets V8 double the young generation under load, as it does by default. */
 export function letYoungGenerationGrow(): void {
   setFlagsFromString('--semi-space-growth-factor=2')
 }

@@ -34,14 +34,21 @@ t.test('a DATA_DIR that cannot be used ends the start with one sentence', async 
   t.equal(statSync(file).size, 0)
 })
 
-t.test('a session store whose port cannot be noted is stopped again', async (t) => {
-  for (const PATH of [process.env['PATH'] ?? '', pathWith(t, withoutRedis)]) {
+t.test('a start that cannot write one of its files leaves no process behind', async (t) => {
+  const withRedis = process.env['PATH'] ?? ''
+  const POSTGRES_DB = await createDatabase(t)
+  for (const [file, PATH] of [
+    ['redis.port', withRedis],
+    ['redis.log', withRedis],
+    ['redis.port', pathWith(t, withoutRedis)],
+    ['sessions.journal.new', pathWith(t, withoutRedis)]
+  ] as const) {
     const DATA_DIR = folder(t)
-    mkdirSync(join(DATA_DIR, 'redis.port'))
-    const POSTGRES_DB = await createDatabase(t)
+    mkdirSync(join(DATA_DIR, file))
     t.match(
       await failedStart(t, { ...externalEngines(), POSTGRES_DB, REDIS_HOST: '', DATA_DIR, PATH }),
-      /^DATA_DIR cannot be used, because EISDIR: /
+      /^DATA_DIR cannot be used, because EISDIR: /,
+      file
     )
     t.strictSame(processesWith(DATA_DIR), [])
   }

@@ -11,7 +11,7 @@ interface Test {
   teardown: (work: () => unknown) => void
 }
 
-// No test makes so many users.
+// Far above the ids of a database that counts its users from 1.
 const FIRST_OWN_ID = 2 ** 30
 
 // What a test does by itself may take as long as it likes, on a machine with much to do.

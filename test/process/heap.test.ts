@@ -6,7 +6,7 @@ import { ask, externalEngines, startServer } from '../helpers/server.ts'
 const MIB = 1024 ** 2
 /** Between what the start leaves (2 to 4 MiB) and what it would leave without a limit (17 or 32). */
 const SMALL_MIB = 8
-/** So many requests are in memory at once. */
+/** Enough requests in memory at once to make it grow. */
 const LONG_POLLS = 500
 
 /** @returns the size of the young generation of the service's heap, in MiB */

@@ -27,7 +27,7 @@ export const plants: Record<string, Plant> = {
   // Functions of triggers are marked as the service marks its own, because it would say so and repair them
   // otherwise.
   'no-lock': {
-    // With a little time between the id of a message and its commit, which only the lock makes harmless.
+    // A delay between the id of a message and its commit is harmless only with the lock.
     sql: `create or replace function chat_event_lock () returns trigger language plpgsql as $$
         begin return null; end $$; ${SIGN_FUNCTIONS};
       create function dawdle () returns trigger language plpgsql as $$

@@ -26,8 +26,8 @@ export const withReplicas = <Result>(
     ? use(replicas)
     : world.withService('postgres', (replica) => withReplicas(world, count, use, [...replicas, replica]))
 
-const CONNECTED = `select count(*)::int as all, count(*) filter (where application_name = 'chat-backend log')::int as following
-  from pg_stat_activity where application_name like 'chat-backend%'`
+const COUNT_CONNECTIONS =
+  "select count(*)::int as count from pg_stat_activity where application_name like 'chat-backend%'"
 const TRANSACTIONS =
   "select (xact_commit + xact_rollback)::int as count from pg_stat_database where datname = 'postgres'"
 
@@ -78,11 +78,10 @@ export async function replicas(
       for (let round = 0; round < rounds; round++) posts.push(await most(world, replicas, seconds))
       const {
         rows: [connections]
-      } = await world.sql('postgres', CONNECTED)
+      } = await world.sql('postgres', COUNT_CONNECTIONS)
       const name = count > 1 ? `${count} replicas` : '1 replica'
       figures.push(
-        { what: `${name}: connections to PostgreSQL after all this`, value: connections.all },
-        { what: `${name}: those that follow the log`, value: connections.following },
+        { what: `${name}: connections to PostgreSQL after all this`, value: connections.count },
         { what: `${name}: connections to Redis`, value: await world.redisConnections() },
         { what: `${name}, idle: transactions/s`, value: idle.transactions },
         { what: `${name}, idle: CPU of PostgreSQL`, value: idle.cpu * 1000, unit: 'ms/s' },
