@@ -13,20 +13,24 @@ COPY package.json package-lock.json ./
 ARG TARGETARCH
 # No install scripts: no package runs its own code here. The one that is compiled, bcrypt, is chosen for the
 # target; without the devDependencies, the embedded engines are gone as well: in a container both engines are
-# other hosts. Last goes what no program loads.
+# other hosts. Last goes what no program loads: most packages are part of dist/, and leave here only their
+# licences, and the package.json by which scanners know them.
 RUN npm ci --omit=dev --ignore-scripts --os=linux --libc=glibc --cpu="$(echo "$TARGETARCH" | sed s/amd64/x64/)" \
  && npm pkg delete devDependencies overrides scripts \
  && npm sbom --sbom-format cyclonedx > sbom.cdx.json \
  && rm package-lock.json \
- && find node_modules -type f \( -name '*.map' -o -name '*.d.ts' -o -path '*/@opentelemetry/*/build/es*' -o -name 'swagger-ui-es-bundle*' \
+ && find node_modules -type f ! -name package.json ! -iname 'licen[cs]e*' ! -iname 'notice*' \
+      ! -path '*/@node-rs/*' ! -path '*/@zxcvbn-ts/*' ! -path '*/swagger-ui-dist/*' -delete \
+ && find node_modules -type f \( -name '*.map' -o -name '*.d.ts' -o -name 'swagger-ui-es-bundle*' \
       -o -name swagger-ui.js -o -name 'swagger-ui-standalone*' \) -delete \
+ && find node_modules -type d -empty -delete \
  && chmod -R a=rX .
 
 FROM --platform=${BUILDPLATFORM} ${BUILD_IMAGE}${BUILD_DIGEST:+@${BUILD_DIGEST}} AS build
 WORKDIR /app
 COPY package.json package-lock.json ./
 RUN npm ci --include=dev --ignore-scripts
-COPY tsconfig.json ./
+COPY tsconfig.json build.js ./
 COPY schemas schemas
 COPY src src
 COPY web web

@@ -1,3 +1,4 @@
+import { fileURLToPath } from 'node:url'
 import { SIGN_FUNCTIONS } from '../../src/database/event-log-check.ts'
 import type { Parts } from './faults.ts'
 
@@ -7,15 +8,17 @@ export interface Plant {
   sql?: string
   /** Variables of the replicas. */
   env?: Record<string, string>
+  /** What the replicas run instead of the built service. */
+  server?: string
   /** Happens before all other faults: one of them, by its name, or one that must not be. */
   first?: string | ((parts: Parts) => Promise<void>)
 }
 
-/** A module that Node loads before the service. */
+/** Node options that load a module before the service, which then runs from its sources. */
 const preload = (source: string) => ({
-  NODE_OPTIONS: `--import=data:text/javascript,${encodeURIComponent(source)}`
+  NODE_OPTIONS: `--import=${import.meta.resolve('tsx')} --import=data:text/javascript,${encodeURIComponent(source)}`
 })
-const TIMELINE = new URL('../../dist/src/chat/timeline.js', import.meta.url)
+const SOURCE = new URL('../../src/', import.meta.url)
 
 /** A function of the service with another text in place of one of its own. */
 const replaced = (signature: string, text: string, other: string) => `
@@ -48,9 +51,10 @@ export const plants: Record<string, Plant> = {
     first: 'triggers of the log put out of force'
   },
   'believes-redis': {
+    server: fileURLToPath(new URL('server.ts', SOURCE)),
     // Whatever it gets seems to continue from where it stands.
     env: preload(`
-      import { Timeline } from ${JSON.stringify(TIMELINE)}
+      import { Timeline } from ${JSON.stringify(new URL('chat/timeline.ts', SOURCE))}
       const { apply } = Timeline.prototype
       Timeline.prototype.apply = function (_from, [first, ...entries]) {
         return apply.call(this, this.seq, [{ ...first, seq: this.seq, mark: undefined }, ...entries])

@@ -84,13 +84,15 @@ async function prove(given: Arguments, signal: AbortSignal): Promise<boolean> {
       engines.push(sessions)
       const lossy = await startLossyRedis(world, Number(sessions.env['REDIS_PORT']))
       stops.push(lossy.stop)
+      const planted = given.plants.map((name) => plants[name] ?? {})
       const env = {
         ...database.env,
         ...sessions.env,
         REDIS_PORT: `${lossy.port}`,
-        ...Object.assign({}, ...given.plants.map((name) => plants[name]?.env))
+        ...Object.assign({}, ...planted.map(({ env }) => env))
       }
-      replicas.push(...(await startReplicas(REPLICAS, env, (how) => world.find('crash', how))))
+      const server = planted.find(({ server }) => server !== undefined)?.server
+      replicas.push(...(await startReplicas(REPLICAS, env, (how) => world.find('crash', how), server)))
       await run(world, given, { database, sessions, replicas })
     } finally {
       world.ended.abort()

@@ -8,16 +8,22 @@ const READY_WITHIN_MS = 60_000
 const METRICS_WITHIN_MS = 2000
 
 /**
- * One process of the built service, on a port that it keeps over its lives. One that ends by itself is
+ * One process of the service, on a port that it keeps over its lives. One that ends by itself is
  * started again.
  */
 export class Replica {
   url: string
   #env: Record<string, string>
   #onCrash: (how: string) => void
+  #server: string
   #child: ChildProcess | undefined
   #exited: Promise<number | NodeJS.Signals | undefined> | undefined
-  constructor(port: number, env: Record<string, string>, onCrash: (how: string) => void) {
+  constructor(
+    port: number,
+    env: Record<string, string>,
+    onCrash: (how: string) => void,
+    server: string = SERVER
+  ) {
     this.url = `http://127.0.0.1:${port}`
     this.#env = {
       ...env,
@@ -28,10 +34,11 @@ export class Replica {
       LOG_LEVEL: 'fatal'
     }
     this.#onCrash = onCrash
+    this.#server = server
   }
 
   start(): void {
-    const [program = '', ...args] = [...stopWithParent(), process.execPath, SERVER]
+    const [program = '', ...args] = [...stopWithParent(), process.execPath, this.#server]
     const child = spawn(program, args, {
       detached: true,
       stdio: ['ignore', 2, 2],
@@ -77,10 +84,11 @@ export class Replica {
 export async function startReplicas(
   count: number,
   env: Record<string, string>,
-  onCrash: (how: string) => void
+  onCrash: (how: string) => void,
+  server?: string
 ): Promise<Replica[]> {
   const replicas: Replica[] = []
-  for (let i = 0; i < count; i++) replicas.push(new Replica(await freePort(), env, onCrash))
+  for (let i = 0; i < count; i++) replicas.push(new Replica(await freePort(), env, onCrash, server))
   for (const replica of replicas) replica.start()
   return replicas
 }
