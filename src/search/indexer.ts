@@ -20,7 +20,11 @@ const POLL_MS = 500
 const STANDBY_MS = 3000
 const RETRY_MS = 1000
 const PROGRESS_MS = 60_000
-const EVENTS = 1000 // entries of the log at a time
+// How long a pause is, as a multiple of the work before it. Where more is posted than is indexed, posts come
+// first: to index their words costs more than to post them.
+const PAUSE_BEHIND = 9
+const PAUSE_OF_SWEEP = 1
+const EVENTS = 200 // entries of the log at a time
 const MAX_BATCH = 500 // messages at a time, of those that are there already
 const MIN_BATCH = 20
 /** A batch that takes longer is followed by a smaller one. */
@@ -206,8 +210,8 @@ export class SearchIndexer {
     // Not immediately for each message, because several together cost as little as one.
     if (!isMore && below === null) return this.#pause(POLL_MS)
     if (!isMore && below !== null) await this.#sweepSome(query, below)
-    // Half of the time is left to everybody else.
-    await this.#pause(performance.now() - startedAt)
+    const tookMs = performance.now() - startedAt
+    await this.#pause(tookMs * (isMore ? PAUSE_BEHIND : PAUSE_OF_SWEEP))
   }
 
   async #load(query: Query): Promise<void> {
