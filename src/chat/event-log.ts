@@ -39,16 +39,25 @@ export type LogRow = {
 /** How many entries the follower and the writer read at once. */
 const LOG_PAGE = 1000
 /** How many bytes of text they read at once, unless a single message is larger. */
-export const LOG_PAGE_BYTES = 4 * 1024 * 1024
+const LOG_PAGE_BYTES = 4 * 1024 * 1024
 
 /** The mark of an entry in SQL: its time, in microseconds. */
 const MARK = 'created_at::text'
 
 /**
+ * The log from the entry `$1` on, with one entry more than `limit`. Changes of messages whose ids are not
+ * exact become updates of nothing. The limit is not a parameter, because PostgreSQL would plan that for a
+ * tenth of the table.
+ */
+const entries = (limit: number) => `
+  select seq, message_id, room, ${MARK} as mark,
+    case when ${isExact('message_id')} or kind in ('reset', 'room_updated') then kind
+      else 'message_updated' end as kind
+  from chat_event where seq >= $1 order by seq limit ${limit + 1}`
+
+/**
  * Reads the log from the entry `$1` on: at most `limit` entries with at most `$2` bytes of text. The first
  * row is the entry `$1` itself, without its message; if it is missing, the log does not reach back that far.
- * Changes of messages whose ids are not exact become updates of nothing. The limit is not a parameter,
- * because PostgreSQL would plan that for a tenth of the table.
  */
 const logStatement = (limit: number) => `
   select seq, kind, message_id, room, mark, has_next, ${messageColumns('entry', 'entry', 'entry')} from (
@@ -57,12 +66,7 @@ const logStatement = (limit: number) => `
       sum(octet_length(message.text)) over (
         order by event.seq rows between unbounded preceding and 1 preceding
       ) as bytes_before
-    from (
-      select seq, message_id, room, ${MARK} as mark,
-        case when ${isExact('message_id')} or kind in ('reset', 'room_updated') then kind
-          else 'message_updated' end as kind
-      from chat_event where seq >= $1 order by seq limit ${limit + 1}
-    ) event left join lateral (
+    from (${entries(limit)}) event left join lateral (
       select message.*, author.nickname
       from ${visibleMessages(`
         and id = event.message_id and event.kind <> 'message_deleted' and event.seq > $1`)}
@@ -71,8 +75,20 @@ const logStatement = (limit: number) => `
     ) message on true ${joinDetails()}
   ) entry where bytes_before is null or bytes_before < $2 order by seq limit ${limit}`
 
-/** The statement that the writer pipelines with a batch. */
-export const READ_LOG = logStatement(LOG_PAGE)
+const READ_LOG = logStatement(LOG_PAGE)
+
+/** Reads the log from the entry `$1` on, without the messages. */
+const LIST_LOG = `
+  select seq, kind, message_id, room, mark, lead(true, 1, false) over (order by seq) as has_next, null as id
+  from (${entries(LOG_PAGE)}) entry order by seq limit ${LOG_PAGE}`
+
+/** A statement that reads the log from an entry on, and its values. */
+export const readLogFrom = (seq: number): [sql: string, values: unknown[]] => [
+  READ_LOG,
+  [seq, LOG_PAGE_BYTES]
+]
+/** The same, but without the messages. */
+export const listLogFrom = (seq: number): [sql: string, values: unknown[]] => [LIST_LOG, [seq]]
 
 const toLogEntry = (row: LogRow): LogEntry => ({
   seq: row.seq,
@@ -96,7 +112,7 @@ export const toLogPage = (rows: LogRow[]): LogPage => ({
 
 /** Reads the log from the entry `seq`, which comes first, without its message. */
 export async function readLog(query: Query, seq: number): Promise<LogPage> {
-  return toLogPage(await query<LogRow>(READ_LOG, [seq, LOG_PAGE_BYTES]))
+  return toLogPage(await query<LogRow>(...readLogFrom(seq)))
 }
 
 // About as much as a stream takes at once. Turning a larger page into events would delay everything else:

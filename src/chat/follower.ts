@@ -1,3 +1,4 @@
+import { once } from 'node:events'
 import { setTimeout as sleep } from 'node:timers/promises'
 import pg from 'pg'
 import { createQuery, hangUp, type Query } from '../database/query.ts'
@@ -18,6 +19,10 @@ const RELYING_POLL_MS = { min: 1200, max: 1500 }
 const UNCHECKED_MS = 1700
 // A replica publishes what it has written at about the time of PostgreSQL's notification.
 const GRACE_MS = 10
+// How many publications may wait for one that comes before them. Each has 256 KiB at most.
+const MAX_EARLY = 64
+// How long a batch waits for what others wrote just before it, which is usually on its way.
+const PREDECESSORS_MS = 20
 // A connection that gives no answer for longer is replaced, so that a change is known after at most 2 s.
 const TIMEOUT_MS = 800
 // On a second attempt, because the answer may take long for its huge rows.
@@ -65,8 +70,10 @@ export class Follower {
   #hasFailed = false
   #callers: (() => void)[] = []
   #announced = 0
+  /** What other replicas have published that does not continue the Timeline yet. */
+  #early: LogPage[] = []
   #checkedAt = -Infinity
-  #isSpared = false
+  #spared = 0
   #isWoken = false
   #wake = () => {}
   #poll: NodeJS.Timeout | undefined
@@ -132,48 +139,85 @@ export class Follower {
   }
 
   /**
-   * Leaves what is announced meanwhile to `work`, which reads the log itself, and looks for the rest when it
-   * has settled.
+   * Leaves what is announced to the caller, who reads the log itself, until it calls the returned function.
    */
-  async spare<Done>(work: () => Promise<Done>): Promise<Done> {
-    this.#isSpared = true
-    return work().finally(() => {
-      this.#isSpared = false
+  spare(): () => void {
+    this.#spared++
+    return () => {
+      this.#spared--
       this.#followAnnounced()
-    })
+    }
   }
 
-  /**
-   * Applies entries that were read from the log, as `Timeline.apply` does, and publishes those that are new.
-   */
-  applyAndPublish(from: number, entries: LogEntry[]): Applied {
-    const { seq: before } = this.#timeline
+  /** Publishes entries that were just written. The first one is older, and tells where the others belong. */
+  publish(entries: LogEntry[]): void {
+    this.#channel?.publish({ entries, hasNext: false })
+  }
+
+  /** Applies entries that were read from the log, as `Timeline.apply` does, and what continues them. */
+  apply(from: number, entries: LogEntry[]): Applied {
     const applied = this.#timeline.apply(from, entries)
-    const { seq: last } = this.#timeline
-    if (last > before) {
-      // The entry `before` comes first: it tells the others where the new ones belong.
-      const news = entries.filter(({ seq }) => seq >= before && seq <= last)
-      this.#channel?.publish({ entries: news, hasNext: false })
-    }
+    this.#hearEarly()
     return applied
   }
 
-  /** Applies what another replica has published, if it continues the Timeline. */
-  #hear({ entries, hasNext }: LogPage): void {
+  /** The same, and publishes the entries that are new. */
+  #applyAndPublish(from: number, entries: LogEntry[]): Applied {
+    const { seq: before } = this.#timeline
+    const applied = this.#timeline.apply(from, entries)
+    const { seq: last } = this.#timeline
+    // The entry `before` comes first: it tells the others where the new ones belong.
+    if (last > before) this.publish(entries.filter(({ seq }) => seq >= before && seq <= last))
+    this.#hearEarly()
+    return applied
+  }
+
+  /**
+   * Waits a moment until the Timeline has reached the entry `seq`, of which another replica has yet to tell.
+   * @returns whether it has
+   */
+  async reaches(seq: number): Promise<boolean> {
+    if (this.#timeline.seq >= seq) return true
+    const signal = AbortSignal.timeout(PREDECESSORS_MS)
+    while (this.#channel?.isOpen && this.#channel.hasPeers && !signal.aborted) {
+      await once(this.#timeline, 'frames', { signal }).catch(() => {})
+      if (this.#timeline.seq >= seq) return true
+    }
+    return false
+  }
+
+  /** Applies what another replica has published, or keeps it until the Timeline has what comes before. */
+  #hear(page: LogPage): void {
+    const { entries, hasNext } = page
     const { seq } = this.#timeline
     const [first, last] = [entries[0], entries.at(-1)]
     if (seq === 0 || first === undefined || last === undefined) return
+    const isHeartbeat = entries.length === 1
+    const isEarly = first.seq > seq && !isHeartbeat && !hasNext && this.#early.length < MAX_EARLY
+    if (isEarly) {
+      this.#early.push(page)
+      this.#expect(last.seq)
+      return
+    }
     const isContinued = last.seq < seq || this.#applyHeard(first.seq, entries) === 'applied'
     if (isContinued && !hasNext) {
       this.onHeard(this.#timeline.seq > seq ? 'applied' : 'known')
-      const isHeartbeat = entries.length === 1
       if (isHeartbeat && !this.#hasFailed) this.#postponeCheck()
+      this.#hearEarly()
     } else {
       this.onHeard('gap')
       if (hasNext) this.#checkedAt = -Infinity // The announcer may have failed.
-      this.#announced = Math.max(this.#announced, last.seq, hasNext ? seq + 1 : 0)
-      this.#followAnnouncedSoon()
+      this.#expect(Math.max(last.seq, hasNext ? seq + 1 : 0))
     }
+  }
+
+  /** Turns to what came before its time, if that has come. */
+  #hearEarly(): void {
+    const index = this.#early.findIndex(({ entries: [first] }) => first && first.seq <= this.#timeline.seq)
+    const page = this.#early[index]
+    if (page === undefined) return
+    this.#early.splice(index, 1)
+    this.#hear(page)
   }
 
   /** The announcer has just compared its Timeline with the log, so this replica need not do so yet. */
@@ -191,14 +235,21 @@ export class Follower {
   }
 
   #followAnnounced(): void {
-    if (!this.#isSpared && this.#announced > this.#timeline.seq) this.#wakeUp()
+    if (this.#spared === 0 && this.#announced > this.#timeline.seq) this.#wakeUp()
   }
 
-  /** Leaves time for publications that are on their way. */
+  /** Reads the log up to the entry `seq`, unless publications bring it in a moment. */
+  #expect(seq: number): void {
+    this.#announced = Math.max(this.#announced, seq)
+    this.#followAnnouncedSoon()
+  }
+
   #followAnnouncedSoon(): void {
+    const expected = this.#announced
     this.#graceTimer ??= setTimeout(() => {
       this.#graceTimer = undefined
-      this.#followAnnounced()
+      if (this.#timeline.seq < expected && this.#spared === 0) this.#wakeUp()
+      else if (this.#timeline.seq < this.#announced) this.#followAnnouncedSoon()
     }, GRACE_MS)
   }
 
@@ -369,14 +420,13 @@ export class Follower {
    * gone back
    */
   async #read(query: Query, isFresh: boolean, isReadOnly: boolean): Promise<void> {
+    this.#early = [] // All of it is in the log already.
     for (let isMore = true; isMore;) {
       const from = this.#timeline.seq
       const timeoutMs = this.#hasFailed ? SECOND_TIMEOUT_MS : TIMEOUT_MS
       const { entries, hasNext } = await withTimeout(timeoutMs, readLog(query, from))
       isMore = hasNext
-      const applied = this.#isAnnouncer
-        ? this.applyAndPublish(from, entries)
-        : this.#timeline.apply(from, entries)
+      const applied = this.#isAnnouncer ? this.#applyAndPublish(from, entries) : this.apply(from, entries)
       if (applied === 'applied') continue
       if (applied === 'gap' && from > 0 && (!isFresh || isReadOnly)) {
         throw new Error(isReadOnly ? READ_ONLY : GONE_BACK)

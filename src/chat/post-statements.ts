@@ -14,7 +14,8 @@ export const POST_ONE = `
     select * from chat_admit(array[$1::bigint], true)
   ), message as (
     insert into chat_message (user_id, text, created_at)
-    select user_id, $2, clock_timestamp() from author where refusal is null returning id, created_at
+    select user_id, $2, clock_timestamp() from author where refusal is null
+    returning id, text, created_at
   ), claimed as (
     insert into chat_message_key (user_id, key, message_id, digest)
     select $1, $3::text, id, ${digest('$2', '$4::bigint')} from message where $3::text is not null
@@ -22,7 +23,8 @@ export const POST_ONE = `
     insert into chat_message_detail (message_id, reply_to)
     select id, $4::bigint from message where $4::bigint is not null
   )
-  select author.n, message.id, author.nickname, ${milliseconds('message.created_at')} as created_ms,
+  select author.n, message.id, author.nickname, message.text,
+    ${milliseconds('message.created_at')} as created_ms,
     ${refusalColumns('author')}
   from author left join message on true`
 
@@ -35,7 +37,7 @@ export const POST_MANY = `
   ), message as (
     insert into chat_message (user_id, text, created_at)
     select user_id, ($2::text[])[n], clock_timestamp() from author where refusal is null order by n
-    returning id, created_at
+    returning id, text, created_at
   ), posted as (
     select posted.* from
       (
@@ -43,9 +45,11 @@ export const POST_MANY = `
         from author where refusal is null
       ) accepted,
       (
-        select array_agg(id order by id) as ids, array_agg(created_at order by id) as times from message
+        select array_agg(id order by id) as ids, array_agg(text order by id) as texts,
+          array_agg(created_at order by id) as times
+        from message
       ) message,
-      unnest(ns, nicknames, ids, times) as posted (n, nickname, id, created_at)
+      unnest(ns, nicknames, ids, texts, times) as posted (n, nickname, id, text, created_at)
   ), claimed as (
     insert into chat_message_key (user_id, key, message_id, digest)
     select ($1::bigint[])[n], ($3::text[])[n], id, ${digest('($2::text[])[n]', '($4::bigint[])[n]')}
@@ -55,11 +59,11 @@ export const POST_MANY = `
     insert into chat_message_detail (message_id, reply_to)
     select id, ($4::bigint[])[n] from posted where ($4::bigint[])[n] is not null
   )
-  select n, id, nickname, ${milliseconds('created_at')} as created_ms,
+  select n, id, nickname, text, ${milliseconds('created_at')} as created_ms,
     null as refusal, null as until_ms, null as wait
   from posted
   union all
-  select n, null, nickname, null, ${refusalColumns('author')} from author where refusal is not null`
+  select n, null, nickname, null, null, ${refusalColumns('author')} from author where refusal is not null`
 
 /** Finds the messages that earlier posts with the same keys stored. */
 export const FIND_CLAIMED = `

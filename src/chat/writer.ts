@@ -13,12 +13,13 @@ import { channels, traced } from '../telemetry/tracing.ts'
 import { confirmChange } from './confirm-change.ts'
 import type { Follower } from './follower.ts'
 import type { LogWatch } from './log-watch.ts'
-import { LOG_PAGE_BYTES, type LogEntry, type LogRow, READ_LOG, toLogPage } from './event-log.ts'
+import { listLogFrom, type LogEntry, type LogPage, type LogRow, readLogFrom, toLogPage } from './event-log.ts'
 import { findMessage, type MessageRow, toMessage } from './messages.ts'
 import { FIND_CLAIMED, POST_MANY, POST_ONE, RELEASE_KEY } from './post-statements.ts'
 import type { Timeline } from './timeline.ts'
 
-const MAX_QUEUE = 2000
+/** How many posts may be under way: in the queue, in a batch, or not in the Timeline yet. */
+const MAX_UNSETTLED = 2000
 const MAX_BATCH = 200
 const MAX_ATTEMPTS = 3
 
@@ -53,9 +54,18 @@ interface Post extends Draft {
   reject: (error: unknown) => void
 }
 
+/** A batch that was written. */
+interface Written {
+  outcomes: Outcome[]
+  /** The messages by their ids. */
+  stored: Map<number, Message>
+  /** The log as it was then, with these messages; undefined if it could not be read. */
+  page: LogPage | undefined
+}
+
 /** What the insert says of the n-th post of a batch. */
 type Outcome = { n: number } & (Inserted | Refusal)
-type Inserted = Pick<MessageRow, 'id' | 'nickname' | 'created_ms'> & { refusal: null }
+type Inserted = Pick<MessageRow, 'id' | 'nickname' | 'text' | 'created_ms'> & { refusal: null }
 
 /** The message that the key of the n-th post stored before, and whether that post is the same. */
 type Claimed = MessageRow & { n: number; is_same: boolean }
@@ -67,17 +77,43 @@ const columns = (posts: Draft[]) => [
   posts.map(({ replyTo }) => replyTo)
 ]
 
-const toStored = ({ userId, text, replyTo, replied }: Post, inserted: Inserted): Message =>
+const toStored = ({ userId, replyTo, replied }: Post, inserted: Inserted): Message =>
   toMessage({
     ...inserted,
     user_id: userId,
-    text,
     edited_ms: null,
     reply_id: replyTo,
     reply_user_id: replied?.userId ?? null,
     reply_nickname: replied?.nickname ?? null,
     reply_text: replied?.text ?? null
   })
+
+const storedById = (posts: Post[], outcomes: Outcome[]): Map<number, Message> => {
+  const stored = new Map<number, Message>()
+  for (const outcome of outcomes) {
+    const post = posts[outcome.n - 1]
+    if (post && outcome.refusal === null) stored.set(outcome.id, toStored(post, outcome))
+  }
+  return stored
+}
+
+const hasReplies = (posts: Draft[]) => posts.some(({ replyTo }) => replyTo !== null)
+
+/** Whether an entry cannot be applied without its message. */
+const lacksMessage = ({ kind, message }: LogEntry) =>
+  message === undefined && (kind === 'message_created' || kind === 'message_updated')
+
+function pageOf(log: LogRow[], stored: Map<number, Message>): LogPage | undefined {
+  try {
+    const { entries, hasNext } = toLogPage(log)
+    for (const entry of entries) {
+      if (entry.kind === 'message_created') entry.message ??= stored.get(entry.id)
+    }
+    return { entries, hasNext }
+  } catch {
+    return undefined // The follower reads the same entries and reports the problem.
+  }
+}
 
 const rejectAll = (posts: Iterable<Post>, error: unknown) => {
   for (const { reject } of posts) reject(error)
@@ -97,8 +133,8 @@ const isUserGone = (error: unknown) => hasCode(error, '23503') // a foreign key 
 
 /**
  * Writes messages, one batch at a time. Posts that arrive while a batch is being written form the next one,
- * so one commit serves many. A batch is applied to the Timeline, and thereby announced, as a whole. A batch
- * whose result was lost may have been written, so it is never retried.
+ * so one commit serves many. Batches are applied to the Timeline, and thereby announced, as a whole and in
+ * their order. A batch whose result was lost may have been written, so it is never retried.
  */
 export class MessageWriter {
   #pipeline: Pipeline
@@ -107,7 +143,10 @@ export class MessageWriter {
   #follower: Follower
   #watch: LogWatch
   #queue: Post[] = []
+  #unsettled = 0
   #isWriting = false
+  /** Resolves when all batches that were written are in the Timeline. */
+  #applied = Promise.resolve()
   /** Called with the size of each batch. */
   onBatch: (size: number) => void = () => {}
 
@@ -130,7 +169,7 @@ export class MessageWriter {
    * @throws {Muted | ReadOnly | SlowMode | SessionNotFound} if the author may not post now
    */
   async post({ userId, text, key = null, replyTo = null }: NewMessage): Promise<Posted> {
-    if (this.#queue.length >= MAX_QUEUE) throw new Busy()
+    if (this.#unsettled >= MAX_UNSETTLED) throw new Busy()
     const draft = { userId, text, key, replyTo }
     if (replyTo === null) return this.#enqueue(draft, null)
     // If that message is deleted meanwhile, this becomes a reply to a deleted message, like any older one.
@@ -143,12 +182,13 @@ export class MessageWriter {
   }
 
   #enqueue(draft: Draft, replied: Message | null): Promise<Posted> {
-    return new Promise((resolve, reject) => {
+    this.#unsettled++
+    return new Promise<Posted>((resolve, reject) => {
       const post = { ...draft, replied, resolve, reject }
       channels.waiting.publish(post)
       this.#queue.push(post)
       if (!this.#isWriting) void this.#drain()
-    })
+    }).finally(() => this.#unsettled--)
   }
 
   async #drain(): Promise<void> {
@@ -161,64 +201,87 @@ export class MessageWriter {
     this.#isWriting = false
   }
 
-  /** Writes a batch and settles each of its posts. */
+  /** Writes a batch. Each of its posts is settled once the batch is in the Timeline. Never throws. */
   async #write(posts: Post[], attempt = 1): Promise<void> {
-    await this.#follower
-      .spare(() => this.#insert(posts))
-      .then(
-        (outcomes) => this.#settle(posts, outcomes),
-        (error: unknown) => this.#recover(posts, error, attempt)
-      )
+    const from = this.#timeline.seq
+    const resume = this.#follower.spare()
+    let written: Written
+    try {
+      written = await this.#insert(posts, from)
+    } catch (error) {
+      resume()
+      return this.#recover(posts, error, attempt)
+    }
+    this.#publish(written)
+    // The next batch does not wait for it.
+    this.#applied = this.#applied.then(async () => {
+      await this.#apply(from, written)
+      resume()
+      this.#settle(posts, written)
+    })
   }
 
-  /** Inserts a batch and applies its entries of the log to the Timeline, in one round trip. */
-  async #insert(posts: Post[]): Promise<Outcome[]> {
-    const from = this.#timeline.seq
+  /** Inserts a batch, and reads the log from the entry `from` on in the same round trip. */
+  async #insert(posts: Post[], from: number): Promise<Written> {
     const [first] = posts
-    const [rows, log] = await this.#pipeline<Outcome, LogRow>(
+    const [outcomes, log] = await this.#pipeline<Outcome, LogRow>(
       first && posts.length === 1
         ? [POST_ONE, [first.userId, first.text, first.key, first.replyTo]]
         : [POST_MANY, columns(posts)],
-      [READ_LOG, [from, LOG_PAGE_BYTES]]
+      // What a reply shows of another message is read with it, because that may just have changed.
+      hasReplies(posts) ? readLogFrom(from) : listLogFrom(from)
     )
-    const isApplied = log.status === 'fulfilled' && this.#take(from, log.value, rows)
-    if (!isApplied) await this.#follower.caughtUp()
-    return rows
+    const stored = storedById(posts, outcomes)
+    const page = log.status === 'fulfilled' ? pageOf(log.value, stored) : undefined
+    return { outcomes, stored, page }
   }
 
-  /**
-   * Applies the log to the Timeline. Never throws, because the posts are already stored.
-   * @returns whether the Timeline is up to date
-   */
-  #take(from: number, log: LogRow[], rows: Outcome[]): boolean {
+  /** Tells other replicas what this one has written, even if it does not know yet what comes before. */
+  #publish({ page, stored }: Written): void {
+    const entries = page?.entries ?? []
+    const isOwn = ({ kind, id }: LogEntry) => kind === 'message_created' && stored.has(id)
+    const first = entries.findIndex(isOwn)
+    if (first > 0) this.#follower.publish(entries.slice(first - 1, entries.findLastIndex(isOwn) + 1))
+  }
+
+  /** Brings the Timeline up to date after a batch. Never throws, because the posts are already stored. */
+  async #apply(from: number, { page, stored }: Written): Promise<void> {
+    const isApplied = page !== undefined && (await this.#hasAll(page)) && this.#take(from, page)
+    if (isApplied) this.#checkLogged(page.entries, stored)
+    else await this.#follower.caughtUp()
+  }
+
+  /** Waits a moment for what others wrote just before, and publish themselves. */
+  async #hasAll({ entries }: LogPage): Promise<boolean> {
+    const foreign = entries.findLast(lacksMessage)
+    return foreign === undefined || this.#follower.reaches(foreign.seq)
+  }
+
+  #take(from: number, { entries, hasNext }: LogPage): boolean {
     try {
-      const { entries, hasNext } = toLogPage(log)
-      const isRead = this.#follower.applyAndPublish(from, entries) === 'applied' && !hasNext
-      if (isRead) this.#checkLogged(entries, rows)
-      return isRead
+      return this.#follower.apply(from, entries) === 'applied' && !hasNext
     } catch {
       return false // The follower reads the same entries and reports the problem.
     }
   }
 
   /** Reports stored messages that are missing from the log. */
-  #checkLogged(entries: LogEntry[], rows: Outcome[]): void {
+  #checkLogged(entries: LogEntry[], stored: Map<number, Message>): void {
     const logged = new Set(entries.map(({ id }) => id))
-    const missed = rows
-      .flatMap((row) => (row.refusal === null ? [row.id] : []))
-      .filter((id) => !logged.has(id))
+    const missed = [...stored.keys()].filter((id) => !logged.has(id))
     if (missed.length > 0) this.#watch.missed(missed)
   }
 
   /** Settles a batch that was written. */
-  #settle(posts: Post[], outcomes: Outcome[]): void {
+  #settle(posts: Post[], { outcomes, stored }: Written): void {
     const outcomeOf = new Map(outcomes.map((outcome) => [outcome.n, outcome]))
     const refused = new Map<Post, Error>()
     for (const [i, post] of posts.entries()) {
       const outcome = outcomeOf.get(i + 1)
-      if (outcome === undefined) post.reject(new UserNotFound())
-      else if (outcome.refusal !== null) refused.set(post, toError(outcome))
-      else post.resolve({ message: toStored(post, outcome), isReplay: false })
+      const message = outcome?.refusal === null ? stored.get(outcome.id) : undefined
+      if (message) post.resolve({ message, isReplay: false })
+      else if (outcome && outcome.refusal !== null) refused.set(post, toError(outcome))
+      else post.reject(new UserNotFound())
     }
     if (refused.size > 0) void this.#refuse(refused) // The next batch does not wait for it.
   }

@@ -154,6 +154,42 @@ t.test('publications may be lost, doubled, out of order or garbage', async (t) =
   t.ok(warnings.length > 0 && warnings.length <= services.length, 'the log of a replica says it once')
 })
 
+t.test('a publication that comes before its predecessor is kept until that has come', async (t) => {
+  const watched = await watch(t)
+  const gaps = async () => metric(third, 'chat_log_publications_total{outcome="gap"}')
+  const before = await gaps()
+  // Each message of one replica is held back until the next one of the other is on its way.
+  let held = () => {}
+  for (const { app } of [first, second]) {
+    const publish = app.redis.publish.bind(app.redis)
+    const swapped = async (channel: string, text: string) => {
+      const late = held
+      held = () => {}
+      if (text.includes('the former')) {
+        held = () => {
+          publish(channel, text).catch(() => {})
+        }
+        return 1
+      }
+      const heard = await publish(channel, text)
+      late()
+      return heard
+    }
+    Object.assign(app.redis, { publish: swapped })
+    t.teardown(() => Reflect.deleteProperty(app.redis, 'publish'))
+  }
+  for (let round = 0; round < 10; round++) {
+    await Promise.all([
+      first.post(token, `the former of ${round}`),
+      second.post(token, `the latter of ${round}`)
+    ])
+  }
+  held()
+  await haveAll(t, watched)
+  await showTheSame(t)
+  t.equal(await gaps(), before, 'nothing had to be read again')
+})
+
 t.test('what other users of Redis publish is never shown', async (t) => {
   const watched = await watch(t)
   const redis = openRedis(t)

@@ -3,6 +3,7 @@ import { startService } from '../helpers/app.ts'
 import { measure } from '../helpers/clock.ts'
 import { admin, config, connect } from '../helpers/database.ts'
 import { startProxy } from '../helpers/proxy.ts'
+import { openStream } from '../helpers/stream.ts'
 
 const range = (count: number) => Array.from({ length: count }, (_, i) => i)
 
@@ -44,6 +45,31 @@ t.test(
     t.equal(commits, 3, 'the first one, as many as a batch holds, and the rest')
   }
 )
+
+t.test('where the database changes a text, all are told what it stored', async (t) => {
+  const { call, register, url, database } = await startService(t)
+  const { token } = await register()
+  const client = await connect(t, database)
+  await client.query(`create function shout () returns trigger language plpgsql as $$
+      begin new.text := upper(new.text); return new; end $$;
+    create trigger shout before insert on chat_message for each row execute function shout()`)
+  const stream = await openStream(t, url)
+  const answers = await Promise.all(
+    range(20).map((n) => call('POST', '/api/messages', { token, body: { text: `message ${n}` } }))
+  )
+  const posted = answers.map(({ body }) => body)
+  t.strictSame(
+    posted.map(({ text }) => text),
+    range(20).map((n) => `MESSAGE ${n}`)
+  )
+  const inOrder = posted.toSorted((a, b) => a.id - b.id)
+  t.strictSame((await call('GET', '/api/messages')).body, inOrder)
+  const events = await stream.events(20)
+  t.strictSame(
+    events.map(({ data }) => data.message),
+    inOrder
+  )
+})
 
 t.test('one invalid message does not fail others in its batch', async (t) => {
   const { call, register, database } = await startService(t)

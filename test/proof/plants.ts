@@ -55,6 +55,12 @@ export const plants: Record<string, Plant> = {
     // Whatever it gets seems to continue from where it stands.
     env: preload(`
       import { Timeline } from ${JSON.stringify(new URL('chat/timeline.ts', SOURCE))}
+      const { parse } = JSON
+      JSON.parse = (...args) => {
+        const value = parse(...args)
+        if (value?.entries && value.from) value.from.seq = 0 // so that nothing comes too early
+        return value
+      }
       const { apply } = Timeline.prototype
       Timeline.prototype.apply = function (_from, [first, ...entries]) {
         return apply.call(this, this.seq, [{ ...first, seq: this.seq, mark: undefined }, ...entries])
