@@ -73,9 +73,10 @@ const figuresOf =
   }
 const GROUPS: Record<string, Group> = {
   requests: async (world, given) => {
-    const rows = await requests(world, given)
+    const { rows, mib } = await requests(world, given)
     printRows(rows)
-    return { rows, figures: requestFigures(rows) }
+    const memory = { what: 'memory of the service after all requests', value: mib, unit: 'MiB', atMost: 160 }
+    return { rows, figures: [...requestFigures(rows), memory] }
   },
   streams: figuresOf(streams),
   waiters: figuresOf(waiters),

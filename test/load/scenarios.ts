@@ -29,6 +29,14 @@ export const post = (path: string, body: object, token?: string): Request => ({
 export const postMessage = (token: string): Request =>
   post('/api/messages', { text: 'As long a sentence as most that people write in a chat.' }, token)
 
+/** Makes each connection post, as another user. */
+export function postAsMany(tokens: string[]): Partial<autocannon.Options> {
+  let clients = 0
+  return {
+    setupClient: (client) => client.setRequests([postMessage(tokens[clients++ % tokens.length] ?? '')])
+  }
+}
+
 /** What each connection of a scenario sends, over and over. */
 export const scenarios: Record<string, (room: Room) => Partial<autocannon.Options>> = {
   poll: ({ newest }) => ({ requests: [{ path: `/api/messages?after_id=${newest}` }] }),

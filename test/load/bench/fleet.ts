@@ -159,6 +159,7 @@ export async function fleet(
   for (const count of [1, REPLICAS]) {
     await withReplicas(world, count, async (replicas) => {
       const found: number[] = []
+      await most(world, replicas, WARM_UP_SECONDS)
       for (let round = 0; round < rounds; round++) found.push(await most(world, replicas, seconds))
       posts.push(median(found))
     })

@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fireWell } from '../fire.ts'
 import { atRate } from '../pace.ts'
-import { postMessage } from '../scenarios.ts'
+import { postAsMany } from '../scenarios.ts'
 import { say } from '../send.ts'
 import type { Service } from '../service.ts'
 import { type Figure, median } from './report.ts'
@@ -46,16 +46,19 @@ async function cost(
   }
 }
 
-/** @returns the posts/s of connections that are spread over the replicas, as fast as the answers come */
+/**
+ * @returns the posts/s of connections that are spread over the replicas, each another user, as fast as the
+ * answers come
+ */
 export async function most(
   { tokens, signal }: World,
   replicas: Service[],
   duration: number
 ): Promise<number> {
-  const requests = [postMessage(tokens[0] ?? '')]
+  const connections = CONNECTIONS / replicas.length
   const outcomes = await Promise.all(
-    replicas.map(({ url }) =>
-      fireWell({ url, duration, connections: CONNECTIONS / replicas.length, requests }, signal)
+    replicas.map(({ url }, i) =>
+      fireWell({ url, duration, connections, ...postAsMany(tokens.slice(i * connections)) }, signal)
     )
   )
   return outcomes.reduce((sum, { result }) => sum + result.requests.total / result.duration, 0)

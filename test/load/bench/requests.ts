@@ -1,8 +1,9 @@
 import { randomInt, randomUUID } from 'node:crypto'
 import type autocannon from 'autocannon'
 import { fireWell } from '../fire.ts'
-import { post, postMessage, type Room, scenarios } from '../scenarios.ts'
+import { post, postAsMany, postMessage, type Room, scenarios } from '../scenarios.ts'
 import type { Service } from '../service.ts'
+import { residentKib } from './processes.ts'
 import { median, type Row } from './report.ts'
 import { type Cpu, NAIVE, UNORDERED, type World } from './world.ts'
 
@@ -17,17 +18,11 @@ export interface Scenario {
 
 const WARM_UP_SECONDS = 1
 
-/** Each connection is another user. */
 const posts = (connections: number): Scenario => ({
   name: `post, ${connections} connection${connections > 1 ? 's' : ''}`,
   rivals: ['service', 'naive', 'unordered'],
   connections,
-  options: (_room, tokens) => {
-    let clients = 0
-    return {
-      setupClient: (client) => client.setRequests([postMessage(tokens[clients++ % tokens.length] ?? '')])
-    }
-  }
+  options: (_room, tokens) => postAsMany(tokens)
 })
 
 const SCENARIOS: Scenario[] = [
@@ -202,11 +197,14 @@ export async function against(
   )
 }
 
-/** @param given its `only` is a part of the names of the scenarios to run */
+/**
+ * @param given its `only` is a part of the names of the scenarios to run
+ * @returns what they cost, and the MiB that the service holds after all of them
+ */
 export async function requests(
   world: World,
   given: { rounds: number; seconds: number; only: string }
-): Promise<Row[]> {
+): Promise<{ rows: Row[]; mib: number }> {
   const chosen = SCENARIOS.filter(({ name }) => name.includes(given.only))
   const naiveOn = <Result>(POSTGRES_DB: string, use: (rival: Service) => Promise<Result>) =>
     world.withRival('naive.ts', { POSTGRES_DB }, use)
@@ -216,9 +214,16 @@ export async function requests(
         const limit = <Result>(LIMIT: string, use: (rival: Service) => Promise<Result>) =>
           world.withRival('limits.ts', { LIMIT, PAGE_URL: `${service.url}/api/messages?limit=50` }, use)
         return limit('bare', (bare) =>
-          limit('node', (node) =>
-            compare(world, chosen, { service, bare, node, naive, unordered }, 'service', given)
-          )
+          limit('node', async (node) => {
+            const rows = await compare(
+              world,
+              chosen,
+              { service, bare, node, naive, unordered },
+              'service',
+              given
+            )
+            return { rows, mib: residentKib(service.pid) / 1024 }
+          })
         )
       })
     )

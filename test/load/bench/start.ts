@@ -25,7 +25,7 @@ export async function start({ withService }: World, { rounds }: { rounds: number
       what: 'start to the first 200 of readyz, engines up',
       value: median(found.map(({ seconds }) => seconds)),
       unit: 's',
-      atMost: 1
+      atMost: 0.4
     },
     {
       what: 'memory of the service after its start',
