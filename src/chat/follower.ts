@@ -23,6 +23,8 @@ const GRACE_MS = 10
 const MAX_EARLY = 64
 // How long a batch waits for what others wrote just before it, which is usually on its way.
 const PREDECESSORS_MS = 20
+// How long none waits after one has waited in vain: the Go service and psql, for example, publish nothing.
+const NO_WAIT_MS = 1000
 // A connection that gives no answer for longer is replaced, so that a change is known after at most 2 s.
 const TIMEOUT_MS = 800
 // On a second attempt, because the answer may take long for its huge rows.
@@ -72,6 +74,7 @@ export class Follower {
   #announced = 0
   /** What other replicas have published that does not continue the Timeline yet. */
   #early: LogPage[] = []
+  #noWaitUntil = -Infinity
   #checkedAt = -Infinity
   #spared = 0
   #isWoken = false
@@ -178,11 +181,14 @@ export class Follower {
    */
   async reaches(seq: number): Promise<boolean> {
     if (this.#timeline.seq >= seq) return true
+    const mayCome = this.#channel?.isOpen && this.#channel.hasPeers
+    if (!mayCome || performance.now() < this.#noWaitUntil) return false
     const signal = AbortSignal.timeout(PREDECESSORS_MS)
-    while (this.#channel?.isOpen && this.#channel.hasPeers && !signal.aborted) {
+    while (!signal.aborted) {
       await once(this.#timeline, 'frames', { signal }).catch(() => {})
       if (this.#timeline.seq >= seq) return true
     }
+    this.#noWaitUntil = performance.now() + NO_WAIT_MS
     return false
   }
 
