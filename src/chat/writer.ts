@@ -88,22 +88,23 @@ const toStored = ({ userId, replyTo, replied }: Post, inserted: Inserted): Messa
     reply_text: replied?.text ?? null
   })
 
-const storedById = (posts: Post[], outcomes: Outcome[]): Map<number, Message> => {
-  const stored = new Map<number, Message>()
-  for (const outcome of outcomes) {
-    const post = posts[outcome.n - 1]
-    if (post && outcome.refusal === null) stored.set(outcome.id, toStored(post, outcome))
-  }
-  return stored
-}
-
 const hasReplies = (posts: Draft[]) => posts.some(({ replyTo }) => replyTo !== null)
 
 /** Whether an entry cannot be applied without its message. */
 const lacksMessage = ({ kind, message }: LogEntry) =>
   message === undefined && (kind === 'message_created' || kind === 'message_updated')
 
-function pageOf(log: LogRow[], stored: Map<number, Message>): LogPage | undefined {
+/** @param log what the log had after the batch */
+function toWritten(posts: Post[], outcomes: Outcome[], log: PromiseSettledResult<LogRow[]>): Written {
+  const stored = new Map<number, Message>()
+  for (const outcome of outcomes) {
+    const post = posts[outcome.n - 1]
+    if (post && outcome.refusal === null) stored.set(outcome.id, toStored(post, outcome))
+  }
+  return { outcomes, stored, page: log.status === 'fulfilled' ? toPage(log.value, stored) : undefined }
+}
+
+function toPage(log: LogRow[], stored: Map<number, Message>): LogPage | undefined {
   try {
     const { entries, hasNext } = toLogPage(log)
     for (const entry of entries) {
@@ -205,13 +206,14 @@ export class MessageWriter {
   async #write(posts: Post[], attempt = 1): Promise<void> {
     const from = this.#timeline.seq
     const resume = this.#follower.spare()
-    let written: Written
+    let result: [Outcome[], PromiseSettledResult<LogRow[]>]
     try {
-      written = await this.#insert(posts, from)
+      result = await this.#insert(posts, from)
     } catch (error) {
       resume()
       return this.#recover(posts, error, attempt)
     }
+    const written = toWritten(posts, ...result)
     this.#publish(written)
     // The next batch does not wait for it.
     this.#applied = this.#applied.then(async () => {
@@ -222,18 +224,15 @@ export class MessageWriter {
   }
 
   /** Inserts a batch, and reads the log from the entry `from` on in the same round trip. */
-  async #insert(posts: Post[], from: number): Promise<Written> {
+  #insert(posts: Post[], from: number): Promise<[Outcome[], PromiseSettledResult<LogRow[]>]> {
     const [first] = posts
-    const [outcomes, log] = await this.#pipeline<Outcome, LogRow>(
+    return this.#pipeline<Outcome, LogRow>(
       first && posts.length === 1
         ? [POST_ONE, [first.userId, first.text, first.key, first.replyTo]]
         : [POST_MANY, columns(posts)],
       // What a reply shows of another message is read with it, because that may just have changed.
       hasReplies(posts) ? readLogFrom(from) : listLogFrom(from)
     )
-    const stored = storedById(posts, outcomes)
-    const page = log.status === 'fulfilled' ? pageOf(log.value, stored) : undefined
-    return { outcomes, stored, page }
   }
 
   /** Tells other replicas what this one has written, even if it does not know yet what comes before. */
