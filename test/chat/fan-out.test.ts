@@ -163,6 +163,7 @@ t.test('a publication that comes before its predecessor is kept until that has c
   for (const { app } of [first, second]) {
     const publish = app.redis.publish.bind(app.redis)
     const swapped = async (channel: string, text: string) => {
+      if (text.includes('"entries":[]')) return 1 // A heartbeat would make the others look.
       const late = held
       held = () => {}
       if (text.includes('the former')) {
