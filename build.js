@@ -1,4 +1,4 @@
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, utimesSync, writeFileSync } from 'node:fs'
 import { dirname, join, resolve } from 'node:path'
 import { build } from 'esbuild'
 
@@ -46,3 +46,6 @@ for (const entry of readdirSync(outdir, { recursive: true, withFileTypes: true }
   const path = join(entry.parentPath, entry.name)
   if (entry.isFile() && entry.name !== '.tsbuildinfo' && !current.has(path)) rmSync(path)
 }
+// By its time, `npm start` knows whether the build is older than the sources.
+const now = new Date()
+utimesSync(join(outdir, 'src/server.js'), now, now)

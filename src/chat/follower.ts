@@ -23,7 +23,7 @@ const GRACE_MS = 10
 const MAX_EARLY = 64
 // How long a batch waits for what others wrote just before it, which is usually on its way.
 const PREDECESSORS_MS = 20
-// How long none waits after one has waited in vain: the Go service and psql, for example, publish nothing.
+// How long no batch waits after one has waited in vain: the Go service, for example, publishes nothing.
 const NO_WAIT_MS = 1000
 // A connection that gives no answer for longer is replaced, so that a change is known after at most 2 s.
 const TIMEOUT_MS = 800
@@ -217,7 +217,7 @@ export class Follower {
     }
   }
 
-  /** Turns to what came before its time, if that has come. */
+  /** Applies a publication that came too early, if the Timeline now has what comes before it. */
   #hearEarly(): void {
     const index = this.#early.findIndex(({ entries: [first] }) => first && first.seq <= this.#timeline.seq)
     const page = this.#early[index]

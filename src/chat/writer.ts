@@ -101,10 +101,10 @@ function toWritten(posts: Post[], outcomes: Outcome[], log: PromiseSettledResult
     const post = posts[outcome.n - 1]
     if (post && outcome.refusal === null) stored.set(outcome.id, toStored(post, outcome))
   }
-  return { outcomes, stored, page: log.status === 'fulfilled' ? toPage(log.value, stored) : undefined }
+  return { outcomes, stored, page: log.status === 'fulfilled' ? withMessages(log.value, stored) : undefined }
 }
 
-function toPage(log: LogRow[], stored: Map<number, Message>): LogPage | undefined {
+function withMessages(log: LogRow[], stored: Map<number, Message>): LogPage | undefined {
   try {
     const { entries, hasNext } = toLogPage(log)
     for (const entry of entries) {

@@ -8,8 +8,8 @@ const READY_WITHIN_MS = 60_000
 const METRICS_WITHIN_MS = 2000
 
 /**
- * One process of the service, on a port that it keeps over its lives. One that ends by itself is
- * started again.
+ * One process of the service, on a port that it keeps over its lives. One that ends by itself is started
+ * again.
  */
 export class Replica {
   url: string
