@@ -77,6 +77,8 @@ export class LogChannel {
   #hasWarned = false
   /** Called with what another replica has published. The first entry only tells where the others belong. */
   onPage: (page: LogPage) => void = () => {}
+  /** Called with the id of a replica that has written something. */
+  onWritten: (replica: string) => void = () => {}
   /** Called for each publication that is not signed by a replica of this room. */
   onInvalid: () => void = () => {}
 
@@ -220,8 +222,10 @@ export class LogChannel {
       this.#hasWarned = true
       return
     }
-    const { from, entries, hasNext } = JSON.parse(json) as Publication // by a replica with the same format
+    // It was written by a replica with the same format.
+    const { by, from, entries, hasNext } = JSON.parse(json) as Publication
     if (entries.length === 0 && !hasNext) this.#heardAt = performance.now()
+    if (entries.length > 0) this.onWritten(by)
     this.onPage({ entries: [known(from), ...entries], hasNext })
   }
 

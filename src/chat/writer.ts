@@ -17,6 +17,7 @@ import { listLogFrom, type LogEntry, type LogPage, type LogRow, readLogFrom, toL
 import { findMessage, type MessageRow, toMessage } from './messages.ts'
 import { FIND_CLAIMED, POST_MANY, POST_ONE, RELEASE_KEY } from './post-statements.ts'
 import type { Timeline } from './timeline.ts'
+import { Turns } from './turns.ts'
 
 /** How many posts may be under way: in the queue, in a batch, or not in the Timeline yet. */
 const MAX_UNSETTLED = 2000
@@ -133,9 +134,10 @@ const isDuplicateOfSequence = (error: unknown) =>
 const isUserGone = (error: unknown) => hasCode(error, '23503') // a foreign key violation
 
 /**
- * Writes messages, one batch at a time. Posts that arrive while a batch is being written form the next one,
- * so one commit serves many. Batches are applied to the Timeline, and thereby announced, as a whole and in
- * their order. A batch whose result was lost may have been written, so it is never retried.
+ * Writes messages, one batch at a time. Posts that arrive while a batch is being written, or while it is the
+ * turn of other replicas, form the next one, so one commit serves many. Batches are applied to the Timeline,
+ * and thereby announced, as a whole and in their order. A batch whose result was lost may have been written,
+ * so it is never retried.
  */
 export class MessageWriter {
   #pipeline: Pipeline
@@ -143,6 +145,8 @@ export class MessageWriter {
   #timeline: Timeline
   #follower: Follower
   #watch: LogWatch
+  /** The turns of the replicas that write. */
+  readonly turns = new Turns()
   #queue: Post[] = []
   #unsettled = 0
   #isWriting = false
@@ -195,6 +199,7 @@ export class MessageWriter {
   async #drain(): Promise<void> {
     this.#isWriting = true
     while (this.#queue.length > 0) {
+      if (this.#queue.length < MAX_BATCH) await this.turns.next()
       const posts = this.#queue.splice(0, MAX_BATCH)
       this.onBatch(posts.length)
       await traced(channels.batch, { posts }, () => this.#write(posts))
@@ -205,6 +210,7 @@ export class MessageWriter {
   /** Writes a batch. Each of its posts is settled once the batch is in the Timeline. Never throws. */
   async #write(posts: Post[], attempt = 1): Promise<void> {
     const from = this.#timeline.seq
+    const startedAt = performance.now()
     const resume = this.#follower.spare()
     let result: [Outcome[], PromiseSettledResult<LogRow[]>]
     try {
@@ -215,6 +221,7 @@ export class MessageWriter {
     }
     const written = toWritten(posts, ...result)
     this.#publish(written)
+    this.turns.ended(performance.now() - startedAt)
     // The next batch does not wait for it.
     this.#applied = this.#applied.then(async () => {
       await this.#apply(from, written)

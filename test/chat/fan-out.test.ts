@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import t, { type Test } from 'tap'
+import type { Posted } from '../../src/chat/writer.ts'
 import { type Service, startService } from '../helpers/app.ts'
 import { connect, createDatabase, openRedis } from '../helpers/database.ts'
 import { waitUntil } from '../helpers/raw.ts'
@@ -95,6 +96,27 @@ t.test('one replica is told by PostgreSQL what is new, and tells all others', as
   }
   await haveAll(t, watched)
   await showTheSame(t)
+})
+
+t.test('replicas that write at the same time take turns, so that posts share commits', async (t) => {
+  const watched = await watch(t)
+  const [writer, ...others] = services.map(({ app }) => app.room.writer)
+  const say = (replica = writer) => replica!.post({ userId, text: 'in turns' })
+  const commitOf = async ({ message }: Posted) => {
+    const { rows } = await other.query('select xmin::text from chat_message where id = $1', [message.id])
+    return rows[0].xmin
+  }
+  // On a busy machine the turns of the others may take longer than any replica waits.
+  await waitUntil('a post waits for another one while the others have their turns', async () => {
+    await Promise.all(others.map(say))
+    await say()
+    const early = say()
+    await new Promise(setImmediate)
+    const late = say()
+    await say(others[0])
+    return (await commitOf(await early)) === (await commitOf(await late))
+  })
+  await haveAll(t, watched)
 })
 
 t.test('an announcer loses its connection to PostgreSQL: one of them announces again', async (t) => {
