@@ -1,5 +1,5 @@
 import { spawnSync } from 'node:child_process'
-import { copyFileSync, readFileSync } from 'node:fs'
+import { copyFileSync, mkdirSync, readFileSync, rmSync, utimesSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
 import { checkout, folder } from './helpers/server.ts'
@@ -80,4 +80,36 @@ t.test('an installation that cannot build the service says so in one sentence', 
     stderr.trim(),
     'The service is not built, because TypeScript is a development dependency: run `npm ci`, or copy dist/ from where it was built.'
   )
+})
+
+t.test('npm start builds what is not built, or is older than its sources', async (t) => {
+  const cwd = folder(t)
+  const date = (path: string, minute: number) => utimesSync(join(cwd, path), minute * 60, minute * 60)
+  const write = (path: string, text: string, minute: number) => {
+    writeFileSync(join(cwd, path), text)
+    date(path, minute)
+  }
+  const start = () => {
+    const { stdout, stderr } = spawnSync('sh', ['-c', scripts.start], { cwd, encoding: 'utf8' })
+    return stdout.trim().split('\n').at(-1) || stderr
+  }
+  for (const name of ['src/chat', 'schemas', 'dist/src']) mkdirSync(join(cwd, name), { recursive: true })
+  const sources = ['src/server.ts', 'src/chat/writer.ts', 'schemas/messages.ts', 'build.js', 'tsconfig.json']
+  for (const source of sources) write(source, '', 1)
+  for (const name of ['src', 'src/chat', 'schemas']) date(name, 1)
+  const build = `echo 'console.log("just built")' > dist/src/server.js`
+  const scripts = { start: read('package.json').scripts.start, prepare: build }
+  write('package.json', JSON.stringify({ scripts }), 1)
+
+  t.equal(start(), 'just built', 'nothing was built')
+  write('dist/src/server.js', 'console.log("built before")', 2)
+  t.equal(start(), 'built before')
+  for (const source of sources) {
+    write(source, '// changed', 3)
+    t.equal(start(), 'just built', `${source} has changed`)
+    write(source, '', 1)
+    write('dist/src/server.js', 'console.log("built before")', 2)
+  }
+  rmSync(join(cwd, 'src/chat/writer.ts'))
+  t.equal(start(), 'just built', 'a source was removed')
 })
