@@ -77,7 +77,7 @@ export class LogChannel {
   #hasWarned = false
   /** Called with what another replica has published. The first entry only tells where the others belong. */
   onPage: (page: LogPage) => void = () => {}
-  /** Called with the id of a replica that has written something. */
+  /** Called with the id of a replica that has published entries, mostly its own posts. */
   onWritten: (replica: string) => void = () => {}
   /** Called for each publication that is not signed by a replica of this room. */
   onInvalid: () => void = () => {}
