@@ -253,8 +253,11 @@ export class MessageWriter {
   /** Brings the Timeline up to date after a batch. Never throws, because the posts are already stored. */
   async #apply(from: number, { page, stored }: Written): Promise<void> {
     const isApplied = page !== undefined && (await this.#hasAll(page)) && this.#take(from, page)
-    if (isApplied) this.#checkLogged(page.entries, stored)
-    else await this.#follower.caughtUp()
+    if (isApplied) return this.#checkLogged(page.entries, stored)
+    await this.#follower.caughtUp()
+    for (const message of stored.values()) {
+      if (this.#timeline.contradicts(message.id, message)) await this.#confirm(message)
+    }
   }
 
   /** Waits a moment for what others wrote just before, and publish themselves. */
@@ -378,9 +381,13 @@ export class MessageWriter {
   async #replay(claimed: Claimed): Promise<Posted> {
     if (!claimed.is_same) throw new IdempotencyKeyReused()
     const message = toMessage(claimed)
-    // Another replica may have just written it.
-    const room = { follower: this.#follower, timeline: this.#timeline, watch: this.#watch }
-    await confirmChange(room, this.#query, [message.id], message)
+    await this.#confirm(message) // Another replica may have just written it.
     return { message, isReplay: true }
+  }
+
+  /** Resolves when a stored message is in the Timeline, or is reported as missing from the log. */
+  #confirm(message: Message): Promise<void> {
+    const room = { follower: this.#follower, timeline: this.#timeline, watch: this.#watch }
+    return confirmChange(room, this.#query, [message.id], message)
   }
 }

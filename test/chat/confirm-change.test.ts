@@ -82,6 +82,32 @@ for (const { what, sabotage, change, expected } of changes) {
   })
 }
 
+t.test(
+  'a post is seen once it is acknowledged, although only a change just before it reached the log',
+  async (t) => {
+    const service = await startService(t)
+    const client = await connect(t, service.database)
+    const { token } = await service.register()
+    const { id } = await service.post(token, 'first')
+    await client.query('alter table chat_message disable trigger chat_event_created')
+
+    await client.query('begin')
+    await client.query('select pg_advisory_xact_lock(7243002)')
+    await client.query("insert into chat_event (kind, message_id) values ('message_updated', $1)", [id])
+    const posted = service.post(token, 'second')
+    await waitUntil('the post waits for the lock of the room', async () => {
+      const { rowCount } = await client.query(
+        `select from pg_locks lock join pg_database on pg_database.oid = lock.database
+      where datname = current_database() and locktype = 'advisory' and not granted`
+      )
+      return rowCount === 1
+    })
+    await client.query('commit')
+    await posted
+    t.strictSame(await texts(service), ['first', 'second'])
+  }
+)
+
 t.test('messages that others change at the same time are not reported', async (t) => {
   const { register, post, call, logs, database } = await startService(t)
   const other = await startService(t, { POSTGRES_DB: database })
