@@ -82,7 +82,7 @@ t.test('an installation that cannot build the service says so in one sentence', 
   )
 })
 
-t.test('npm start builds what is not built, or is older than its sources', async (t) => {
+t.test('npm start builds the service if it is not built, or older than its sources', async (t) => {
   const cwd = folder(t)
   const date = (path: string, minute: number) => utimesSync(join(cwd, path), minute * 60, minute * 60)
   const write = (path: string, text: string, minute: number) => {

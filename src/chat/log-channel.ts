@@ -78,7 +78,7 @@ export class LogChannel {
   /** Called with what another replica has published. The first entry only tells where the others belong. */
   onPage: (page: LogPage) => void = () => {}
   /** Called with the id of a replica that has published entries, mostly its own posts. */
-  onWritten: (replica: string) => void = () => {}
+  onPublished: (replica: string) => void = () => {}
   /** Called for each publication that is not signed by a replica of this room. */
   onInvalid: () => void = () => {}
 
@@ -225,7 +225,7 @@ export class LogChannel {
     // It was written by a replica with the same format.
     const { by, from, entries, hasNext } = JSON.parse(json) as Publication
     if (entries.length === 0 && !hasNext) this.#heardAt = performance.now()
-    if (entries.length > 0) this.onWritten(by)
+    if (entries.length > 0) this.onPublished(by)
     this.onPage({ entries: [known(from), ...entries], hasNext })
   }
 

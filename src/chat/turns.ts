@@ -2,10 +2,9 @@
 const MAX_WAIT_MS = 50
 
 /**
- * Lets replicas that write at the same time take turns. One lock orders all their batches. A batch that is
- * sent while others are under way only waits for it, while further posts arrive, which then have to wait for
- * the batch after that. So a replica sends its next batch when all others but one have written theirs: its
- * posts are stored no later, and there are fewer and larger batches.
+ * Lets replicas that write at the same time take turns. One lock orders all their batches. A batch sent while
+ * others are under way only waits for that lock, and posts that arrive meanwhile miss it. So a replica sends
+ * its next batch when all others but one have written theirs, which makes fewer and larger batches.
  */
 export class Turns {
   /** The replicas that have written since the last batch of this one. */
@@ -23,7 +22,7 @@ export class Turns {
     this.#onWritten()
   }
 
-  /** This replica has written a batch, which took that long. */
+  /** This replica has written a batch, which took `ms` milliseconds. */
   ended(ms: number): void {
     this.#others = new Set(this.#written)
     this.#written = new Set()
@@ -33,7 +32,7 @@ export class Turns {
 
   /**
    * Resolves when it is this replica's turn: immediately, unless it has just written, and at least two others
-   * have, too. Waits for as long as their batches may take together, but for 50 ms at most.
+   * have, too. Waits no longer than their batches are likely to take together, and at most 50 ms.
    */
   async next(): Promise<void> {
     const waitedMs = performance.now() - this.#endedAt

@@ -145,7 +145,7 @@ export class MessageWriter {
   #timeline: Timeline
   #follower: Follower
   #watch: LogWatch
-  /** The turns of the replicas that write. */
+  /** Decides when this replica may write, if others write as well. */
   readonly turns = new Turns()
   #queue: Post[] = []
   #unsettled = 0

@@ -65,7 +65,7 @@ export default fp<{ config: Config }>(
     watch.onRepaired = () => follower.caughtUp()
     follower.onReconnected = () => app.connections.retire()
     const writer = new MessageWriter(app.pipeline, app.sql, timeline, follower, watch)
-    channel.onWritten = (replica) => writer.turns.heard(replica)
+    channel.onPublished = (replica) => writer.turns.heard(replica)
     // A third of the connections, so that posts, accounts and readiness checks always find a free one.
     const concurrency = Math.ceil(config.POSTGRES_POOL / 3)
     const history = new FairQueue({ concurrency, maxWaiting: MAX_WAITING_READS })

@@ -83,7 +83,7 @@ for (const { what, sabotage, change, expected } of changes) {
 }
 
 t.test(
-  'a post is seen once it is acknowledged, although only a change just before it reached the log',
+  'a post that did not reach the log is seen once it is acknowledged, even right after a change that did',
   async (t) => {
     const service = await startService(t)
     const client = await connect(t, service.database)
@@ -98,7 +98,7 @@ t.test(
     await waitUntil('the post waits for the lock of the room', async () => {
       const { rowCount } = await client.query(
         `select from pg_locks lock join pg_database on pg_database.oid = lock.database
-      where datname = current_database() and locktype = 'advisory' and not granted`
+        where datname = current_database() and locktype = 'advisory' and not granted`
       )
       return rowCount === 1
     })

@@ -15,7 +15,7 @@ function setUp(t: Test) {
       now += ms
       mock.timers.tick(ms)
     },
-    /** Asks for the next turn. @returns whether it has come by now */
+    /** Asks for the next turn. @returns a function that tells whether it has come */
     ask: () => {
       let isTurn = false
       const waiting = turns.next().then(() => {
