@@ -1,7 +1,7 @@
 import { kill } from 'node:process'
 import type pg from 'pg'
 import t from 'tap'
-import { startService } from '../helpers/app.ts'
+import { persist, startService } from '../helpers/app.ts'
 import { type Proxy, startProxy } from '../helpers/proxy.ts'
 import { waitUntil } from '../helpers/raw.ts'
 import { folder } from '../helpers/server.ts'
@@ -98,7 +98,7 @@ for (const [server, begin] of Object.entries(servers)) {
       let tries = 0 // each with another nickname, because one that was given up may be stored all the same
       const canRegister = async () => (await registerAs(`later ${++tries}`)).status === 201
       await waitUntil('people can register again', canRegister, 30_000)
-      const [first, second] = [await postOnce(), await postOnce()]
+      const [first, second] = [await persist(postOnce), await persist(postOnce)]
       t.match([first.status, second.status], [201, 201])
       t.strictSame(first.body, second.body, 'the same key gives the same message')
       t.match((await admin.query("select from chat_message where text = 'once'")).rowCount, 1)
