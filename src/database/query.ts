@@ -1,6 +1,14 @@
 import { connect } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { Client, type ClientBase, DatabaseError, type Pool, type PoolClient, type QueryResultRow } from 'pg'
+import {
+  Client,
+  type ClientBase,
+  DatabaseError,
+  type Pool,
+  type PoolClient,
+  type QueryConfig,
+  type QueryResultRow
+} from 'pg'
 import { TimeoutError, withTimeout } from '../lib/timeout.ts'
 import { DatabaseUnavailable } from '../errors/catalogue.ts'
 import { channels, traced } from '../telemetry/tracing.ts'
@@ -35,32 +43,50 @@ export type Query = <Row extends QueryResultRow>(sql: string, values?: unknown[]
 // https://www.postgresql.org/docs/current/errcodes-appendix.html
 const UNAVAILABLE = /^(08|28|53|55|57|58|25006|3D000|42501|42P01|42703|42883)/
 
-const named = (error: unknown) =>
-  error instanceof DatabaseError && !UNAVAILABLE.test(error.code ?? '')
-    ? error
-    : new DatabaseUnavailable({ cause: error })
+function named(error: unknown): Error {
+  if (!(error instanceof DatabaseError) || UNAVAILABLE.test(error.code ?? '')) {
+    return new DatabaseUnavailable({ cause: error })
+  }
+  Error.captureStackTrace(error, named) // Its own leads to the socket, and not to who sent the statement.
+  return error
+}
 
-// Named statements are parsed and planned once per connection.
+// Statements with values are named, so that they are parsed and planned once per connection.
 const names = new Map<string, string>()
-const statement = (text: string, values: unknown[]) => {
+function statement(text: string, values: unknown[] | undefined): QueryConfig {
+  if (values === undefined) return { text }
   const name = names.get(text) ?? `s${names.size + 1}`
   names.set(text, name)
   return { name, text, values }
 }
 
+/**
+ * Sends a statement, and resolves to its rows. For the promise that pg itself could return, it would assign
+ * a function to a property. V8 puts such functions into the old generation of its heap, where each keeps its
+ * statement and rows in memory until that is collected, long after they were used (`set_pretenure` in
+ * https://github.com/v8/v8/blob/main/src/parsing/parser.h).
+ */
+const send = <Row extends QueryResultRow>(
+  connection: Pick<ClientBase, 'query'>,
+  sql: string,
+  values: unknown[] | undefined
+): Promise<Row[]> =>
+  new Promise((resolve, reject) => {
+    connection.query<Row>(statement(sql, values), (error: Error | undefined, result) => {
+      if (error) reject(error)
+      else resolve(result.rows)
+    })
+  })
+
 /** Creates a `Query` for one connection, or for a pool. */
 export const createQuery =
-  (connection: Pick<Pool | ClientBase, 'query'>): Query =>
+  (connection: Pick<ClientBase, 'query'>): Query =>
   async <Row extends QueryResultRow>(sql: string, values?: unknown[]) => {
     try {
-      return (
-        await withTimeout(
-          TIMEOUT_MS,
-          traced(channels.sql, { text: sql }, () =>
-            values ? connection.query<Row>(statement(sql, values)) : connection.query<Row>(sql)
-          )
-        )
-      ).rows
+      return await withTimeout(
+        TIMEOUT_MS,
+        traced(channels.sql, { text: sql }, () => send<Row>(connection, sql, values))
+      )
     } catch (error) {
       throw named(error)
     }
@@ -231,11 +257,9 @@ export class Connections {
 export const createPoolQuery = (connections: Connections): Query => {
   const run = async <Row extends QueryResultRow>(sql: string, values?: unknown[]) => {
     const client = await connections.acquire()
-    const [outcome] = await connections.settle(client, [
-      values ? client.query<Row>(statement(sql, values)) : client.query<Row>(sql)
-    ])
+    const [outcome] = await connections.settle(client, [send<Row>(client, sql, values)])
     if (outcome.status === 'rejected') throw outcome.reason
-    return outcome.value.rows
+    return outcome.value
   }
   return async (sql, values) => {
     try {
@@ -267,12 +291,12 @@ export const createPipeline =
     // for two trivial statements on one machine.
     stream.cork()
     const both = connections.settle(client, [
-      traced(channels.sql, { text: first[0] }, () => client.query<First>(statement(...first))),
-      traced(channels.sql, { text: second[0] }, () => client.query<Second>(statement(...second)))
+      traced(channels.sql, { text: first[0] }, () => send<First>(client, ...first)),
+      traced(channels.sql, { text: second[0] }, () => send<Second>(client, ...second))
     ])
     stream.uncork()
     const [done, read] = await both
     if (done.status === 'rejected') throw named(done.reason)
-    return [done.value.rows, read.status === 'fulfilled' ? { ...read, value: read.value.rows } : read]
+    return [done.value, read]
   }
 export type Pipeline = ReturnType<typeof createPipeline>
