@@ -47,13 +47,13 @@ function named(error: unknown): Error {
   if (!(error instanceof DatabaseError) || UNAVAILABLE.test(error.code ?? '')) {
     return new DatabaseUnavailable({ cause: error })
   }
-  Error.captureStackTrace(error, named) // Its own leads to the socket, and not to who sent the statement.
+  Error.captureStackTrace(error, named) // pg's stack ends at the socket. This one shows the caller.
   return error
 }
 
 // Statements with values are named, so that they are parsed and planned once per connection.
 const names = new Map<string, string>()
-function statement(text: string, values: unknown[] | undefined): QueryConfig {
+function statement(text: string, values?: unknown[]): QueryConfig {
   if (values === undefined) return { text }
   const name = names.get(text) ?? `s${names.size + 1}`
   names.set(text, name)
@@ -61,15 +61,15 @@ function statement(text: string, values: unknown[] | undefined): QueryConfig {
 }
 
 /**
- * Sends a statement, and resolves to its rows. For the promise that pg itself could return, it would assign
- * a function to a property. V8 puts such functions into the old generation of its heap, where each keeps its
- * statement and rows in memory until that is collected, long after they were used (`set_pretenure` in
+ * Sends a statement and resolves to its rows. It uses pg's callback, because for a promise, pg assigns a
+ * function to a property. V8 allocates such functions in the old generation of its heap, where each keeps its
+ * query and rows alive until the next full collection (`CheckAssigningFunctionLiteralToProperty` in
  * https://github.com/v8/v8/blob/main/src/parsing/parser.h).
  */
 const send = <Row extends QueryResultRow>(
   connection: Pick<ClientBase, 'query'>,
   sql: string,
-  values: unknown[] | undefined
+  values?: unknown[]
 ): Promise<Row[]> =>
   new Promise((resolve, reject) => {
     connection.query<Row>(statement(sql, values), (error: Error | undefined, result) => {

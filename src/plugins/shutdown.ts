@@ -8,7 +8,7 @@ declare module 'fastify' {
   interface FastifyInstance {
     drain: {
       hasBegun: boolean
-      /** How many requests that may change something are being handled. */
+      /** How many requests in flight may change something. */
       changes: number
     }
   }
@@ -30,8 +30,9 @@ export default fp<{ connections: Connections }>(
   async (app, { connections }) => {
     app.decorate('drain', { hasBegun: false, changes: 0 })
     connections.isDraining = () => app.drain.hasBegun
-    // Counted, and not kept in a Set: V8 replaces the table of a Set now and then, and the old tables, one of
-    // which leads to the next, keep the requests that were in them (test/process/garbage.test.ts).
+    // A counter, not a Set of requests: when V8 replaces the table of a Set, the old table points to the new
+    // one, and in the old generation of the heap such a chain keeps all requests alive until the next full
+    // collection (test/process/heap.test.ts).
     app.decorateRequest('isChanging', false)
     const begin: preHandlerHookHandler = (request, _reply, done) => {
       request.isChanging = true

@@ -6,21 +6,19 @@ import { config } from '../helpers/database.ts'
 
 const DIVIDE = 'select 1 / $1::int as n'
 
-t.test('the stack of an error leads to who sent the statement', async (t) => {
+t.test('the stack of a failed statement shows its caller', async (t) => {
   const pool = new pg.Pool({ ...connectionOptions(config), pipeline: true })
   t.teardown(() => pool.end())
   const connections = new Connections(pool)
-  const [one, pooled, pipeline] = [
-    createQuery(pool),
-    createPoolQuery(connections),
-    createPipeline(connections)
-  ]
+  const query = createQuery(pool)
+  const poolQuery = createPoolQuery(connections)
+  const pipeline = createPipeline(connections)
   const senders: Record<string, () => Promise<unknown>> = {
-    async byOne() {
-      await one(DIVIDE, [0])
+    async byQuery() {
+      await query(DIVIDE, [0])
     },
-    async byPool() {
-      await pooled(DIVIDE, [0])
+    async byPoolQuery() {
+      await poolQuery(DIVIDE, [0])
     },
     async byPipeline() {
       await pipeline([DIVIDE, [0]], [DIVIDE, [1]])
