@@ -36,7 +36,7 @@ t.test('the young generation of the heap is small after the start, and grows und
 const WARM_UP_REQUESTS = 200
 const REQUESTS = 600
 const AT_ONCE = 20
-/** For each request. 0.3 to 1.9 KiB were measured, and 4.9 to 8.4 with such references. */
+/** For each request. 0.3 to 1.9 KiB were measured, and 4.3 to 8.4 with such references. */
 const MAX_LEFT_BEHIND = 3 * KIB
 
 t.test('requests leave next to nothing behind in the old generation of the heap', async (t) => {
