@@ -1,6 +1,7 @@
 import { createHash, randomBytes } from 'node:crypto'
 import type { ApiToken } from '../../schemas/accounts.ts'
 import { milliseconds, type Query } from '../database/query.ts'
+import { accepted, type Outcome } from '../database/refusal.ts'
 import { SessionNotFound, TooManyApiTokens } from '../errors/catalogue.ts'
 
 /** How many API tokens a user can have. */
@@ -28,13 +29,11 @@ export async function createApiToken(
   name: string
 ): Promise<{ id: number; token: string }> {
   const token = PREFIX + randomBytes(32).toString('hex')
-  const [created] = await query<{ refusal: keyof typeof refusals | null; new_id: number }>(
+  const [created] = await query<Outcome<keyof typeof refusals> & { new_id: number }>(
     'select * from chat_create_token($1, $2, $3, $4)',
     [userId, name, digest(token), MAX_API_TOKENS]
   )
-  if (created === undefined) throw new Error('a function of PostgreSQL returned no row')
-  if (created.refusal !== null) throw new refusals[created.refusal]()
-  return { id: created.new_id, token }
+  return { id: accepted(created, refusals).new_id, token }
 }
 
 interface Row {

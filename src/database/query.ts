@@ -144,7 +144,7 @@ interface Abandoned {
  * no timeout of the server ends. So there are never more than `max` connections, and one more that watches
  * the abandoned ones.
  */
-export class Connections {
+export class PoolConnections {
   #pool: Pool
   #open = new Set<PoolClient>()
   #retired = new WeakSet<PoolClient>()
@@ -254,7 +254,7 @@ export class Connections {
 }
 
 /** Creates a `Query` that takes a connection from the pool for each statement. */
-export const createPoolQuery = (connections: Connections): Query => {
+export const createPoolQuery = (connections: PoolConnections): Query => {
   const run = async <Row extends QueryResultRow>(sql: string, values?: unknown[]) => {
     const client = await connections.acquire()
     const [outcome] = await connections.settle(client, [send<Row>(client, sql, values)])
@@ -280,7 +280,7 @@ export const createPoolQuery = (connections: Connections): Query => {
  * @throws as a `Query` does, when the first failed
  */
 export const createPipeline =
-  (connections: Connections) =>
+  (connections: PoolConnections) =>
   async <First extends QueryResultRow, Second extends QueryResultRow>(
     first: [sql: string, values: unknown[]],
     second: [sql: string, values: unknown[]]

@@ -6,11 +6,11 @@ import type { Config } from '../config.ts'
 import { findMissingRights, grantTables } from '../database/grants.ts'
 import { migrate } from '../database/migrate.ts'
 import {
-  Connections,
   createPipeline,
   createPoolQuery,
   hangUp,
   type Pipeline,
+  PoolConnections,
   type Query
 } from '../database/query.ts'
 import type { Log } from '../lib/logger.ts'
@@ -19,7 +19,7 @@ import { waitFor } from '../lib/wait-for.ts'
 
 declare module 'fastify' {
   interface FastifyInstance {
-    connections: Connections
+    poolConnections: PoolConnections
     sql: Query
     pipeline: Pipeline
   }
@@ -207,19 +207,19 @@ async function reportMissingRights(query: Query, log: Log): Promise<void> {
 }
 
 /**
- * Decorates the instance with `pg` (the pool), and with `connections`, `sql` and `pipeline`, which use it and
- * turn outages into `DatabaseUnavailable`, once the database is ready.
+ * Decorates the instance with `pg` (the pool), and with `poolConnections`, `sql` and `pipeline`, which use it
+ * and turn outages into `DatabaseUnavailable`, once the database is ready.
  */
 export default fp<{ config: Config; signal?: AbortSignal | undefined }>(
   async (app, { config, signal }) => {
     await migrateWhenReady(config, app.log, signal)
     app.addHook('onClose', async () => {
       // After the pool has ended. There is none if its registration failed.
-      if (app.hasDecorator('connections')) app.connections.hangUp()
+      if (app.hasDecorator('poolConnections')) app.poolConnections.hangUp()
     })
     await app.register(fastifyPostgres, {
       ...connectionOptions(config),
-      query_timeout: 0, // `Connections` has its own, after which it cancels the statement.
+      query_timeout: 0, // `PoolConnections` has its own, after which it cancels the statement.
       max: config.POSTGRES_POOL,
       pipeline: true
     })
@@ -229,9 +229,9 @@ export default fp<{ config: Config; signal?: AbortSignal | undefined }>(
     )
     // Nor must one of a connection in use, whose statements report it, or between two uses.
     app.pg.pool.on('connect', (client) => client.on('error', () => {}))
-    const connections = new Connections(app.pg.pool)
+    const connections = new PoolConnections(app.pg.pool)
     app.addHook('onClose', async () => connections.stop()) // before the pool ends
-    app.decorate('connections', connections)
+    app.decorate('poolConnections', connections)
     const sql = createPoolQuery(connections)
     app.decorate('sql', sql)
     app.decorate('pipeline', createPipeline(connections))

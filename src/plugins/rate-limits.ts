@@ -38,14 +38,16 @@ declare module 'fastify' {
     /** A hook after `authenticate`, for changes of the room. Counts by user. */
     limitWrites: onRequestAsyncHookHandler
     /**
-     * A hook after `authenticate`, for listing and ending sessions. Counts by session, not by user: a thief
-     * with a stolen token must not use up the quota that the user needs to end that session.
+     * A hook after `authenticate`, for whatever manages the own account: its sessions, API tokens and
+     * password, and its deletion. Counts by session, not by user: a thief with a stolen token must not use up
+     * the quota that the user needs to end that session.
      */
-    limitSessionManagement: onRequestAsyncHookHandler
+    limitAccountManagement: onRequestAsyncHookHandler
     /** Counts a registration by address, unless `work` throws. */
     limitRegistrations: <Done>(reply: FastifyReply, work: () => Promise<Done>) => Promise<Done>
     /**
-     * Counts a wrong password, by account and address: when `work` throws `InvalidCredentials`.
+     * Counts a wrong password, by account and address: when `work` throws `InvalidCredentials`, or
+     * `RateLimited`, because the password was checked.
      * @param account the user's id, or the normalised nickname if there is no such user
      */
     limitGuesses: <Done>(
@@ -68,7 +70,7 @@ export default fp<{ config: Config }>(
   async (app, { config }) => {
     if (config.RATE_LIMIT === 'off') {
       app.decorate('limitWrites', async () => {})
-      app.decorate('limitSessionManagement', async () => {})
+      app.decorate('limitAccountManagement', async () => {})
       app.decorate('limitRegistrations', (_reply, work) => work())
       app.decorate('limitGuesses', (_reply, _account, work) => work())
       app.decorate('limitLogins', (_reply, _userId, work) => work())
@@ -131,7 +133,7 @@ export default fp<{ config: Config }>(
     app.decorate('limitWrites', async (request, reply) => {
       await consume(reply, { policy: WRITES, subject: request.userId })
     })
-    app.decorate('limitSessionManagement', async (request, reply) => {
+    app.decorate('limitAccountManagement', async (request, reply) => {
       await consume(reply, { policy: SESSIONS, subject: bearerToken(request) })
     })
     app.decorate('limitRegistrations', (reply, work) =>

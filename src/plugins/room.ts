@@ -63,7 +63,7 @@ export default fp<{ config: Config }>(
       channel
     )
     watch.onRepaired = () => follower.caughtUp()
-    follower.onReconnected = () => app.connections.retire()
+    follower.onReconnected = () => app.poolConnections.retire()
     const writer = new MessageWriter(app.pipeline, app.sql, timeline, follower, watch)
     channel.onPublished = (replica) => writer.turns.heard(replica)
     // A third of the connections, so that posts, accounts and readiness checks always find a free one.

@@ -198,7 +198,7 @@ const accounts: FastifyPluginAsyncTypebox<{ config: Config }> = async (app, { co
   }
   app.put(
     '/api/password',
-    { onRequest: [app.authenticate, app.limitSessionManagement], schema: changePassword },
+    { onRequest: [app.authenticate, app.limitAccountManagement], schema: changePassword },
     async (request, reply) => {
       const { currentPassword, newPassword } = request.body
       const client = clientOf(reply)
@@ -269,7 +269,7 @@ const accounts: FastifyPluginAsyncTypebox<{ config: Config }> = async (app, { co
   }
   app.delete(
     '/api/me',
-    { onRequest: [app.authenticate, app.limitSessionManagement], schema: deleteMe },
+    { onRequest: [app.authenticate, app.limitAccountManagement], schema: deleteMe },
     async (request, reply) => {
       const user = await findActiveUser(request.userId)
       await checkPassword(reply, user, request.body.password, clientOf(reply))

@@ -169,10 +169,10 @@ const ownMessages: FastifyPluginAsyncTypebox = async (app) => {
     return reply.code(201).send(message)
   })
 
-  const notFound = async (userId: number) =>
+  const whyNotEdited = async (userId: number) =>
     (await findUserById(sql, userId)) ? new MessageNotFound() : new UserNotFound()
 
-  async function notDeleted(id: number, userId: number, canModerate: boolean) {
+  async function whyNotDeleted(id: number, userId: number, canModerate: boolean) {
     const { role } = await requireMember(sql, userId)
     const isProtected = canModerate && role === 'moderator' && (await hasMessage(sql, id))
     return isProtected ? new UserProtected() : new MessageNotFound()
@@ -199,7 +199,7 @@ const ownMessages: FastifyPluginAsyncTypebox = async (app) => {
   }
   app.patch(ONE, { schema: edit }, async (request, reply) => {
     const message = await editMessage(app.pipeline, request.params.id, request.userId, request.body.text)
-    if (message === undefined) throw await notFound(request.userId)
+    if (message === undefined) throw await whyNotEdited(request.userId)
     await confirmChange(room, sql, [message.id], message)
     return reply.code(200).send(message)
   })
@@ -222,7 +222,7 @@ const ownMessages: FastifyPluginAsyncTypebox = async (app) => {
     const { id } = request.params
     const canModerate = !request.hasApiToken
     if (!(await deleteMessage(sql, id, request.userId, canModerate))) {
-      throw await notDeleted(id, request.userId, canModerate)
+      throw await whyNotDeleted(id, request.userId, canModerate)
     }
     publishDeletions(app.redis, [id], request.log)
     await confirmChange(room, sql, [id], undefined)

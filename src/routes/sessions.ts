@@ -16,7 +16,7 @@ import { bearerToken } from '../plugins/authenticate.ts'
 /** A user's sessions. */
 const sessions: FastifyPluginAsyncTypebox = async (app) => {
   app.addHook('onRequest', app.authenticate)
-  app.addHook('onRequest', app.limitSessionManagement)
+  app.addHook('onRequest', app.limitAccountManagement)
   app.addHook('onRequest', app.requireUser)
   const tags = ['sessions']
 

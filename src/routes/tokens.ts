@@ -3,7 +3,7 @@ import { ApiTokenList, CreateApiTokenRequest, CreateApiTokenResponse } from '../
 import { NoContent } from '../../schemas/errors.ts'
 import { bearerSecurity } from '../../schemas/openapi.ts'
 import { IdParams } from '../../schemas/params.ts'
-import { createApiToken, listApiTokens, revokeApiToken } from '../accounts/api-tokens.ts'
+import { createApiToken, listApiTokens, MAX_API_TOKENS, revokeApiToken } from '../accounts/api-tokens.ts'
 import {
   addressFailures,
   ApiTokenUnknown,
@@ -20,7 +20,7 @@ import {
 const tokens: FastifyPluginAsyncTypebox = async (app) => {
   const { sql } = app
   app.addHook('onRequest', app.authenticate)
-  app.addHook('onRequest', app.limitSessionManagement)
+  app.addHook('onRequest', app.limitAccountManagement)
   app.addHook('onRequest', app.requireUser)
   const tags = ['tokens']
 
@@ -42,7 +42,7 @@ const tokens: FastifyPluginAsyncTypebox = async (app) => {
     tags,
     description:
       'A bot with this token posts, edits and deletes as you. It is valid until it is revoked. ' +
-      'You can have 10.',
+      `You can have ${MAX_API_TOKENS}.`,
     security: bearerSecurity,
     body: CreateApiTokenRequest,
     response: {

@@ -1,7 +1,7 @@
 import { Socket } from 'node:net'
 import pg from 'pg'
 import t from 'tap'
-import { Connections, createPipeline } from '../../src/database/query.ts'
+import { createPipeline, PoolConnections } from '../../src/database/query.ts'
 import { connectionOptions } from '../../src/plugins/postgres.ts'
 import { config } from '../helpers/database.ts'
 
@@ -25,7 +25,7 @@ t.test('the two statements of a pipeline leave in one write', async (t) => {
   const options = connectionOptions(config)
   const pool = new pg.Pool({ ...options, pipeline: true, max: 1, stream: () => socket })
   t.teardown(() => pool.end())
-  const pipeline = createPipeline(new Connections(pool))
+  const pipeline = createPipeline(new PoolConnections(pool))
   const run = () => pipeline(['select $1::int as n', [1]], ['select $1::text as word', ['two']])
   await run() // connects
   const before = socket.count

@@ -1,6 +1,6 @@
 import pg from 'pg'
 import t from 'tap'
-import { Connections, createPipeline, createPoolQuery, createQuery } from '../../src/database/query.ts'
+import { createPipeline, createPoolQuery, createQuery, PoolConnections } from '../../src/database/query.ts'
 import { connectionOptions } from '../../src/plugins/postgres.ts'
 import { config } from '../helpers/database.ts'
 
@@ -9,7 +9,7 @@ const DIVIDE = 'select 1 / $1::int as n'
 t.test('the stack of a failed statement shows its caller', async (t) => {
   const pool = new pg.Pool({ ...connectionOptions(config), pipeline: true })
   t.teardown(() => pool.end())
-  const connections = new Connections(pool)
+  const connections = new PoolConnections(pool)
   const query = createQuery(pool)
   const poolQuery = createPoolQuery(connections)
   const pipeline = createPipeline(connections)
