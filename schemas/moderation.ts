@@ -5,7 +5,7 @@ import { beforeIdInvalid, Message, PageLimit } from './messages.ts'
 // `normalize`, `decimalIntegers` and `errorMessages` are keywords of src/plugins/validation.ts.
 
 /** In code points. */
-export const MAX_REASON = 500
+const MAX_REASON = 500
 
 const roles = ['member', 'moderator', 'admin'] as const
 export type Role = (typeof roles)[number]

@@ -4,9 +4,9 @@ import { bodyInvalid } from './errors.ts'
 // `normalize` and `errorMessages` are keywords of src/plugins/validation.ts.
 
 /** In code points. */
-export const MAX_TOPIC = 200
+const MAX_TOPIC = 200
 /** In seconds. */
-export const MAX_SLOW_MODE = 21_600
+const MAX_SLOW_MODE = 21_600
 
 const quietRoom = { topic: 'Welcome!', slowModeSeconds: 0, readOnly: false, online: 42 }
 

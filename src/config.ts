@@ -20,8 +20,8 @@ FormatRegistry.Set('addresses', (text) =>
   })
 )
 
-const isUrl = (text: string, ...schemes: string[]) =>
-  URL.canParse(text) && schemes.includes(new URL(text).protocol) && new URL(text).hostname !== ''
+const isUrl = (text: string) =>
+  URL.canParse(text) && /^https?:$/.test(new URL(text).protocol) && new URL(text).hostname !== ''
 /** A format that accepts whatever the parser accepts. */
 const parsedBy = (parse: (text: string) => unknown) => (text: string) => {
   try {
@@ -34,9 +34,9 @@ const parsedBy = (parse: (text: string) => unknown) => (text: string) => {
 }
 FormatRegistry.Set('postgres-url', parsedBy(parsePostgresUrl))
 FormatRegistry.Set('redis-url', parsedBy(parseRedisUrl))
-FormatRegistry.Set('url', (text) => isUrl(text, 'http:', 'https:'))
+FormatRegistry.Set('url', isUrl)
 FormatRegistry.Set('origins', (text) =>
-  splitList(text).every((entry) => isUrl(entry, 'http:', 'https:') && new URL(entry).origin === entry)
+  splitList(text).every((entry) => isUrl(entry) && new URL(entry).origin === entry)
 )
 FormatRegistry.Set('languages', parsedBy(parseLanguages))
 FormatRegistry.Set('nodes', parsedBy(parseNodes))

@@ -29,7 +29,7 @@ function cleanUserAgent(header = ''): string {
 }
 
 /** How many sessions a user can have. */
-export const MAX_SESSIONS = 100
+const MAX_SESSIONS = 100
 // Bounds the size of a command, so that none blocks Redis or this process for long.
 const BATCH = 500
 

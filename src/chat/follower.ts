@@ -61,7 +61,7 @@ export class Follower {
   #options: pg.ClientConfig
   #log: Log
   #isInForce: () => boolean
-  #channel: LogChannel | undefined
+  #channel: LogChannel
   /** Called when a server that takes writes is followed again, after another one or none was. */
   onReconnected: () => void = () => {}
   /** Called for each publication of another replica. */
@@ -87,14 +87,14 @@ export class Follower {
 
   /**
    * @param isInForce whether every change of a message reaches the log, so that its end is all there is
-   * @param channel how this replica talks to the others; without it, it is on its own
+   * @param channel how this replica talks to the others
    */
   constructor(
     timeline: Timeline,
     options: pg.ClientConfig,
     log: Log,
-    isInForce: () => boolean = () => true,
-    channel?: LogChannel
+    isInForce: () => boolean,
+    channel: LogChannel
   ) {
     this.#timeline = timeline
     this.#isInForce = isInForce
@@ -105,7 +105,6 @@ export class Follower {
     }
     this.#log = log
     this.#channel = channel
-    if (channel === undefined) return
     channel.onPage = (page) => this.#hear(page)
     channel.onInvalid = () => this.onHeard('invalid')
   }
@@ -154,7 +153,7 @@ export class Follower {
 
   /** Publishes entries that were just written. The first one is older, and tells where the others belong. */
   publish(entries: LogEntry[]): void {
-    this.#channel?.publish({ entries, hasNext: false })
+    this.#channel.publish({ entries, hasNext: false })
   }
 
   /** Applies entries that were read from the log, as `Timeline.apply` does, and what continues them. */
@@ -181,7 +180,7 @@ export class Follower {
    */
   async reaches(seq: number): Promise<boolean> {
     if (this.#timeline.seq >= seq) return true
-    const mayCome = this.#channel?.isOpen && this.#channel.hasPeers
+    const mayCome = this.#channel.isOpen && this.#channel.hasPeers
     if (!mayCome || performance.now() < this.#noWaitUntil) return false
     const signal = AbortSignal.timeout(PREDECESSORS_MS)
     while (!signal.aborted) {
@@ -292,7 +291,7 @@ export class Follower {
     client.on('error', () => {})
     client.on('notification', ({ payload }) => {
       this.#announced = Number(payload)
-      if (this.#isAnnouncer && this.#channel?.hasPeers) this.#followAnnouncedSoon()
+      if (this.#isAnnouncer && this.#channel.hasPeers) this.#followAnnouncedSoon()
       else this.#followAnnounced()
     })
     try {
@@ -323,7 +322,6 @@ export class Follower {
    * @returns the schema of the log, undefined if this replica stays on its own
    */
   async #join(query: Query): Promise<number | undefined> {
-    if (this.#channel === undefined) return undefined
     try {
       const [room] = await withTimeout(TIMEOUT_MS, query<SharedRoom & { schema: number }>(FIND_ROOM))
       if (room) this.#channel.join(room)
@@ -336,7 +334,7 @@ export class Follower {
 
   /** Has PostgreSQL notify this replica, unless another one announces what is new. */
   async #listen(query: Query): Promise<void> {
-    const isNeeded = this.#isAnnouncer || !this.#channel?.isAnnounced
+    const isNeeded = this.#isAnnouncer || !this.#channel.isAnnounced
     if (isNeeded === this.#isListening) return
     await withTimeout(TIMEOUT_MS, query(isNeeded ? 'listen chat_event' : 'unlisten chat_event'))
     this.#isListening = isNeeded
@@ -362,7 +360,7 @@ export class Follower {
    * still answer on it, as a standby or with writes forbidden
    */
   async #check(query: Query, schema: number | undefined): Promise<void> {
-    const isOpen = schema !== undefined && this.#channel?.isOpen === true
+    const isOpen = schema !== undefined && this.#channel.isOpen === true
     if (this.#isAnnouncer && !isOpen) {
       this.#isAnnouncer = false
       await withTimeout(TIMEOUT_MS, resign(query, schema))
@@ -379,7 +377,7 @@ export class Follower {
       this.#isWoken = true
     }
     // A publication may be on its way.
-    if (this.#isBehind(found) && this.#channel?.isAnnounced) await sleep(GRACE_MS)
+    if (this.#isBehind(found) && this.#channel.isAnnounced) await sleep(GRACE_MS)
     if (this.#isBehind(found) || this.#hasFailed) this.#isWoken = true
     else if (!this.#isWoken) this.#confirm()
   }
@@ -387,7 +385,7 @@ export class Follower {
   /** @param hasNext whether the others should look for themselves, because this replica no longer can */
   #announceEnd(hasNext = false): void {
     const { seq, mark } = this.#timeline
-    if (this.#isAnnouncer && seq > 0) this.#channel?.publishEnd(seq, mark, hasNext)
+    if (this.#isAnnouncer && seq > 0) this.#channel.publishEnd(seq, mark, hasNext)
   }
 
   #isBehind({ last }: LogCheck): boolean {

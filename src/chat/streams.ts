@@ -17,7 +17,7 @@ const BATCH_BYTES = 16 * 1024
  * A client that is more than this many events behind must reload the list, which costs less than sending them
  * all.
  */
-export const MAX_CATCH_UP = 10_000
+const MAX_CATCH_UP = 10_000
 
 /**
  * The `retry` hint, randomised so that clients do not all reconnect at the same moment. No empty line

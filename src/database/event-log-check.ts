@@ -26,7 +26,7 @@ const SEQUENCES = [
 
 // Beyond it, an id is a stray: to go on from there would leave no room (JSON readers keep ids below 2^53
 // exact).
-export const MAX_SEQUENCE = 2 ** 52
+const MAX_SEQUENCE = 2 ** 52
 
 // A function is this service's if its comment holds its fingerprint. So a replica of another version, which
 // knows other functions, accepts those of the newest migration.

@@ -61,7 +61,8 @@ export async function runProgram([program = '', ...args]: string[], signal?: Abo
  * @param signal stops the program, then rejects with the signal's reason
  * @returns a function that stops it: with SIGTERM, on which PostgreSQL waits for its clients to disconnect,
  * and after 2 s with SIGINT, on which it does not
- * @throws {StartError} with its last line of output, if it exits before it is ready
+ * @throws {StartError} with the first error that it printed, or else its last line, if it exits before it is
+ * ready
  */
 export async function startProgram(
   [program = '', ...args]: string[],

@@ -4,9 +4,9 @@ import { http } from '../lib/node-http.ts'
 import { PacedResponse } from './paced-response.ts'
 
 /** How many requests may wait on one connection, behind the one being handled. */
-export const MAX_PIPELINED = 16
+const MAX_PIPELINED = 16
 /** How many requests may wait on all connections together. */
-export const MAX_PIPELINED_IN_TOTAL = 10_000
+const MAX_PIPELINED_IN_TOTAL = 10_000
 /**
  * How many requests beyond these limits may be kept in total. Node frees them when their connection closes;
  * until then each takes about 1.5 KiB.
@@ -24,7 +24,7 @@ const FIRST_REQUEST_MS = 1000
 /** How long a client may take to read the rest before its connection is closed. */
 const CLOSING_MS = 10_000
 /** How long a client may stop reading a response. */
-export const MAX_STALL_MS = 30_000
+const MAX_STALL_MS = 30_000
 /** How many bytes of responses may wait to be read, in total. */
 const MAX_UNREAD_BYTES = 64 * 1024 * 1024
 const SWEEP_MS = 1000

@@ -1,4 +1,4 @@
-import type { RestrictionKind, Role } from '../../schemas/moderation.ts'
+import type { Role } from '../../schemas/moderation.ts'
 import type { Room, UpdateRoom } from '../../schemas/room.ts'
 import type { Query } from '../database/query.ts'
 import { accepted, type Outcome } from '../database/refusal.ts'
@@ -10,6 +10,7 @@ import {
   UserProtected,
   UserUnknown
 } from '../errors/catalogue.ts'
+import type { ActiveRestriction } from './members.ts'
 
 // The refusals of the SQL functions in src/database/migrations.ts.
 const refusals = {
@@ -34,7 +35,7 @@ export async function restrict(
   query: Query,
   moderator: Moderator,
   userId: number,
-  { kind, until, reason }: { kind: RestrictionKind; until: Date | undefined; reason: string | undefined }
+  { kind, until, reason }: ActiveRestriction
 ): Promise<void> {
   const [row] = await query<Answer>('select chat_restrict($1, $2, $3, $4, $5) as refusal', [
     moderator,

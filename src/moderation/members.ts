@@ -1,10 +1,10 @@
-import type { Role } from '../../schemas/moderation.ts'
+import type { RestrictionKind, Role } from '../../schemas/moderation.ts'
 import { milliseconds, type Query } from '../database/query.ts'
 import { SessionNotFound, UserNotFound } from '../errors/catalogue.ts'
 
 /** A restriction in force. Without `until` it is permanent. */
 export interface ActiveRestriction {
-  kind: 'mute' | 'ban'
+  kind: RestrictionKind
   until: Date | undefined
   reason: string | undefined
 }
@@ -19,7 +19,7 @@ export interface Member {
 
 interface Row {
   role: Role
-  kind: ActiveRestriction['kind'] | null
+  kind: RestrictionKind | null
   until_ms: number | null
   reason: string | null
   is_last_admin: boolean
@@ -30,16 +30,16 @@ const FIND_MEMBER = `
     case when until is not null then ${milliseconds('until')} end as until_ms
   from chat_member($1)`
 
+const toRestriction = ({ kind, until_ms: untilMs, reason }: Row): ActiveRestriction | undefined =>
+  kind === null
+    ? undefined
+    : { kind, until: untilMs === null ? undefined : new Date(untilMs), reason: reason ?? undefined }
+
 /** Finds a user's role and the restriction in force. */
 export async function findMember(query: Query, userId: number): Promise<Member | undefined> {
   const [row] = await query<Row>(FIND_MEMBER, [userId])
   if (row === undefined) return undefined
-  const restriction = row.kind !== null && {
-    kind: row.kind,
-    until: row.until_ms === null ? undefined : new Date(row.until_ms),
-    reason: row.reason ?? undefined
-  }
-  return { role: row.role, restriction: restriction || undefined, isLastAdmin: row.is_last_admin }
+  return { role: row.role, restriction: toRestriction(row), isLastAdmin: row.is_last_admin }
 }
 
 /**

@@ -9,7 +9,7 @@ import { StartError } from '../lib/start-error.ts'
 const DEMOTED = /(?:^|-)(?:READONLY|MASTERDOWN)\b/
 const REFUSED = /(?:^|-)(?:READONLY|MASTERDOWN|OOM|MISCONF|NOREPLICAS|NOPERM)\b/
 const CHECK_EVERY_MS = 500
-/** How long a client waits before it reconnects. */
+/** How long a client waits before it reconnects for the first time. */
 export const RETRY_MS = 100
 
 // The keys that the probe writes expire after this time.

@@ -37,7 +37,7 @@ export interface Found {
   cursor: number
   /** Whether all messages are indexed. */
   isComplete: boolean
-  /** Where to go on, when the search stopped before it had looked everywhere, or had found enough. */
+  /** Where to continue, if the search stopped before it had found enough or had looked everywhere. */
   next: number | undefined
 }
 
