@@ -47,7 +47,7 @@ export const SearchResult = Type.Array(Message, {
         'The search stopped early, after 250 ms or 4 MiB of text. Continue with this id as `before_id`.'
     }),
     'X-Search-Incomplete': Type.Literal('true', {
-      description: 'Not all messages are indexed yet: older ones may be missing.'
+      description: 'Not all messages are indexed yet: some may be missing.'
     })
   }
 })

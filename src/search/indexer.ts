@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
 import { setImmediate as nextTurn, setTimeout as sleep } from 'node:timers/promises'
 import pg from 'pg'
-import { visibleMessages } from '../chat/messages.ts'
+import { isExact, visibleMessages } from '../chat/messages.ts'
 import { createQuery, hangUp, IS_READ_ONLY, type Query } from '../database/query.ts'
 import type { Log } from '../lib/logger.ts'
 import { reasonOf } from '../lib/reason.ts'
@@ -10,8 +10,9 @@ import { AFTER_ALL } from './search.ts'
 import type { Stemmer } from './stemmer.ts'
 import { MAX_INDEXED, wordsOf } from './words.ts'
 
-// Any constant that no other program on this database uses; the same for every replica.
-const LOCK = 7_243_005
+// Of the lock that only one replica of a room can hold. Any number that no other program on this database
+// uses for its locks.
+const LOCK = 7_243_006
 // To be changed with the rules of src/search/words.ts, so that all messages are indexed again.
 const VERSION = 1
 
@@ -24,9 +25,9 @@ const PROGRESS_MS = 60_000
 // first: to index their words costs more than to post them.
 const PAUSE_BEHIND = 9
 const PAUSE_OF_SWEEP = 1
-const EVENTS = 200 // entries of the log at a time
+const MAX_EVENTS = 200 // entries of the log at a time
 const MAX_BATCH = 500 // messages at a time, of those that are there already
-const MIN_BATCH = 20
+const MIN_BATCH = 20 // of either
 /** A batch that takes longer is followed by a smaller one. */
 const SLOW_BATCH_MS = 300
 const ORPHANS = 1000 // rows without a message, at a time
@@ -34,8 +35,11 @@ const ORPHANS = 1000 // rows without a message, at a time
 const TURN_MS = 5
 const LOWEST = -AFTER_ALL
 
-const IS_FREE = `select pg_try_advisory_xact_lock(${LOCK}) as "isFree"`
-const TAKE_LOCK = `select pg_try_advisory_lock(${LOCK}) as "isTaken", ${IS_READ_ONLY} as "isReadOnly"`
+// There may be another room in another schema of this database.
+const ROOM = "'chat_message_search'::regclass::oid::int"
+const IS_FREE = `select pg_try_advisory_xact_lock(${LOCK}, ${ROOM}) as "isFree"`
+const TAKE_LOCK = `
+  select pg_try_advisory_lock(${LOCK}, ${ROOM}) as "isTaken", ${IS_READ_ONLY} as "isReadOnly"`
 
 const READ_STATE = `
   select state.settings, state.seq, state.below, newest.seq as newest_seq
@@ -46,8 +50,9 @@ const SAVE_STATE = `
 
 // The entry that was read last comes first. Where it does not, the log does not reach back to it.
 const READ_EVENTS = `
-  select seq, kind, message_id, ${IS_READ_ONLY} as is_read_only from chat_event where seq >= $1 order by seq
-  limit ${EVENTS + 1}`
+  select seq, kind, case when ${isExact('message_id')} then message_id end as message_id,
+    ${IS_READ_ONLY} as is_read_only
+  from chat_event where seq >= $1 order by seq limit $2 + 1`
 
 const columns = `
   message.id, left(message.text, ${MAX_INDEXED}) as text,
@@ -73,12 +78,17 @@ const DELETE_ORPHANS = `
     order by message_id limit ${ORPHANS}
   )) returning message_id`
 
+const half = (size: number) => Math.max(MIN_BATCH, Math.floor(size / 2))
+
 interface State {
   /** The last entry of the log whose message is indexed. */
   seq: number
   /** Messages below this id are still to be looked at; null when all were. */
   below: number | null
 }
+
+/** Before the state was read for the first time. */
+const UNKNOWN: State = { seq: 0, below: AFTER_ALL }
 
 interface TextRow {
   id: number
@@ -121,7 +131,9 @@ export class SearchIndexer {
   #stop = new AbortController()
   #ended: Promise<void> | undefined
   #complaint: string | undefined
+  /** Undefined where another replica indexes. */
   #state: State | undefined
+  #events = MAX_EVENTS
   #batchSize = MAX_BATCH
   #sweep = { startedAt: 0, loggedAt: 0, seen: 0, indexed: 0, isLogged: false }
 
@@ -136,7 +148,7 @@ export class SearchIndexer {
     this.#seed = createHash('sha256').update(this.#settings).digest().readUIntBE(0, 6)
   }
 
-  /** Entries of the log that are not indexed yet; 0 where another replica indexes. */
+  /** Entries of the log that are not indexed yet, also while it fails; 0 where another replica indexes. */
   get lag(): number {
     return this.#state ? Math.max(0, this.#knownSeq() - this.#state.seq) : 0
   }
@@ -166,11 +178,11 @@ export class SearchIndexer {
       try {
         const [lock] = await this.#query<{ isFree: boolean }>(IS_FREE, [])
         if (lock?.isFree) await this.#index()
+        else this.#state = undefined
       } catch (error) {
         this.#complain(error)
         pauseMs = RETRY_MS
       }
-      this.#state = undefined
       // Not all replicas at the same time.
       await this.#pause(pauseMs * (0.5 + Math.random()))
     }
@@ -192,7 +204,11 @@ export class SearchIndexer {
       await client.connect()
       const query = createQuery(client)
       const [lock] = await query<{ isTaken: boolean; isReadOnly: boolean }>(TAKE_LOCK, [])
-      if (!lock?.isTaken) return
+      if (!lock?.isTaken) {
+        this.#state = undefined
+        return
+      }
+      this.#state ??= UNKNOWN
       if (lock.isReadOnly) throw new Error('the server is read-only')
       await this.#load(query)
       while (!this.#isStopped) await this.#work(query)
@@ -247,9 +263,11 @@ export class SearchIndexer {
 
   /** Indexes what has changed since the last time. @returns whether there is more */
   async #follow(query: Query): Promise<boolean> {
-    const { seq, below } = this.#state ?? { seq: 0, below: null }
+    const { seq } = this.#state ?? UNKNOWN
     const knownSeq = this.#knownSeq()
-    const [first, ...entries] = await query<EventRow>(READ_EVENTS, [seq])
+    const size = this.#events
+    this.#events = half(size) // should it fail
+    const [first, ...entries] = await query<EventRow>(READ_EVENTS, [seq, size])
     if (first?.is_read_only) throw new Error('the server is read-only')
     if (first?.seq !== seq) {
       const [row] = await query<{ newest_seq: number | null }>(READ_STATE, [])
@@ -258,14 +276,19 @@ export class SearchIndexer {
     }
     const last = entries.at(-1)
     // After a failover, this connection may lead to a server that is none any more.
-    if (entries.length < EVENTS && (last?.seq ?? seq) < knownSeq) throw new Error('the log goes on elsewhere')
-    if (last === undefined) return false
+    if (entries.length < size && (last?.seq ?? seq) < knownSeq) throw new Error('the log goes on elsewhere')
+    if (last !== undefined) await this.#followTo(query, last.seq, entries)
+    this.#events = Math.min(MAX_EVENTS, size * 2)
+    return entries.length === size
+  }
+
+  /** @param seq the last of these entries */
+  async #followTo(query: Query, seq: number, entries: EventRow[]): Promise<void> {
     const ids = new Set(entries.flatMap(({ message_id: id }) => (id === null ? [] : [id])))
     await this.#update(query, [...ids])
     const isReset = entries.some(({ kind }) => kind === 'reset')
-    await this.#save(query, { seq: last.seq, below: isReset ? AFTER_ALL : below })
+    await this.#save(query, { seq, below: isReset ? AFTER_ALL : (this.#state?.below ?? null) })
     if (isReset) this.#beginSweep()
-    return entries.length === EVENTS
   }
 
   /** Indexes these messages as they are now. */
@@ -282,7 +305,7 @@ export class SearchIndexer {
   async #sweepSome(query: Query, below: number): Promise<void> {
     const startedAt = performance.now()
     const size = this.#batchSize
-    this.#batchSize = Math.max(MIN_BATCH, Math.floor(size / 2)) // should it fail
+    this.#batchSize = half(size) // should it fail
     const rows = await query<SweepRow>(READ_BELOW, [this.#seed, below, size])
     await this.#write(
       query,

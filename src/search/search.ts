@@ -10,10 +10,17 @@ const BUDGET_MS = 250
 /** Above every id of a message. */
 export const AFTER_ALL = Number.MAX_SAFE_INTEGER + 1
 
+// Changes are indexed within two seconds. Longer than this, the index is behind, or nobody keeps it up to date.
+const BEHIND_SECONDS = 10
+const IS_COMPLETE = `(
+  state.seq is not null and state.below is null and not exists (
+    select from (select created_at from chat_event where seq > state.seq order by seq limit 1) next
+    where created_at < clock_timestamp() - interval '${BEHIND_SECONDS} s'
+  ))`
+
 const page = readableMessages({ conditions: 'and id = any (found.ids)', order: 'desc', maxBytes: '$6' })
 const SEARCH = `
-  select cursor.seq as cursor, found.next_below,
-    state.below is null and state.seq is not null as is_complete, page.*
+  select cursor.seq as cursor, found.next_below, ${IS_COMPLETE} as is_complete, page.*
   from (select max(seq) as seq from chat_event) cursor
   cross join chat_search($1, $2, $3, $4, $5) found
   left join chat_search_state state on state.id = 1
@@ -21,7 +28,7 @@ const SEARCH = `
   order by page.id desc`
 
 const CURSOR = `
-  select cursor.seq as cursor, state.below is null and state.seq is not null as is_complete
+  select cursor.seq as cursor, ${IS_COMPLETE} as is_complete
   from (select max(seq) as seq from chat_event) cursor left join chat_search_state state on state.id = 1`
 
 interface StandRow {
@@ -35,7 +42,7 @@ export interface Found {
   messages: Message[]
   /** Where the log of events stood before the search. */
   cursor: number
-  /** Whether all messages are indexed. */
+  /** Whether all messages are indexed, but for those of the last moment. */
   isComplete: boolean
   /** Where to continue, if the search stopped before it had found enough or had looked everywhere. */
   next: number | undefined

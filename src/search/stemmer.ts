@@ -6,6 +6,8 @@ export type Stems = (word: string) => readonly string[]
 
 // What most texts use over and over.
 const MAX_KNOWN = 50_000
+// Words at a time, so that a statement takes some milliseconds.
+const PART = 2000
 
 const STEMS = `
   select word, array(
@@ -39,9 +41,10 @@ export class Stemmer {
       if (stems === undefined) unknown.push(word)
       else found.set(word, stems)
     }
-    if (unknown.length > 0) {
-      if (this.#known.size + unknown.length > MAX_KNOWN) this.#known.clear()
-      const rows = await query<{ word: string; stems: string[] }>(STEMS, [unknown, this.#dictionaries])
+    for (let from = 0; from < unknown.length; from += PART) {
+      const part = unknown.slice(from, from + PART)
+      if (this.#known.size + part.length > MAX_KNOWN) this.#known.clear()
+      const rows = await query<{ word: string; stems: string[] }>(STEMS, [part, this.#dictionaries])
       for (const { word, stems } of rows) {
         this.#known.set(word, stems)
         found.set(word, stems)

@@ -155,7 +155,7 @@ export default {
     searchHint: 'Search messages',
     nothingFound: 'Nothing found.',
     searchOff: 'Search is turned off on this server.',
-    searchIncomplete: 'Older messages are still being indexed and may be missing.',
+    searchIncomplete: 'Messages are still being indexed. Some may be missing.',
     tokens: 'Bot tokens',
     tokensHint: 'A bot with a token can read and post as you. It cannot change your account.',
     tokenName: 'What is it for?',
