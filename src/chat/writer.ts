@@ -19,7 +19,10 @@ import { FIND_CLAIMED, POST_MANY, POST_ONE, RELEASE_KEY } from './post-statement
 import type { Timeline } from './timeline.ts'
 import { Turns } from './turns.ts'
 
-/** How many posts may be under way: in the queue, in a batch, or not in the Timeline yet. */
+/**
+ * How many posts may be under way: looking for what they reply to, queued, in a batch, or not in the Timeline
+ * yet.
+ */
 const MAX_UNSETTLED = 2000
 const MAX_BATCH = 200
 const MAX_ATTEMPTS = 3
@@ -173,8 +176,13 @@ export class MessageWriter {
    * @throws {Busy | UserNotFound | ReplyToNotFound | IdempotencyKeyReused | DatabaseUnavailable}
    * @throws {Muted | ReadOnly | SlowMode | SessionNotFound} if the author may not post now
    */
-  async post({ userId, text, key = null, replyTo = null }: NewMessage): Promise<Posted> {
+  async post(message: NewMessage): Promise<Posted> {
     if (this.#unsettled >= MAX_UNSETTLED) throw new Busy()
+    this.#unsettled++
+    return this.#post(message).finally(() => this.#unsettled--)
+  }
+
+  async #post({ userId, text, key = null, replyTo = null }: NewMessage): Promise<Posted> {
     const draft = { userId, text, key, replyTo }
     if (replyTo === null) return this.#enqueue(draft, null)
     // If that message is deleted meanwhile, this becomes a reply to a deleted message, like any older one.
@@ -187,13 +195,12 @@ export class MessageWriter {
   }
 
   #enqueue(draft: Draft, replied: Message | null): Promise<Posted> {
-    this.#unsettled++
-    return new Promise<Posted>((resolve, reject) => {
+    return new Promise((resolve, reject) => {
       const post = { ...draft, replied, resolve, reject }
       channels.waiting.publish(post)
       this.#queue.push(post)
       if (!this.#isWriting) void this.#drain()
-    }).finally(() => this.#unsettled--)
+    })
   }
 
   async #drain(): Promise<void> {
