@@ -75,12 +75,14 @@ function addKeywords(ajv: Ajv): Ajv {
   return ajv
 }
 
+const TIME = /^(\d{4}-\d\d-\d\d)T(?:[01]\d|2[0-3]):\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)$/i
+
 /** Whether a text is an RFC 3339 time (section 5.6) that exists and can be stored. */
 function isTime(text: string): boolean {
-  const [, date = ''] = /^(\d{4}-\d\d-\d\d)T\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)$/i.exec(text) ?? []
+  const [, date = ''] = TIME.exec(text) ?? []
   const time = Date.parse(text.toUpperCase())
   const isDay = new Date(`${date}T00:00:00Z`).getUTCDate() === Number(date.slice(-2)) // no February 30
-  return isDay && time <= Date.UTC(9999, 11, 31)
+  return isDay && time < Date.UTC(10_000, 0)
 }
 
 const addFormats = (ajv: Ajv) => ajv.addFormat('date-time', isTime)

@@ -78,14 +78,19 @@ t.test('each invalid action gets a clear error', async (t) => {
     [`/api/users/${userId}/restriction`, {}, 400, 'kind_missing'],
     [`/api/users/${userId}/restriction`, { kind: 'kick' }, 400, 'kind_invalid'],
     [`/api/users/${userId}/restriction`, { kind: 'mute', until: past }, 400, 'until_past'],
-    ...['tomorrow', '2026-02-30T00:00:00Z', '2999-13-01T00:00:00Z', '2999-01-01', '2999-01-01T00:00:00'].map(
-      (until): [string, object, number, string] => [
-        `/api/users/${userId}/restriction`,
-        { kind: 'mute', until },
-        400,
-        'until_invalid'
-      ]
-    ),
+    ...[
+      'tomorrow',
+      '2026-02-30T00:00:00Z',
+      '2999-13-01T00:00:00Z',
+      '2999-01-01',
+      '2999-01-01T00:00:00',
+      '2999-01-01T24:00:00Z'
+    ].map((until): [string, object, number, string] => [
+      `/api/users/${userId}/restriction`,
+      { kind: 'mute', until },
+      400,
+      'until_invalid'
+    ]),
     [`/api/users/${userId}/restriction`, { kind: 'mute', until: 5 }, 400, 'until_invalid'],
     [`/api/users/${userId}/restriction`, { kind: 'mute', reason: 'x'.repeat(501) }, 400, 'reason_too_long'],
     [`/api/users/${userId}/restriction`, { kind: 'mute', reason: 'a\0' }, 400, 'reason_invalid'],
