@@ -37,7 +37,7 @@ export function readPage(
   const { timeline, query } = sources
   return read(sources, timeline.page(wanted), getReader, async () => {
     const snapshot = await listMessages(query, wanted)
-    return { ...toPage(snapshot), ...(snapshot.isReadOnly && { age: Math.floor(timeline.lag) }) }
+    return { ...toPage(snapshot), ...(snapshot.isReadOnly && { age: timeline.age }) }
   })
 }
 

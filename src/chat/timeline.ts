@@ -94,11 +94,16 @@ export class Timeline extends EventEmitter<{ frames: [Buffer[]]; messages: [] }>
   #replies = new Replies() // those in the tail
   #floor = Infinity // All messages from this id on are in the tail.
   #isFollowed = false
-  #freshAt = -Infinity
+  #freshAt = performance.now()
 
-  /** Seconds since the timeline was last known to be complete. */
+  /** Seconds since the timeline was last known to be complete, or else since the service started. */
   get lag(): number {
     return (performance.now() - this.#freshAt) / 1000
+  }
+
+  /** The same in whole seconds, as the header `Age` has it. */
+  get age(): number {
+    return Math.floor(this.lag)
   }
 
   /** Whether the timeline is complete, but for changes of the last moment. */
@@ -210,10 +215,7 @@ export class Timeline extends EventEmitter<{ frames: [Buffer[]]; messages: [] }>
       if (message) this.#replies.put(message)
     }
     // Even if the message is older than the tail, because its replies may be in it.
-    const replies = this.#replies.tell(id, message)
-    if (replies.length > 0) {
-      this.#tail.replace(new Map(replies.map((reply) => [reply.id, messageJson(reply)])))
-    }
+    for (const reply of this.#replies.tell(id, message)) this.#tail.put(reply.id, messageJson(reply))
   }
 
   // Trim only when there is a quarter too much, so that not every message moves all others.
@@ -273,6 +275,6 @@ export class Timeline extends EventEmitter<{ frames: [Buffer[]]; messages: [] }>
   }
 
   #age(): { age?: number } {
-    return this.isFresh ? {} : { age: Math.floor(this.lag) }
+    return this.isFresh ? {} : { age: this.age }
   }
 }

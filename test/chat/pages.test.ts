@@ -1,6 +1,6 @@
 import t, { type Test } from 'tap'
 import { type Service, startQuietService, startService } from '../helpers/app.ts'
-import { config, connect } from '../helpers/database.ts'
+import { admin, config, connect } from '../helpers/database.ts'
 import { startProxy } from '../helpers/proxy.ts'
 import { waitUntil } from '../helpers/raw.ts'
 
@@ -150,6 +150,22 @@ t.test(
     }
   }
 )
+
+t.test('a server that was read-only from the start serves pages, with an age in whole seconds', async (t) => {
+  const first = await startService(t)
+  const { database } = first
+  const { token } = await first.register()
+  const posted = await first.post(token, 'before')
+  await first.app.close()
+  await admin(`alter database ${database} set default_transaction_read_only = on`)
+  const { call } = await startService(t, { POSTGRES_DB: database, MIGRATE: 'off' })
+  for (const path of ['', `?before_id=${posted.id + 1}`]) {
+    const { status, headers, body } = await call('GET', `/api/messages${path}`)
+    t.match({ status, body }, { status: 200, body: [posted] }, path)
+    t.match(headers.get('age'), /^\d+$/)
+    t.equal(headers.get('x-stale'), 'true')
+  }
+})
 
 t.test('one message is read from memory or by SQL, until it is deleted', async (t) => {
   const service = await startQuietService(t)
