@@ -34,6 +34,11 @@ const RECONNECT_MS = 100
 const IDLE_MS = 6000
 // Also where there is so much to read that nobody ever waits.
 const CHECK_MS = 700
+/**
+ * Who is more than this many entries behind starts over from the newest messages, which takes less time than
+ * to read them all.
+ */
+export const MAX_CATCH_UP = 10_000
 const READ_ONLY = 'the server is read-only'
 const GONE_BACK = 'the log has gone back'
 
@@ -309,7 +314,7 @@ export class Follower {
         const isDue = performance.now() - this.#checkedAt > CHECK_MS
         if (isDue) await this.#check(query, schema)
         await this.#listen(query)
-        if (this.#isWoken) await this.#catchUp(query, false, false)
+        if (this.#isWoken || this.#timeline.isShort) await this.#catchUp(query, false, false)
         if (isDue) this.#announceEnd()
       }
     } finally {
@@ -392,6 +397,12 @@ export class Follower {
     return this.#timeline.seq < (last ?? 0)
   }
 
+  async #isFarBehind(query: Query): Promise<boolean> {
+    const { seq } = this.#timeline
+    const { last } = await withTimeout(TIMEOUT_MS, checkLog(query, seq))
+    return last !== null && last - seq > MAX_CATCH_UP
+  }
+
   #confirm(): void {
     if (this.#isInForce()) this.#timeline.markFresh()
     else this.#timeline.markStale()
@@ -431,13 +442,14 @@ export class Follower {
       const { entries, hasNext } = await withTimeout(timeoutMs, readLog(query, from))
       isMore = hasNext
       const applied = this.#isAnnouncer ? this.#applyAndPublish(from, entries) : this.apply(from, entries)
-      if (applied === 'applied') continue
+      if (applied === 'applied' && !(isMore && (await this.#isFarBehind(query)))) continue
       if (applied === 'gap' && from > 0 && (!isFresh || isReadOnly)) {
         throw new Error(isReadOnly ? READ_ONLY : GONE_BACK)
       }
       this.#timeline.load(await newestMessages(query, TAIL_LENGTH, TAIL_BYTES))
       this.#announceEnd() // so that the others load, too
     }
+    if (this.#timeline.isShort) this.#timeline.fill(await newestMessages(query, TAIL_LENGTH, TAIL_BYTES))
     if (isReadOnly) this.#timeline.markStale()
     else if (!this.#hasFailed || !this.#isWoken) this.#confirm()
   }

@@ -3,7 +3,7 @@ import type { Query } from '../database/query.ts'
 import { FairQueue } from '../lib/fair-queue.ts'
 import { Slots } from '../lib/slots.ts'
 import { EventStream, toBroadcast } from './event-stream.ts'
-import type { Follower } from './follower.ts'
+import { type Follower, MAX_CATCH_UP } from './follower.ts'
 import { type LogEntry, readPartOfLog } from './event-log.ts'
 import { type Timeline, toFrame } from './timeline.ts'
 
@@ -13,11 +13,6 @@ const HEARTBEAT_MS = 15_000
 const MAX_PAUSE_MS = 50
 /** How much is sent at a time to a stream that is catching up. */
 const BATCH_BYTES = 16 * 1024
-/**
- * A client that is more than this many events behind must reload the list, which costs less than sending them
- * all.
- */
-const MAX_CATCH_UP = 10_000
 
 /**
  * The `retry` hint, randomised so that clients do not all reconnect at the same moment. No empty line

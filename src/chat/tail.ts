@@ -65,6 +65,7 @@ export class Tail {
    * its start.
    */
   within(bytes: number, from: number, to: number, fromStart: boolean): [from: number, to: number] {
+    if (this.#bytes <= bytes) return [from, to] // mostly, and then nothing has to be added up
     let size = this.bytesOf(from, to)
     let [first, last] = [from, to]
     while (size > bytes && last - first > 1) size -= this.#sizeAt(fromStart ? --last : first++)

@@ -80,6 +80,12 @@ export const toPage = ({ messages, cursor }: Snapshot): Page => ({
   cursor
 })
 
+/** The id from which on these are all messages that there are. */
+function floorOf({ messages, isCut }: Snapshot): number {
+  const isAll = messages.length < TAIL_LENGTH && !isCut
+  return isAll ? -Infinity : (messages[0]?.id ?? -Infinity)
+}
+
 /**
  * The tail of the event log in memory: the newest messages and events, each serialised once. Emits `frames`
  * (new events, serialised) and `messages` (there are new messages).
@@ -93,6 +99,7 @@ export class Timeline extends EventEmitter<{ frames: [Buffer[]]; messages: [] }>
   #tail = new Tail()
   #replies = new Replies() // those in the tail
   #floor = Infinity // All messages from this id on are in the tail.
+  #hasLost = false // messages since they were last read
   #isFollowed = false
   #freshAt = performance.now()
 
@@ -130,17 +137,39 @@ export class Timeline extends EventEmitter<{ frames: [Buffer[]]; messages: [] }>
   /**
    * Starts over from the newest `TAIL_LENGTH` messages: at the start, and after a gap in the log.
    */
-  load({ messages, cursor, isCut }: Snapshot): void {
+  load(newest: Snapshot): void {
+    const { messages, cursor } = newest
     this.#tail = toTail(messages)
     this.#replies = new Replies()
     for (const message of messages) this.#replies.put(message)
-    const isAll = messages.length < TAIL_LENGTH && !isCut
-    this.#floor = isAll ? -Infinity : (messages[0]?.id ?? -Infinity)
+    this.#floor = floorOf(newest)
+    this.#hasLost = false
     this.seq = cursor
     this.#mark = undefined
     this.recent.clear(cursor)
     this.emit('frames', [this.resetFrame])
     this.emit('messages')
+  }
+
+  /** Whether so many messages were deleted that those in memory no longer make a page. */
+  get isShort(): boolean {
+    return this.#hasLost && this.#floor > -Infinity && !this.#isPage(0, this.#tail.ids.length, MAX_PAGE)
+  }
+
+  /**
+   * Adds older messages where those in memory no longer make a page. Readers notice nothing of it. Does
+   * nothing if the timeline is ahead of these messages, because some may have been deleted since.
+   */
+  fill(newest: Snapshot): void {
+    if (this.seq > newest.cursor) return
+    const { ids } = this.#tail
+    const older = newest.messages.filter(({ id }) => ids[0] === undefined || id < ids[0])
+    const tail = toTail(older)
+    for (const id of ids) tail.put(id, String(this.#tail.find(id)))
+    for (const message of older) this.#replies.put(message)
+    this.#tail = tail
+    this.#floor = Math.min(this.#floor, floorOf(newest))
+    this.#hasLost = false
   }
 
   get resetFrame(): Buffer {
@@ -213,6 +242,7 @@ export class Timeline extends EventEmitter<{ frames: [Buffer[]]; messages: [] }>
       else this.#tail.remove(id)
       this.#replies.remove(id)
       if (message) this.#replies.put(message)
+      else this.#hasLost = true
     }
     // Even if the message is older than the tail, because its replies may be in it.
     for (const reply of this.#replies.tell(id, message)) this.#tail.put(reply.id, messageJson(reply))
@@ -243,10 +273,7 @@ export class Timeline extends EventEmitter<{ frames: [Buffer[]]; messages: [] }>
       to = this.#tail.indexAfter(before - 1)
       from = Math.max(0, to - size)
     }
-    if (after === undefined && to - from < size && this.#floor > -Infinity) {
-      const isFull = from < to && this.#tail.bytesOf(from, to) > MAX_PAGE_BYTES
-      if (!isFull) return undefined
-    }
+    if (after === undefined && this.#floor > -Infinity && !this.#isPage(from, to, size)) return undefined
     const [first, last] = this.#tail.within(MAX_PAGE_BYTES, from, to, after !== undefined)
     return {
       json: this.#tail.page(first, last),
@@ -254,6 +281,11 @@ export class Timeline extends EventEmitter<{ frames: [Buffer[]]; messages: [] }>
       cursor: this.seq,
       ...this.#age()
     }
+  }
+
+  /** Whether a range has `size` messages, or as much text as a page can have. */
+  #isPage(from: number, to: number, size: number): boolean {
+    return to - from >= size || this.#tail.bytesOf(from, to) > MAX_PAGE_BYTES
   }
 
   /** Returns a message; undefined if it may exist but is not in memory. */

@@ -3,6 +3,7 @@ import { type Service, startQuietService, startService } from '../helpers/app.ts
 import { admin, config, connect } from '../helpers/database.ts'
 import { startProxy } from '../helpers/proxy.ts'
 import { waitUntil } from '../helpers/raw.ts'
+import { openStream } from '../helpers/stream.ts'
 
 const followTo = ({ app }: Service, id: number) =>
   waitUntil('the replica has read the log', () => app.room.timeline.newestId === id, 60_000)
@@ -90,6 +91,42 @@ t.test('pages are the same as those by SQL after any change', async (t) => {
     t.equal((await call('GET', '/api/messages?limit=1')).body[0].id, id)
     await check()
   }
+})
+
+t.test(
+  'after most of the newest messages were deleted, the newest pages soon issue no SQL again',
+  async (t) => {
+    const { call, check, client, statements, token } = await startRoom(t)
+    await client.query('delete from chat_message where id between 451 and 1490')
+    await waitUntil('the newest page is in memory', async () => {
+      const before = statements()
+      const { body } = await call('GET', '/api/messages?limit=200')
+      return body[0].id === 261 && statements() === before
+    })
+    await client.query("update chat_message set text = 'changed' where id = 300")
+    await client.query('delete from chat_message where id = 301')
+    await call('POST', '/api/messages', { token, body: { text: 'and one' } })
+    const before = statements()
+    await check()
+    t.equal(statements(), before)
+  }
+)
+
+t.test('a replica that is far behind starts over from the newest messages', async (t) => {
+  const { call, client, url } = await startRoom(t)
+  const stream = await openStream(t, url)
+  await client.query(
+    "insert into chat_message (user_id, text, created_at) select min(id), 'import', now() from chat_user, generate_series(1, 30000) group by generate_series"
+  )
+  await waitUntil('the newest message is read', async () => {
+    const { body } = await call('GET', '/api/messages?limit=1')
+    return body[0].id === 31_500
+  })
+  await waitUntil('it has come to the end', async () => {
+    const { headers } = await call('GET', '/api/messages?limit=1')
+    return (await stream.events(1)).at(-1)?.id === Number(headers.get('x-event-cursor'))
+  })
+  t.match((await stream.events(1)).at(-1), { data: { type: 'reset' } })
 })
 
 t.test('authors can read their own post immediately, on the same replica', async (t) => {
