@@ -25,6 +25,11 @@ const FIRST_REQUEST_MS = 1000
 const CLOSING_MS = 10_000
 /** How long a client may stop reading a response. */
 const MAX_STALL_MS = 30_000
+/**
+ * How long a client may take to send the rest of its request, or to read the rest, once the server is
+ * closing.
+ */
+const SHUTDOWN_WAIT_MS = 3000
 /** How many bytes of responses may wait to be read, in total. */
 const MAX_UNREAD_BYTES = 64 * 1024 * 1024
 const SWEEP_MS = 1000
@@ -65,6 +70,8 @@ interface Connection {
    */
   sentBytes: number
   stalledSince: number
+  /** Since when a server that is closing has been waiting for the rest of a request. */
+  incompleteSince: number
 }
 
 /** The connections from one address. */
@@ -93,7 +100,11 @@ export class Connections {
    * `Connection: close`, including those under way whose head was not sent yet.
    */
   isDraining: () => boolean = () => false
-  #sweep = setInterval(() => this.#closeStalled(), SWEEP_MS).unref()
+  #server: Server | undefined
+  #sweep = setInterval(() => {
+    this.#refuseIncomplete()
+    this.#closeStalled()
+  }, SWEEP_MS).unref()
 
   /** @param limit how many connections may be open at a time */
   constructor(limit: number) {
@@ -116,6 +127,7 @@ export class Connections {
     server.on('request', dispatch)
     // Without a listener, Node answers an unknown expectation with 417 and an empty body.
     server.on('checkExpectation', dispatch)
+    this.#server = server
     return server
   }
 
@@ -146,6 +158,11 @@ export class Connections {
     clearInterval(this.#sweep)
   }
 
+  /** Whether the server no longer accepts connections, and waits for these to close. */
+  get #isClosing(): boolean {
+    return this.#server?.listening === false
+  }
+
   #add(socket: Socket): void {
     const address = socket.remoteAddress ?? ''
     const isFull = this.#all.size - this.#beyondLimit.size >= this.#limit
@@ -162,7 +179,8 @@ export class Connections {
       deadline: undefined,
       lastWords: '',
       sentBytes: 0,
-      stalledSince: performance.now()
+      stalledSince: performance.now(),
+      incompleteSince: performance.now()
     }
     this.#all.set(socket, connection)
     const peer = this.#peers.get(address) ?? { count: 0, unused: new Map(), idle: new Set() }
@@ -264,7 +282,8 @@ export class Connections {
   }
 
   #closeWithin(ms: number, socket: Socket, connection: Connection): void {
-    connection.deadline ??= setTimeout(() => socket.destroy(), ms).unref()
+    const limit = this.#isClosing ? Math.min(ms, SHUTDOWN_WAIT_MS) : ms
+    connection.deadline ??= setTimeout(() => socket.destroy(), limit).unref()
   }
 
   #handle(connection: Connection, request: DroppableRequest, response: PacedResponse, handle: Handler): void {
@@ -288,6 +307,23 @@ export class Connections {
       }
     })
     handle(request, response)
+  }
+
+  /**
+   * Refuses requests that do not arrive completely while the server is closing, when Node no longer enforces
+   * `requestTimeout`.
+   */
+  #refuseIncomplete(): void {
+    const now = performance.now()
+    for (const [socket, connection] of this.#all) {
+      if (!this.#isClosing || connection.current?.req.complete) {
+        connection.incompleteSince = now
+      } else if (socket.writable && now - connection.incompleteSince >= SHUTDOWN_WAIT_MS) {
+        // As Node itself reports it.
+        const error = Object.assign(new Error('Request timeout'), { code: 'ERR_HTTP_REQUEST_TIMEOUT' })
+        this.#server?.emit('clientError', error, socket)
+      }
+    }
   }
 
   /**

@@ -6,7 +6,7 @@ import { startService } from '../helpers/app.ts'
 import { config, connect, createDatabase } from '../helpers/database.ts'
 import { startProxy } from '../helpers/proxy.ts'
 import { openRaw, waitUntil } from '../helpers/raw.ts'
-import { ask, externalEngines, startServer } from '../helpers/server.ts'
+import { ask, endsPromptly, externalEngines, portClosed, startServer } from '../helpers/server.ts'
 import { openStream } from '../helpers/stream.ts'
 
 t.test(
@@ -187,6 +187,35 @@ t.test('during a graceful shutdown each response closes its connection', async (
     const [head = ''] = (await client.until(/\r\n\r\n/)).split('\r\n\r\n')
     t.match(head, new RegExp(`^HTTP/1.1 ${status} [^]*\r\nconnection: close`, 'i'), path)
   }
+})
+
+t.test('a half-sent request does not hold up a shutdown; one that arrives in time is answered', async (t) => {
+  const server = startServer(t, { ...externalEngines(), POSTGRES_DB: await createDatabase(t) })
+  const url = await server.ready
+  const probe = 'GET /health/livez HTTP/1.1\r\nhost: chat\r\n\r\n'
+  const head = 'GET /api/messages HTTP/1.1\r\nhost: chat\r\nx-a: b'
+  const post = (path: string) =>
+    `POST ${path} HTTP/1.1\r\nhost: chat\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n{`
+  const open = async (halfSent: string) => {
+    const client = await openRaw(t, url)
+    client.socket.write(probe + halfSent)
+    await client.until(/"status":"ok"/) // so it has arrived
+    return client
+  }
+  const inTime = await open(head)
+  const late = [await open(head), await open(post('/api/login'))]
+  const refused = await open(post('/nowhere'))
+  await refused.until(/404 Not Found/)
+
+  const ended = endsPromptly(t, server, 'SIGTERM')
+  await portClosed(Number(new URL(url).port))
+  inTime.socket.write('\r\n\r\n')
+  t.match(await inTime.closed, /200 OK[^]*200 OK[^]*\r\nconnection: close\r\n[^]*\[\]$/i)
+  for (const { closed } of late) {
+    t.match(await closed, /200 OK[^]*HTTP\/1\.1 408 [^]*"code":"request_timeout"/)
+  }
+  t.notMatch(await refused.closed, /408/, 'it was answered')
+  await ended
 })
 
 t.test('the keep-alive timeout is what KEEP_ALIVE_TIMEOUT says', async (t) => {
