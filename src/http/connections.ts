@@ -26,8 +26,8 @@ const CLOSING_MS = 10_000
 /** How long a client may stop reading a response. */
 const MAX_STALL_MS = 30_000
 /**
- * How long a client may take to send the rest of its request, or to read the rest, once the server is
- * closing.
+ * How long a client may take to send the rest of its request, to read on, or to read the rest, once the
+ * server is closing.
  */
 const SHUTDOWN_WAIT_MS = 3000
 /** How many bytes of responses may wait to be read, in total. */
@@ -332,6 +332,7 @@ export class Connections {
    */
   #closeStalled(): void {
     const now = performance.now()
+    const limit = this.#isClosing ? SHUTDOWN_WAIT_MS : MAX_STALL_MS
     const stalled: [Socket, Connection][] = []
     const bodies = new Set<Buffer>()
     let unread = 0
@@ -344,7 +345,7 @@ export class Connections {
       if (waiting === 0 || sent > connection.sentBytes) {
         connection.sentBytes = sent
         connection.stalledSince = now
-      } else if (now - connection.stalledSince >= MAX_STALL_MS) {
+      } else if (now - connection.stalledSince >= limit) {
         socket.destroy()
       } else {
         stalled.push([socket, connection])

@@ -6,7 +6,7 @@ import { startService } from '../helpers/app.ts'
 import { config, connect, createDatabase } from '../helpers/database.ts'
 import { startProxy } from '../helpers/proxy.ts'
 import { openRaw, waitUntil } from '../helpers/raw.ts'
-import { ask, endsPromptly, externalEngines, portClosed, startServer } from '../helpers/server.ts'
+import { alice, ask, endsPromptly, externalEngines, portClosed, startServer } from '../helpers/server.ts'
 import { openStream } from '../helpers/stream.ts'
 
 t.test(
@@ -216,6 +216,24 @@ t.test('a half-sent request does not hold up a shutdown; one that arrives in tim
   }
   t.notMatch(await refused.closed, /408/, 'it was answered')
   await ended
+})
+
+t.test('a client that does not read its response does not hold up a shutdown', async (t) => {
+  const POSTGRES_DB = await createDatabase(t)
+  const server = startServer(t, { ...externalEngines(), POSTGRES_DB })
+  const url = await server.ready
+  await ask(url, '/api/register', undefined, alice)
+  const client = await connect(t, POSTGRES_DB)
+  await client.query(`
+    insert into chat_message (user_id, text, created_at)
+    select id, repeat('x', 20000), now() from chat_user, generate_series(1, 200)`)
+  const page = '/api/messages?limit=200'
+  await waitUntil('all of them can be read', async () => (await ask(url, page)).body.length === 200)
+  const { socket } = await openRaw(t, url, { reads: false })
+  // 40 MB, much more than the kernel keeps for a reader who does not read.
+  socket.write(`GET ${page} HTTP/1.1\r\nhost: chat\r\n\r\n`.repeat(10))
+  await once(socket, 'readable') // It reads the beginning and no more.
+  await endsPromptly(t, server, 'SIGTERM')
 })
 
 t.test('the keep-alive timeout is what KEEP_ALIVE_TIMEOUT says', async (t) => {
