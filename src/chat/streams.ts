@@ -103,12 +103,12 @@ export class EventStreams {
    * @param response whose head has been written
    */
   open(response: ServerResponse, since: number | undefined, listener: Listener): void {
-    const stream = new EventStream(response)
     const key = listener.isCounted ? listener.address : undefined
     if (this.#isClosed || this.#timeline.seq === 0 || !this.#slots.take(key)) {
-      stream.end(retry(10_000))
+      this.refuse(response)
       return
     }
+    const stream = new EventStream(response)
     this.#open.set(stream, listener)
     response.once('close', () => {
       this.#slots.release(key)
@@ -117,6 +117,11 @@ export class EventStreams {
     })
     stream.write(toBroadcast([Buffer.from(`${retry(2000)}: connected\n`)]))
     this.#follow(stream, listener, since ?? this.#timeline.seq)
+  }
+
+  /** Ends a stream that cannot be served now. @param response whose head has been written */
+  refuse(response: ServerResponse): void {
+    response.end(retry(10_000))
   }
 
   /** Sends a stream everything after `seq` up to the end of the log, where it becomes live. */

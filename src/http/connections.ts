@@ -14,10 +14,10 @@ const MAX_PIPELINED_IN_TOTAL = 10_000
 const MAX_DROPPED_IN_TOTAL = 20_000
 /**
  * How many connections beyond the limit are accepted for health checks, so that a full process is not killed
- * as a dead one.
+ * as a dead one. Event streams end there with a `retry` hint.
  */
 const RESERVE = 100
-/** How long such a connection may take to send its health check. */
+/** How long such a connection may take to send its request. */
 const RESERVE_MS = 5000
 /** How long a new connection may take to send its first request before it can be closed to make room. */
 const FIRST_REQUEST_MS = 1000
@@ -131,7 +131,7 @@ export class Connections {
     return server
   }
 
-  /** Whether this connection is beyond the limit and may only be used for health checks. */
+  /** Whether this connection is beyond the limit, where only health checks are served. */
   isBeyondLimit(socket: Socket): boolean {
     return this.#all.get(socket)?.isBeyondLimit ?? false
   }

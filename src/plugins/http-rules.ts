@@ -4,6 +4,10 @@ import { Busy, type ClientError, EncodedBody, ExpectationFailed, InvalidHttp } f
 import type { Connections } from '../http/connections.ts'
 
 declare module 'fastify' {
+  interface FastifyRequest {
+    /** Whether its connection is beyond the limit, so that an event stream must end immediately. */
+    isBeyondLimit: boolean
+  }
   interface FastifyContextConfig {
     /** Also served on connections beyond the limit, so that a full process is not killed as a dead one. */
     isHealth?: boolean
@@ -24,14 +28,17 @@ function violation({ raw, is404, otherMethods }: FastifyRequest): ClientError | 
 }
 
 /**
- * Refuses requests that violate HTTP, and anything but health checks on connections beyond the limit.
+ * Refuses requests that violate HTTP, and anything but health checks and event streams on connections beyond
+ * the limit. Streams are left to their route, because browsers never reconnect after an error.
  */
 export default fp<{ connections: Connections }>(
   async (app, { connections }) => {
+    app.decorateRequest('isBeyondLimit', false)
     app.addHook('onRequest', (request, reply, done) => {
-      const isBeyondLimit = connections.isBeyondLimit(request.raw.socket)
-      if (isBeyondLimit) reply.header('connection', 'close')
-      const isRefused = isBeyondLimit && !request.routeOptions.config?.isHealth
+      const { isHealth, isStream } = request.routeOptions.config ?? {}
+      request.isBeyondLimit = connections.isBeyondLimit(request.raw.socket)
+      if (request.isBeyondLimit) reply.header('connection', 'close')
+      const isRefused = request.isBeyondLimit && !isHealth && !isStream
       done(isRefused ? new Busy() : violation(request))
     })
     app.addHook('onClose', async () => connections.close())

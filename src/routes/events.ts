@@ -39,6 +39,7 @@ const events: FastifyPluginAsyncTypebox = async (app) => {
       reply.raw.writeHead(200, reply.getHeaders() as OutgoingHttpHeaders)
       reply.raw.flushHeaders()
       request.raw.resume() // an unread body would hide that the client is gone
+      if (request.isBeyondLimit) return streams.refuse(reply.raw)
       streams.open(reply.raw, since, {
         address: request.clientAddress,
         isCounted: !request.isBehindUnknownProxy,

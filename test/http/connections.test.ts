@@ -2,6 +2,7 @@ import { request } from 'node:http'
 import t from 'tap'
 import { startService } from '../helpers/app.ts'
 import { openRaw, waitUntil } from '../helpers/raw.ts'
+import { openStream } from '../helpers/stream.ts'
 
 const get = (path: string, headers = '') => `GET ${path} HTTP/1.1\r\nhost: x\r\n${headers}\r\n`
 
@@ -194,6 +195,26 @@ t.test('health checks are answered when all connections are in use; idle ones ma
   t.equal(await ask('/api/messages'), 200, 'an idle connection makes room')
   await idle.closed
 })
+
+t.test(
+  'when all connections are in use, a new stream ends in a way that browsers reconnect after',
+  async (t) => {
+    const { url, app } = await startService(t, { MAX_CONNECTIONS: 1 })
+    const first = await openStream(t, url)
+    for (const query of ['', '?since=0']) {
+      const { response, text, ended } = await openStream(t, url, query)
+      await ended
+      t.equal(response.statusCode, 200)
+      t.match(response.headers['content-type'], /^text\/event-stream/)
+      t.match(text(), /^retry: \d{4,5}\n$/)
+    }
+    t.equal(app.room.streams.size, 1)
+    first.close()
+    await waitUntil('there is room again', () => app.room.streams.size === 0)
+    await (await openStream(t, url)).events(0)
+    t.equal(app.room.streams.size, 1)
+  }
+)
 
 t.test('a connection that was just opened is not closed to make room for others', async (t) => {
   const { url } = await startService(t, { MAX_CONNECTIONS: 2 })
