@@ -366,8 +366,15 @@ t.test('a message is edited and deleted by its author, and by nobody else', asyn
 })
 
 t.test('a HEAD request gets the headers of the list', async (t) => {
-  const { url } = await startService(t)
-  const response = await fetch(`${url}/api/messages`, { method: 'HEAD' })
-  t.equal(response.status, 200)
-  t.equal(await response.text(), '')
+  const { url, register, post } = await startService(t)
+  await post((await register()).token, 'hello, 世界 👋')
+  const list = await fetch(`${url}/api/messages`)
+  t.not(await list.text(), '[]')
+  const head = await fetch(`${url}/api/messages`, { method: 'HEAD' })
+  t.equal(head.status, 200)
+  t.equal(await head.text(), '')
+  for (const name of ['content-type', 'content-length', 'x-event-cursor']) {
+    t.type(list.headers.get(name), 'string', name)
+    t.equal(head.headers.get(name), list.headers.get(name), name)
+  }
 })
