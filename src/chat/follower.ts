@@ -300,7 +300,7 @@ export class Follower {
       else this.#followAnnounced()
     })
     try {
-      // A client that is ended while it connects never says how that went.
+      // stop() does not wait for a server that does not answer.
       await Promise.race([client.connect(), lost])
       this.#isListening = false
       this.#announced = 0

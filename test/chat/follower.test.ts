@@ -1,14 +1,32 @@
-import { setTimeout as sleep } from 'node:timers/promises'
+import { once } from 'node:events'
+import { type AddressInfo, createServer, type Socket } from 'node:net'
 import t from 'tap'
-import { startService } from '../helpers/app.ts'
-import { createDatabase } from '../helpers/database.ts'
+import { startQuietService } from '../helpers/app.ts'
+import { measure } from '../helpers/clock.ts'
+import { config, connect } from '../helpers/database.ts'
+import { startProxy } from '../helpers/proxy.ts'
 
-t.test('a service whose log is not there ends at any moment of its looking for it', async (t) => {
-  const POSTGRES_DB = await createDatabase(t)
-  const services = await Promise.all(
-    Array.from({ length: 20 }, () => startService(t, { POSTGRES_DB, MIGRATE: 'off' }))
+// The service gives up connecting to PostgreSQL after 2 s.
+const PROMPTLY_MS = 1000
+
+t.test('a service stops at once while it connects to a PostgreSQL that does not answer', async (t) => {
+  const proxy = await startProxy(t, config.POSTGRES_HOST!, config.POSTGRES_PORT)
+  const { app, database } = await startQuietService(t, {
+    POSTGRES_HOST: '127.0.0.1',
+    POSTGRES_PORT: proxy.port
+  })
+  const silent = createServer().listen(0, '127.0.0.1')
+  await once(silent, 'listening')
+  t.teardown(() => silent.close())
+
+  proxy.redirect((silent.address() as AddressInfo).port)
+  const connected = once(silent, 'connection') as Promise<[Socket]>
+  const client = await connect(t, database)
+  await client.query(
+    "select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and application_name = 'chat-backend log'"
   )
-  // A round takes it a tenth of a second and a little.
-  await Promise.all(services.map(async ({ app }, i) => sleep(i * 7).then(() => app.close())))
-  t.pass('all of them')
+  const [socket] = await connected
+  await once(socket, 'data')
+  const { ms } = await measure(() => app.close())
+  t.ok(ms < PROMPTLY_MS, `after ${Math.round(ms)} ms`)
 })
