@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises'
 import t from 'tap'
 import { startService } from '../helpers/app.ts'
 import { measure } from '../helpers/clock.ts'
@@ -346,15 +347,38 @@ t.test(
     const client = await connect(t, database)
     const post = () =>
       call('POST', '/api/messages', { token, body: { text: 'again' }, headers: { 'idempotency-key': 'key' } })
-    for (const ended = performance.now() + 2000; performance.now() < ended;) {
-      const [first, second] = await Promise.all([
-        post(),
-        post(),
-        client.query('delete from chat_message'),
-        post()
-      ])
-      t.match([first.status, second.status], [201, 201])
+    const postTwice = async () => [await post(), await post()] as const
+    // The delay varies, so that messages are deleted before, between and after the posts.
+    const remove = async (ms: number) => {
+      await sleep(ms)
+      await client.query('delete from chat_message')
     }
+    const answered = new Set<number>()
+    const ended = performance.now() + 2000
+    for (let round = 0; performance.now() < ended; round++) {
+      const [first, [second, third]] = await Promise.all([post(), postTwice(), remove((7 * round) % 50)])
+      const answers = [first, second, third]
+      t.strictSame(
+        answers.map(({ status, body }) => [status, body.text]),
+        answers.map(() => [201, 'again'])
+      )
+      const ids = answers.map(({ body }) => body.id)
+      t.ok(new Set(ids).size <= 2, `at most one before the deletion and one after it: ${ids}`)
+      const { rows } = await client.query('select id from chat_message')
+      t.ok(
+        rows.length === 0 || (rows.length === 1 && rows[0].id === Math.max(...ids)),
+        'at most the newest is left'
+      )
+      for (const id of ids) answered.add(id)
+    }
+    const { rows } = await client.query(
+      "select message_id as id from chat_event where kind = 'message_created' order by seq"
+    )
+    t.strictSame(
+      rows.map(({ id }) => id),
+      [...answered].sort((a, b) => a - b),
+      'the answers name exactly the messages that were stored'
+    )
   }
 )
 
