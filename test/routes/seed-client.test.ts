@@ -20,6 +20,7 @@ t.test(
     // As that page did it, to the letter: one list, the last id of it, and `error` for the person.
     const client = async (token: string, posts: number) => {
       const shown: Message[] = []
+      const polled: number[] = []
       let said = ''
       let isDone = false
       const add = (message: Message) => {
@@ -31,8 +32,10 @@ t.test(
           isLast = isDone
           const page: Message[] = await (await fetch(`${url}/api/messages?after_id=${last}`)).json()
           page.forEach(add)
-          last = page.at(-1)?.id ?? last
-          if (page.length > 0) isLast = false
+          polled.push(...page.map(({ id }) => id))
+          const newest = page.at(-1)?.id ?? last
+          if (newest > last) isLast = false
+          last = newest
         }
       })()
       for (let n = 0; n < posts; n++) {
@@ -47,6 +50,7 @@ t.test(
       }
       return {
         shown,
+        polled,
         said: () => said,
         stop: () => {
           isDone = true
@@ -70,7 +74,13 @@ t.test(
       'select id, text from chat_message order by id'
     )
     t.equal(rows.length, 3 * 54 + 100)
-    for (const { shown, said } of clients) {
+    for (const { shown, polled, said } of clients) {
+      // Its own posts as well: it shows each of them once, whichever way they came first.
+      t.strictSame(
+        polled,
+        rows.map(({ id }) => id),
+        'the pages have each message once, in order'
+      )
       t.strictSame(
         shown.map(({ id, text }) => ({ id, text })).sort((a, b) => a.id - b.id),
         rows
