@@ -5,6 +5,7 @@ import type { Test } from 'tap'
 import { buildApp } from '../../src/app.ts'
 import type { Config } from '../../src/config.ts'
 import { config, createDatabase, ownUserIds } from './database.ts'
+import { waitUntil } from './raw.ts'
 
 export interface Answer {
   status: number
@@ -13,10 +14,13 @@ export interface Answer {
   body: any // eslint-disable-line @typescript-eslint/no-explicit-any
 }
 
-/** Sends a request again for as long as the service asks for it, because it has too much to do. */
+/** Sends a request until the service is not too busy for it. @throws {Error} after half a minute */
 export async function persist(send: () => Promise<Answer>): Promise<Answer> {
-  let answer = await send()
-  while (answer.status === 503) answer = await send()
+  let answer!: Answer
+  await waitUntil('the service is not too busy', async () => {
+    answer = await send()
+    return answer.status !== 503
+  })
   return answer
 }
 
