@@ -1,5 +1,4 @@
 import { readFileSync } from 'node:fs'
-import { setTimeout as sleep } from 'node:timers/promises'
 import type pg from 'pg'
 import t from 'tap'
 import { type Answer, startService } from '../helpers/app.ts'
@@ -234,7 +233,7 @@ for (const [name, expected] of table) {
       !(await call('GET', '/api/messages')).headers.has('age') &&
       (await call('GET', '/api/messages?before_id=100')).status === 200 &&
       (await call('POST', '/api/login', { body: { nickname, password: 'correct horse' } })).status === 200
-    while (!(await isWell())) await sleep(10)
+    await waitUntil('it is well again', isWell)
     t.ok(
       performance.now() - mended < RECOVERY_MS,
       `well again after ${Math.round(performance.now() - mended)} ms`
@@ -250,7 +249,8 @@ for (const [name, expected] of table) {
       )
     }
     const { body: last } = await call('POST', '/api/messages', { token: again, body: { text: 'and well' } })
-    for (let n = 1; !(await stream.events(n)).some(({ data }) => data.message?.id === last.id); n++);
-    t.pass('the stream that was open before is open still, and tells it')
+    await waitUntil('the stream that was open before sends the message', async () =>
+      (await stream.events(0)).some(({ data }) => data.message?.id === last.id)
+    )
   })
 }

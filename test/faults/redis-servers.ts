@@ -50,10 +50,10 @@ async function start(t: Test, lines: string[], mode: string[] = []): Promise<Ser
   return { port, dir, client, kill }
 }
 
-/** Asks until it is so. */
-async function until(holds: () => Promise<boolean>): Promise<void> {
-  while (!(await holds().catch(() => false)));
-}
+const waitForReplication = (replica: Redis) =>
+  waitUntil('the replica follows its master', async () =>
+    /role:slave[^]*master_link_status:up/.test(await replica.info('replication'))
+  )
 
 /** Waits until replicas tell each other through Redis what is new, and each tells of a change by SQL. */
 async function fanOut(t: Test, replicas: Service[], text: string): Promise<void> {
@@ -91,10 +91,9 @@ t.test('with Sentinels sessions survive a failover, and nobody is logged out mea
     ],
     ['--sentinel']
   )
-  await until(async () =>
-    /role:slave[^]*master_link_status:up/.test(await replica.client.info('replication'))
-  )
-  await until(
+  await waitForReplication(replica.client)
+  await waitUntil(
+    'the Sentinel knows the replica',
     async () => ((await sentinel.client.call('sentinel', 'replicas', 'chat')) as unknown[]).length === 1
   )
 
@@ -113,10 +112,16 @@ t.test('with Sentinels sessions survive a failover, and nobody is logged out mea
 
   t.equal(await post(), 201)
   // A master answers before its replicas have it.
-  await until(async () => (await replica.client.exists(`session:${token}`)) === 1)
+  await waitUntil(
+    'the replica has the session',
+    async () => (await replica.client.exists(`session:${token}`)) === 1
+  )
   await master.kill()
   let status = 503
-  while (status === 503) status = await post()
+  await waitUntil('there is a master again', async () => {
+    status = await post()
+    return status !== 503
+  })
   t.equal(status, 201, 'an answer is 503 until there is a master again')
   t.match(await replica.client.info('replication'), 'role:master', 'and that is the replica')
   await fanOut(t, replicas, 'after')
@@ -142,7 +147,7 @@ t.test('sessions and limits work on a cluster of three nodes, and survive the lo
     await first!.client.call('cluster', 'meet', '127.0.0.1', port, busPort)
   }
   for (const { client } of nodes) {
-    await until(async () =>
+    await waitUntil('the cluster is complete', async () =>
       /cluster_state:ok[^]*cluster_known_nodes:3/.test((await client.call('cluster', 'info')) as string)
     )
   }
@@ -183,7 +188,7 @@ t.test('sessions and limits work on a cluster of three nodes, and survive the lo
 
   await last!.kill()
   const statuses = new Set<number>()
-  await until(async () => {
+  await waitUntil('the loss is noticed', async () => {
     const { status } = await call('GET', '/api/sessions', { token })
     statuses.add(status)
     return status === 503
@@ -255,7 +260,7 @@ t.test(
   async (t) => {
     const old = await start(t, LOCKED)
     const next = await start(t, [...LOCKED, `replicaof 127.0.0.1 ${old.port}`])
-    await until(async () => /role:slave[^]*master_link_status:up/.test(await next.client.info('replication')))
+    await waitForReplication(next.client)
     const address = await startProxy(t, '127.0.0.1', old.port)
     const { call, register, logs } = await startService(t, {
       REDIS_HOST: '127.0.0.1',
@@ -265,7 +270,10 @@ t.test(
       RATE_LIMIT: 'on'
     })
     const { token, nickname } = await register()
-    await until(async () => (await next.client.exists(`session:${token}`)) === 1)
+    await waitUntil(
+      'the replica has the session',
+      async () => (await next.client.exists(`session:${token}`)) === 1
+    )
 
     await next.client.replicaof('NO', 'ONE')
     address.redirect(next.port)
@@ -282,7 +290,7 @@ t.test(
       for (const { status } of answers) statuses.add(status)
       return answers.every(({ status }) => status < 300)
     }
-    await until(areWell)
+    await waitUntil('requests succeed again', areWell)
     t.ok(performance.now() - demoted < 2000, `well again after ${Math.round(performance.now() - demoted)} ms`)
     t.strictSame([...statuses].filter((status) => status !== 503).sort(), [200, 201], 'nobody was logged out')
     await waitUntil('the log says that it is over', () => saidOfRedis(logs).length > 1)
@@ -322,7 +330,9 @@ const refusals: Record<
       await client.config('SET', 'save', '3600 1')
       rmSync(dir, { recursive: true, force: true })
       await client.bgsave()
-      await until(async () => /rdb_last_bgsave_status:err/.test(await client.info('persistence')))
+      await waitUntil('it has failed to save', async () =>
+        /rdb_last_bgsave_status:err/.test(await client.info('persistence'))
+      )
     },
     end: ({ client }) => client.config('SET', 'stop-writes-on-bgsave-error', 'no'),
     reason: /MISCONF/
@@ -382,7 +392,7 @@ for (const [name, { begin, end, reason }] of Object.entries(refusals)) {
 
     const mending = performance.now()
     await end(server)
-    await until(isReady)
+    await waitUntil('it is ready again', isReady)
     t.equal((await call('POST', '/api/messages', { token, body: { text: 'hello' } })).status, 201)
     t.ok(performance.now() - mending < 2000, `well again after ${Math.round(performance.now() - mending)} ms`)
     await waitUntil('the log says that it is over', () => saidOfRedis(logs).length > 1)

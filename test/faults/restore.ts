@@ -1,10 +1,10 @@
 import { spawnSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { setTimeout as sleep } from 'node:timers/promises'
 import t from 'tap'
 import { startService } from '../helpers/app.ts'
 import { admin, config, connect, createDatabase } from '../helpers/database.ts'
+import { waitUntil } from '../helpers/raw.ts'
 import { folder } from '../helpers/server.ts'
 import { openStream } from '../helpers/stream.ts'
 
@@ -56,7 +56,7 @@ t.test(
     t.teardown(() => admin(`drop database lost_${database} with (force)`))
     await admin(`alter database ${restored} rename to ${database}`)
     t.teardown(() => admin(`create database ${restored}`)) // which its own teardown wants to drop
-    while ((await call('GET', '/health/readyz')).status !== 200) await sleep(20)
+    await waitUntil('readyz is 200', async () => (await call('GET', '/health/readyz')).status === 200)
 
     t.equal((await stream.events(3))[2]?.data.type, 'reset', 'a stream that was open is told to load again')
     t.match((await call('GET', '/api/messages')).body, [{ id: kept.id, text: 'kept' }])

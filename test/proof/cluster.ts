@@ -21,6 +21,7 @@ import { stopWithParent, freePort, canRun, startProgram } from '../../src/embedd
 import { startRedis } from '../../src/embedded/redis.ts'
 import { startProxy } from '../helpers/proxy.ts'
 import { quiet } from '../helpers/quiet.ts'
+import { waitUntil } from '../helpers/raw.ts'
 
 /** An engine that goes down and comes back on the same port with the same data. */
 export interface Engine {
@@ -247,13 +248,8 @@ export interface MovablePostgres extends Postgres, Movable {
   switchOver: (how?: { forgets?: boolean }) => Promise<void>
 }
 
-const UNTIL_EVERY_MS = 20
 const FORGOTTEN_MS = 500
 const SILENCE_MS = 5000
-
-async function until(condition: () => Promise<boolean>): Promise<void> {
-  while (!(await condition())) await sleep(UNTIL_EVERY_MS)
-}
 
 /** Starts a PostgreSQL that can be switched over. */
 export async function startMovableDatabase(dataDir: string): Promise<MovablePostgres> {
@@ -281,7 +277,10 @@ export async function startMovableDatabase(dataDir: string): Promise<MovablePost
       await fence(old)
       const { rows } = await old.query('select pg_current_wal_lsn() as position')
       const hasAll = 'select pg_last_wal_replay_lsn() >= $1 as yes'
-      await until(async () => (await next.query(hasAll, [rows[0].position])).rows[0].yes)
+      await waitUntil(
+        'the standby has everything',
+        async () => (await next.query(hasAll, [rows[0].position])).rows[0].yes
+      )
     }
     await next.query('select pg_promote()')
     if (forgets) await sleep(FORGOTTEN_MS)
@@ -313,14 +312,17 @@ export async function startMovableDatabase(dataDir: string): Promise<MovablePost
 async function fence(client: pg.Client): Promise<void> {
   await client.query('alter system set default_transaction_read_only = on')
   await client.query('select pg_reload_conf()')
-  await until(async () => {
+  await waitUntil('the server is read-only', async () => {
     const { rows } = await client.query('show default_transaction_read_only')
     return rows[0].default_transaction_read_only === 'on'
   })
   const { rows } = await client.query('select clock_timestamp()::text as time')
   const begunBefore = `select from pg_stat_activity
     where backend_type = 'client backend' and pid <> pg_backend_pid() and xact_start <= $1`
-  await until(async () => (await client.query(begunBefore, [rows[0].time])).rowCount === 0)
+  await waitUntil(
+    'transactions that may write have ended',
+    async () => (await client.query(begunBefore, [rows[0].time])).rowCount === 0
+  )
 }
 
 export interface MovableSessions extends Sessions, Movable {
@@ -347,9 +349,9 @@ export async function startMovableSessions(dataDir: string): Promise<MovableSess
   const failOver = async () => {
     await master.call('config', 'set', 'repl-diskless-sync-delay', '0')
     // Ask the master, which takes a moment to notice that its replica is up to date.
-    await until(async () => (await replication(master)).includes('state=online'))
+    await waitUntil('the replica follows', async () => (await replication(master)).includes('state=online'))
     await master.call('failover', 'to', '127.0.0.1', portOf(replica))
-    await until(async () => (await replication(master)).includes('role:slave'))
+    await waitUntil('the master is a replica', async () => (await replication(master)).includes('role:slave'))
     proxy.redirect(Number(portOf(replica)))
     ;[master, replica] = [replica, master]
   }
