@@ -190,7 +190,7 @@ t.test(
     await page.waitForFunction(
       () => document.querySelectorAll('#messages li').length === 1 && !document.querySelector('#pending li')
     )
-    while (keys.length < 3) await sleep(20)
+    await waitUntil('it has been sent three times', () => keys.length >= 3)
     await page.waitForFunction(() => Object.keys(localStorage).every((key) => !key.startsWith('chat.outbox')))
     t.equal(new Set(keys).size, 1)
     t.strictSame((await client.query('select text from chat_message')).rows, [{ text: 'only once' }])
@@ -449,7 +449,10 @@ t.test(
       "insert into chat_message (user_id, text, created_at) select $1, 'message ' || n, now() - make_interval(mins => 10000 - n) from generate_series(1, 10000) n",
       [userId]
     )
-    while ((await call('GET', '/api/messages?limit=1')).body[0]?.text !== 'message 10000') await sleep(50)
+    await waitUntil(
+      'the last message is in the list',
+      async () => (await call('GET', '/api/messages?limit=1')).body[0]?.text === 'message 10000'
+    )
     const page = await openChat(t, browser, url)
     await sees(page, 'message 10000')
     t.equal(await page.locator('#messages li').count(), 50, 'the newest at first')

@@ -1,4 +1,3 @@
-import { setTimeout as sleep } from 'node:timers/promises'
 import type { Route } from 'playwright-core'
 import t from 'tap'
 import { freePort } from '../../src/embedded/process.ts'
@@ -15,6 +14,7 @@ import {
 } from '../helpers/browser.ts'
 import { config, connect, createDatabase } from '../helpers/database.ts'
 import { startProxy } from '../helpers/proxy.ts'
+import { waitUntil } from '../helpers/raw.ts'
 import { externalEngines, startServer } from '../helpers/server.ts'
 
 const browser = await startBrowser(t)
@@ -135,7 +135,10 @@ t.test(
     await page.context().setOffline(true)
     await page.getByRole('status').filter({ hasText: 'You are offline' }).waitFor()
     await say(511, 2600)
-    while ((await call('GET', '/api/messages?limit=1')).body[0].text !== 'message 2600') await sleep(50)
+    await waitUntil(
+      'the last message is in the list',
+      async () => (await call('GET', '/api/messages?limit=1')).body[0].text === 'message 2600'
+    )
     await client.query('delete from chat_event where seq < (select max(seq) - 10 from chat_event)')
     await page.context().setOffline(false)
     await sees(page, 'message 2600')
