@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs'
 import t from 'tap'
 import { startService } from './helpers/app.ts'
+import { waitUntil } from './helpers/raw.ts'
 
 t.test(
   'every metric that the alerts and the dashboard of the chart ask for is one that the service has',
@@ -9,10 +10,11 @@ t.test(
     await post((await register()).token, 'hello')
     let served = new Set<string>()
     // Requests are counted after they are answered.
-    while (!served.has('http_request_duration_seconds_count')) {
+    await waitUntil('the request is counted', async () => {
       const { body } = await call('GET', '/metrics')
       served = new Set((body as string).match(/^[a-z_0-9]+(?=[{ ])/gm))
-    }
+      return served.has('http_request_duration_seconds_count')
+    })
     for (const file of ['alerts.yaml', 'dashboard.json']) {
       const text = readFileSync(new URL(`../helm/chat-backend/files/${file}`, import.meta.url), 'utf8')
       // In an expression, not in a sentence: what follows is a selector, a range or the end of an argument.

@@ -3,6 +3,7 @@ import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
 import { createDatabase } from './helpers/database.ts'
+import { waitUntil } from './helpers/raw.ts'
 import {
   alice,
   ask,
@@ -83,7 +84,9 @@ t.test('a start that must fail exits with one clear line and code 1', async (t) 
 
 t.test('a service that is stopped while it waits for an engine exits immediately', async (t) => {
   const server = startServer(t, { ...external(), POSTGRES_PORT: '9' })
-  while (!server.log.some((msg) => msg.startsWith('waiting for PostgreSQL'))) await new Promise(setImmediate)
+  await waitUntil('it waits for PostgreSQL', () =>
+    server.log.some((msg) => msg.startsWith('waiting for PostgreSQL'))
+  )
   server.child.kill('SIGTERM')
   t.equal(await server.exited, 0)
   t.equal(server.log.at(-1), 'shutting down after SIGTERM')

@@ -4,6 +4,7 @@ import { startService } from '../helpers/app.ts'
 import { measure } from '../helpers/clock.ts'
 import { admin, config, connect } from '../helpers/database.ts'
 import { startProxy } from '../helpers/proxy.ts'
+import { waitUntil } from '../helpers/raw.ts'
 import { openStream } from '../helpers/stream.ts'
 
 const range = (count: number) => Array.from({ length: count }, (_, i) => i)
@@ -202,7 +203,7 @@ t.test('a batch whose result was lost is never written twice', async (t) => {
 
   await client.query('begin; select pg_advisory_xact_lock(7243002)')
   const lost = [post('no key'), post('key', { 'idempotency-key': 'k' })]
-  while ((await client.query(waiting)).rowCount === 0);
+  await waitUntil('the posts wait', async () => (await client.query(waiting)).rowCount !== 0)
   proxy.blackhole() // The insert is with the server; its answer will not come back.
   await client.query('commit')
   for (const { status, body } of await Promise.all(lost)) {
@@ -270,7 +271,7 @@ t.test("a deadlock with another program's transaction is retried", async (t) => 
   const posted = call('POST', '/api/messages', { token, body: { text: 'hello' } })
   const waiting =
     "select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
-  while ((await blocker.query(waiting)).rowCount === 0);
+  await waitUntil('the post waits', async () => (await blocker.query(waiting)).rowCount !== 0)
   // It waits for the user's row and holds the lock of the room, for which this one waits now.
   await client
     .query("insert into chat_message (user_id, text, created_at) values ($1, 'other', now())", [userId])

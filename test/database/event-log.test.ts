@@ -3,6 +3,7 @@ import t, { type Test } from 'tap'
 import { migrate } from '../../src/database/migrate.ts'
 import { connect, createDatabase } from '../helpers/database.ts'
 import { quiet } from '../helpers/quiet.ts'
+import { waitUntil } from '../helpers/raw.ts'
 
 /** A database that is up to date, with one user whose id is 1. */
 async function room(t: Test) {
@@ -98,7 +99,7 @@ t.test(
     await client.query('commit')
     t.strictSame(await log(listener), [`message_created ${id}`, `message_updated ${id}`])
     const { rows } = await listener.query('select max(seq) as newest from chat_event')
-    while (announced.at(-1) !== rows[0].newest) await listener.query('select')
+    await waitUntil('the newest entry is announced', () => announced.at(-1) === rows[0].newest)
     t.ok(announced.length <= 2, 'one word for a statement')
   }
 )
@@ -113,7 +114,7 @@ t.test('ids and seqs become visible in order, however long a transaction takes',
   const posted = fast.query(INSERT, ['fast'])
   const waiting =
     "select from pg_stat_activity where datname = current_database() and wait_event = 'advisory'"
-  while ((await client.query(waiting)).rowCount === 0);
+  await waitUntil('the second waits', async () => (await client.query(waiting)).rowCount !== 0)
   t.strictSame((await client.query('select id from chat_message')).rows, [], 'the second waits for the first')
   await slow.query('commit')
   const {
@@ -138,7 +139,7 @@ t.test('no lock order of users and messages ends in a deadlock', async (t) => {
     const changed = admin.query(sql)
     const waiting =
       "select from pg_stat_activity where datname = current_database() and wait_event = 'advisory'"
-    while ((await client.query(waiting)).rowCount === 0);
+    await waitUntil('the change waits', async () => (await client.query(waiting)).rowCount !== 0)
     await writer.query(INSERT, ['more'])
     await writer.query('commit')
     await t.resolves(changed, sql)

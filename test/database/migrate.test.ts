@@ -191,9 +191,11 @@ t.test(
     await client.query('select pg_advisory_lock(7243001)')
     const started = startService(t, { POSTGRES_DB: database })
     const waiting = "from pg_stat_activity where datname = current_database() and wait_event = 'advisory'"
-    for (let lost = 0; lost < 2;) {
+    let lost = 0
+    await waitUntil('two connections are lost', async () => {
       lost += (await client.query(`select pg_terminate_backend(pid) ${waiting}`)).rowCount ?? 0
-    }
+      return lost >= 2
+    })
     await client.query('select pg_advisory_unlock(7243001)')
     t.equal((await (await started).call('GET', '/health/readyz')).status, 200)
   }
@@ -217,7 +219,7 @@ t.test("MIGRATE=own waits for Django's tables, and creates the others", async (t
   const started = startService(t, { POSTGRES_DB: database, MIGRATE: 'own' })
   const attempts =
     "select from pg_stat_activity where datname = current_database() and query like '%to_regclass%' and pid <> pg_backend_pid()"
-  while ((await client.query(attempts)).rowCount === 0);
+  await waitUntil('it looks for the tables', async () => (await client.query(attempts)).rowCount !== 0)
   t.strictSame(await names(client), [])
   await client.query(DJANGO)
   const { post, register } = await started

@@ -19,6 +19,7 @@ import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import type { Test } from 'tap'
 import { config } from './database.ts'
+import { waitUntil } from './raw.ts'
 
 /** The environment that leads to the engines of this test run. */
 export const externalEngines = () => ({
@@ -151,7 +152,7 @@ export async function isOpen(port: number, address = '127.0.0.1'): Promise<boole
 
 /** Resolves once nobody listens on the port. */
 export async function portClosed(port: number): Promise<void> {
-  while (await isOpen(port));
+  await waitUntil(`nobody listens on port ${port}`, async () => !(await isOpen(port)), 60_000)
 }
 
 /** Starts the service, which must end with code 1. @returns the last line of its log, which says why */

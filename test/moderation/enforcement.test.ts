@@ -2,6 +2,7 @@ import type pg from 'pg'
 import t, { type Test } from 'tap'
 import { startService } from '../helpers/app.ts'
 import { connect } from '../helpers/database.ts'
+import { waitUntil } from '../helpers/raw.ts'
 
 const range = (count: number) => Array.from({ length: count }, (_, i) => i)
 const HOUR_MS = 60 * 60 * 1000
@@ -160,7 +161,7 @@ t.test('a restriction that is set while posts wait for the lock applies to them'
   const posts = range(20).map((n) => say(token, `message ${n}`))
   const waiting =
     "select from pg_stat_activity where datname = current_database() and wait_event = 'advisory'"
-  while ((await watcher.query(waiting)).rowCount === 0);
+  await waitUntil('the posts wait', async () => (await watcher.query(waiting)).rowCount !== 0)
   await restrict(client, userId, 'mute')
   await client.query('commit')
   for (const { status } of await Promise.all(posts)) t.equal(status, 403)

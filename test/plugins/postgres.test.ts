@@ -2,6 +2,7 @@ import t from 'tap'
 import { startQuietService, startService } from '../helpers/app.ts'
 import { admin, config, connect, createDatabase, ownUserIds } from '../helpers/database.ts'
 import { startProxy } from '../helpers/proxy.ts'
+import { waitUntil } from '../helpers/raw.ts'
 import { openStream } from '../helpers/stream.ts'
 
 t.test('connections that the server closes are harmless', async (t) => {
@@ -17,7 +18,7 @@ t.test('connections that the server closes are harmless', async (t) => {
   )
   t.ok(rowCount && rowCount > 0, `${rowCount} connections ended`)
   const lost = () => logs.filter(({ msg }) => `${msg}`.startsWith('an idle PostgreSQL connection was lost'))
-  while (lost().length < rowCount!) await new Promise(setImmediate)
+  await waitUntil('each loss is logged', () => lost().length >= rowCount!)
   t.equal((await call('GET', '/health/readyz')).status, 200)
 })
 

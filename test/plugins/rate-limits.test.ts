@@ -8,6 +8,7 @@ import { counterKey } from '../../src/redis/rate-limiter.ts'
 import { type Service, startService } from '../helpers/app.ts'
 import { config, createDatabase, openRedis } from '../helpers/database.ts'
 import { startProxy } from '../helpers/proxy.ts'
+import { waitUntil } from '../helpers/raw.ts'
 import { alice, ask, folder, pathWith, startServer, withoutRedis } from '../helpers/server.ts'
 
 // All tests share one Redis and one address, and limits count by address: each test has addresses of its own,
@@ -563,7 +564,7 @@ t.test('a request that cannot be counted is a 503, and a failed request is not c
     t.match(answer, { status: 503, body: { error: 'redis is not ready' } })
   }
   await proxy.mend()
-  while ((await service.call('GET', '/health/readyz')).status !== 200);
+  await waitUntil('readyz is 200', async () => (await service.call('GET', '/health/readyz')).status === 200)
 
   await service.app.pg.pool.query('alter table chat_user rename to gone')
   t.equal((await login(service, address, 'alice', password)).status, 503)

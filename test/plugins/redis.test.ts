@@ -3,6 +3,7 @@ import t from 'tap'
 import { startService } from '../helpers/app.ts'
 import { config, connect } from '../helpers/database.ts'
 import { startProxy } from '../helpers/proxy.ts'
+import { waitUntil } from '../helpers/raw.ts'
 
 t.test('an outage is 503 and never 401, reading works, and nobody is logged out', async (t) => {
   const proxy = await startProxy(t, config.REDIS_HOST!, config.REDIS_PORT)
@@ -34,7 +35,7 @@ t.test('an outage is 503 and never 401, reading works, and nobody is logged out'
     t.equal(rowCount, 0, 'a registration that failed left no account')
 
     await proxy.mend()
-    while ((await call('GET', '/health/readyz')).status !== 200);
+    await waitUntil('readyz is 200', async () => (await call('GET', '/health/readyz')).status === 200)
     t.equal((await post()).status, 201, 'still logged in')
     t.equal(
       (
@@ -52,8 +53,7 @@ t.test('a connection that went silent is replaced', async (t) => {
   const { call } = await startService(t, { REDIS_HOST: '127.0.0.1', REDIS_PORT: proxy.port })
   proxy.blackhole()
   t.equal((await call('GET', '/health/readyz')).status, 503)
-  while ((await call('GET', '/health/readyz')).status !== 200);
-  t.pass('ready again')
+  await waitUntil('readyz is 200', async () => (await call('GET', '/health/readyz')).status === 200)
 })
 
 t.test('a connection that the server closes is replaced', async (t) => {
@@ -66,6 +66,5 @@ t.test('a connection that the server closes is replaced', async (t) => {
   })
   t.teardown(() => admin.disconnect())
   await admin.client('KILL', 'ID', id)
-  while ((await call('GET', '/health/readyz')).status !== 200);
-  t.pass('ready again')
+  await waitUntil('readyz is 200', async () => (await call('GET', '/health/readyz')).status === 200)
 })

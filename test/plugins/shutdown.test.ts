@@ -72,7 +72,10 @@ t.test(
     const signalled = performance.now()
     server.child.kill('SIGTERM')
     let readiness = await call('GET', '/health/readyz')
-    while (readiness.status === 200) readiness = await call('GET', '/health/readyz')
+    await waitUntil('readyz fails', async () => {
+      readiness = await call('GET', '/health/readyz')
+      return readiness.status !== 200
+    })
     t.match(readiness, { status: 503, text: /"error":"shutting down"/ }, 'new clients are sent elsewhere')
     const before = acknowledged.length
     t.equal((await call('POST', '/api/messages', { text: 'still served' })).status, 201)
@@ -114,7 +117,7 @@ t.test('a change whose client has disconnected is finished or undone before the 
   })
     .on('error', () => {})
     .end('{"nickname":"half","password":"correct horse"}')
-  while ((await users()) === 0);
+  await waitUntil('the account is made', async () => (await users()) === 1)
   register.destroy()
   await app.close()
   t.equal(await users(), 0)
@@ -131,13 +134,15 @@ t.test(
     }
     block()
     let answer = await call('GET', '/api/messages')
-    while (answer.status === 200) answer = await call('GET', '/api/messages')
+    await waitUntil('it refuses', async () => {
+      answer = await call('GET', '/api/messages')
+      return answer.status !== 200
+    })
     t.match(answer, { status: 503, body: { error: 'service is busy, try again soon', code: 'busy' } })
     t.match(answer.headers.get('retry-after'), /^\d+$/)
     t.equal((await call('GET', '/health/livez')).status, 200)
     isLate = false
-    while ((await call('GET', '/api/messages')).status !== 200);
-    t.pass('recovered')
+    await waitUntil('it recovers', async () => (await call('GET', '/api/messages')).status === 200)
   }
 )
 

@@ -340,7 +340,7 @@ t.test('one address can only open so many streams, unless many people may be beh
 t.test('a quiet stream sends a comment every 15 s', async (t) => {
   const { url } = await startService(t)
   const stream = await openStream(t, url)
-  while (!stream.text().endsWith(': still here\n')) await once(stream.response, 'data')
+  await waitUntil('a comment has come', () => stream.text().endsWith(': still here\n'))
   t.strictSame(await stream.events(0), [])
 })
 
@@ -352,14 +352,13 @@ t.test('beyond the limit a stream ends normally', async (t) => {
   t.equal(second.response.statusCode, 200)
   t.match(second.text(), /^retry: \d{4,5}\n$/)
   first.close()
-  for (let isAdmitted = false; !isAdmitted;) {
+  await waitUntil('there is room again', async () => {
     const next = await openStream(t, url)
-    isAdmitted = await Promise.race([
+    return Promise.race([
       once(next.response, 'data').then(() => next.text().includes(': connected')),
       next.ended.then(() => false)
     ])
-  }
-  t.pass('and room again')
+  })
 })
 
 t.test('streams and long polls end when the service shuts down', async (t) => {

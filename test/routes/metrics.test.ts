@@ -1,6 +1,6 @@
 import { randomInt } from 'node:crypto'
 import { availableParallelism } from 'node:os'
-import t, { type Test } from 'tap'
+import t from 'tap'
 import { type Service, startQuietService, startService } from '../helpers/app.ts'
 import { config, connect, ownUserIds } from '../helpers/database.ts'
 import { startProxy } from '../helpers/proxy.ts'
@@ -18,9 +18,8 @@ async function read({ call }: Service, series: string): Promise<number | undefin
 }
 
 /** Asks until the series has that value. */
-async function becomes(t: Test, service: Service, series: string, value: number): Promise<void> {
-  while ((await read(service, series)) !== value) await new Promise(setImmediate)
-  t.pass(`${series} ${value}`)
+async function becomes(service: Service, series: string, value: number): Promise<void> {
+  await waitUntil(`${series} is ${value}`, async () => (await read(service, series)) === value)
 }
 
 const count = (method: string, route: string, status: number) =>
@@ -89,7 +88,7 @@ t.test(
       [count('PUT', '/api/login', 405), 1],
       [count('unknown', '/api/login', 405), 2]
     ] as const) {
-      await becomes(t, service, series, value)
+      await becomes(service, series, value)
     }
   }
 )
@@ -97,16 +96,16 @@ t.test(
 t.test('the wait of a long poll does not count as latency', async (t) => {
   const service = await startService(t)
   const waiting = service.call('GET', '/api/messages?after_id=0&wait=3')
-  await becomes(t, service, 'chat_long_polls', 1)
+  await becomes(service, 'chat_long_polls', 1)
   t.strictSame((await waiting).body, [])
-  await becomes(t, service, 'chat_long_polls', 0)
-  await becomes(t, service, count('GET', '/api/messages', 200), 1)
+  await becomes(service, 'chat_long_polls', 0)
+  await becomes(service, count('GET', '/api/messages', 200), 1)
   t.ok(((await read(service, count('GET', '/api/messages', 200).replace('_count', '_sum'))) ?? 3) < 1.5)
 
   const stream = await openStream(t, service.url)
-  await becomes(t, service, 'chat_event_streams', 1)
+  await becomes(service, 'chat_event_streams', 1)
   stream.close()
-  await becomes(t, service, 'chat_event_streams', 0)
+  await becomes(service, 'chat_event_streams', 0)
   t.equal(await read(service, count('GET', '/api/events', 200)), undefined)
 })
 
@@ -119,11 +118,11 @@ t.test('metrics show what waits for a connection, the next batch or a hashing th
   await other.query('begin')
   await other.query('lock table chat_message in exclusive mode')
   const posts = [post(), post(), post()]
-  await becomes(t, service, 'chat_write_queue', 2)
-  await becomes(t, service, 'chat_postgres_pool_connections{state="busy"}', 1)
+  await becomes(service, 'chat_write_queue', 2)
+  await becomes(service, 'chat_postgres_pool_connections{state="busy"}', 1)
   const login = () => call('POST', '/api/login', { body: { nickname: 'nobody', password: 'correct horse' } })
   const login1 = login()
-  await becomes(t, service, 'chat_postgres_pool_waiting', 1)
+  await becomes(service, 'chat_postgres_pool_waiting', 1)
   await other.query('commit')
   t.strictSame(
     (await Promise.all(posts)).map(({ status }) => status),
@@ -142,7 +141,7 @@ t.test('metrics show what waits for a connection, the next batch or a hashing th
     return waiting! > 0 && running! > 0
   })
   await Promise.all(logins)
-  await becomes(t, service, 'chat_password_queue{state="waiting"}', 0)
+  await becomes(service, 'chat_password_queue{state="waiting"}', 0)
   t.equal(await read(service, 'chat_password_queue{state="running"}'), 0)
 })
 
@@ -168,11 +167,11 @@ t.test('refused requests are counted by rate limit', async (t) => {
   )
   const refused = statuses.filter((status) => status === 429).length
   t.ok(refused > 0)
-  await becomes(t, service, 'chat_rate_limit_rejections_total{limit="writes"}', refused)
+  await becomes(service, 'chat_rate_limit_rejections_total{limit="writes"}', refused)
   for (let tries = 0; tries < 11; tries++) {
     await service.call('POST', '/api/login', { headers, body: { nickname: 'alice', password: 'wrong' } })
   }
-  await becomes(t, service, 'chat_rate_limit_rejections_total{limit="failures"}', 1)
+  await becomes(service, 'chat_rate_limit_rejections_total{limit="failures"}', 1)
 })
 
 t.test('the lag of the event log grows only while PostgreSQL is down', async (t) => {
@@ -180,18 +179,18 @@ t.test('the lag of the event log grows only while PostgreSQL is down', async (t)
   const service = await startService(t, { POSTGRES_HOST: '127.0.0.1', POSTGRES_PORT: proxy.port })
   const lag = async () => (await read(service, 'chat_log_lag_seconds')) ?? 0
   await proxy.cut()
-  while ((await lag()) < 2) await new Promise(setImmediate)
+  await waitUntil('the lag is 2 s', async () => (await lag()) >= 2)
   await proxy.mend()
-  while ((await lag()) > 1) await new Promise(setImmediate)
-  t.pass('it is followed again')
+  await waitUntil('the log is followed again', async () => (await lag()) <= 1)
 })
 
 t.test('an overloaded process still answers health checks and metrics', async (t) => {
   const service = await startService(t, { MAX_EVENT_LOOP_DELAY: 10 })
-  while ((await service.call('GET', '/api/messages')).status !== 503) {
+  await waitUntil('it is overloaded', async () => {
     const until = performance.now() + 100
     while (performance.now() < until);
-  }
+    return (await service.call('GET', '/api/messages')).status === 503
+  })
   t.equal((await service.call('GET', '/metrics')).status, 200)
 })
 
@@ -221,8 +220,8 @@ t.test('requests refused by a restriction or a setting of the room are counted b
   await setRoom({ readOnly: false, slowModeSeconds: 600 })
   await post(member.token, 'hello')
   await post(member.token, 'too early')
-  await becomes(t, service, refusals('banned'), 1)
-  await becomes(t, service, refusals('muted'), 2)
-  await becomes(t, service, refusals('read_only'), 1)
-  await becomes(t, service, refusals('slow_mode'), 1)
+  await becomes(service, refusals('banned'), 1)
+  await becomes(service, refusals('muted'), 2)
+  await becomes(service, refusals('read_only'), 1)
+  await becomes(service, refusals('slow_mode'), 1)
 })

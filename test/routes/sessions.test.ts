@@ -359,7 +359,7 @@ t.test('ended and expired sessions disappear from the list', async (t) => {
   ] = [await login(nickname, password), await login(nickname, password), await login(nickname, password)]
   t.equal((await list(token)).body.length, 4)
   await redis.pexpire(`session:${expired}`, 1)
-  while (await redis.exists(`session:${expired}`));
+  await waitUntil('the session expires', async () => !(await redis.exists(`session:${expired}`)))
   await call('POST', '/api/logout', { token: left })
   await redis.set(`session:${taken}`, `${userId + 1}`, 'KEEPTTL')
   t.equal((await list(token)).body.length, 1)
@@ -461,7 +461,7 @@ t.test('a password change that fails half-way ends other sessions, keeps the old
   await go()
   t.match(await changed, { status: 503, body: { error: 'redis is not ready' } })
   await proxy.mend()
-  while ((await call('GET', '/health/readyz')).status !== 200);
+  await waitUntil('readyz is 200', async () => (await call('GET', '/health/readyz')).status === 200)
   t.equal((await login(nickname, newPassword)).status, 401)
   t.equal(
     (await change(token, { currentPassword: password, newPassword })).status,
@@ -484,7 +484,7 @@ t.test("a deleted user's token opens none of this, and an outage is 503", async 
   await proxy.cut()
   for (const answer of await every()) t.match(answer, { status: 503, body: { error: 'redis is not ready' } })
   await proxy.mend()
-  while ((await call('GET', '/health/readyz')).status !== 200);
+  await waitUntil('readyz is 200', async () => (await call('GET', '/health/readyz')).status === 200)
   await (await connect(t, database)).query('delete from chat_user where id = $1', [userId])
   for (const answer of await every()) t.match(answer, { status: 401, body: { error: 'user not found' } })
 })

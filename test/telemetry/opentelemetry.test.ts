@@ -7,6 +7,7 @@ import { readTraceparent } from '../../src/telemetry/tracing.ts'
 import { startService } from '../helpers/app.ts'
 import { externalEngines, startServer } from '../helpers/server.ts'
 import { createDatabase } from '../helpers/database.ts'
+import { waitUntil } from '../helpers/raw.ts'
 
 const TRACE = '4bf92f3577b34da6a3ce929d0e0e4736'
 const SPAN = '00f067aa0ba902b7'
@@ -83,7 +84,7 @@ t.test(
     const linesOf = async (path: string, headers: Record<string, string>) => {
       const { headers: answer } = await call('GET', path, { headers })
       const own = () => logs.filter(({ requestId }) => requestId === answer.get('x-request-id'))
-      while (!own().some(({ msg }) => msg === 'request completed')) await new Promise(setImmediate)
+      await waitUntil('it is logged', () => own().some(({ msg }) => msg === 'request completed'))
       return own()
     }
     app.drain.hasBegun = true // so that readyz is an error, which has a line of its own
@@ -198,7 +199,10 @@ t.test('an unreachable collector costs one log line and nothing else', async (t)
   })
   const url = await server.ready
   const complaints = () => server.log.filter((line) => line.startsWith('trace export failed: '))
-  while (complaints().length === 0) t.equal((await fetch(`${url}/api/messages`)).status, 200)
+  await waitUntil('the failure is logged', async () => {
+    t.equal((await fetch(`${url}/api/messages`)).status, 200)
+    return complaints().length > 0
+  })
   for (const until = performance.now() + 1000; performance.now() < until;) await fetch(`${url}/api/messages`)
   server.child.kill('SIGTERM')
   t.equal(await server.exited, 0)
