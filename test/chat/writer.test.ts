@@ -221,9 +221,7 @@ t.test('a batch whose result was lost is never written twice', async (t) => {
   t.ok(rows.some(({ text }) => text === 'key'))
 })
 
-t.test(
-  'who is in the way of a batch for too long makes it 503, and the batch is not stored later',
-  async (t) => {
+t.test('a batch that waits too long for the lock is 503, and is not stored later', async (t) => {
     const { call, register, database } = await startService(t)
     const { token } = await register()
     const client = await connect(t, database)
@@ -240,8 +238,7 @@ t.test(
     await client.query('commit')
     t.equal((await call('POST', '/api/messages', { token, body: { text: 'free' } })).status, 201)
     t.equal((await client.query('select from chat_message')).rowCount, 1)
-  }
-)
+})
 
 t.test('a full queue answers 503 immediately', async (t) => {
   const { app, register, post, database } = await startService(t)
@@ -280,9 +277,7 @@ t.test("a deadlock with another program's transaction is retried", async (t) => 
   t.equal((await posted).status, 201)
 })
 
-t.test(
-  'one post that the database cannot take keeps no other of its batch from being stored, keys or not',
-  async (t) => {
+t.test('one post that PostgreSQL rejects does not fail the others in its batch', async (t) => {
     const { app, register, database } = await startService(t)
     const { userId } = await register()
     const { writer } = app.room
@@ -300,8 +295,7 @@ t.test(
       [7]
     )
     t.equal((await (await connect(t, database)).query('select from chat_message')).rowCount, 20)
-  }
-)
+})
 
 t.test('a committed post gets 201 even if it cannot be read back', async (t) => {
   const role = `test_unread_${process.pid}`

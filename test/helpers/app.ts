@@ -48,7 +48,7 @@ export interface Service {
   post: (token: string, text: string) => Promise<{ id: number }>
 }
 
-/** Starts the service without what asks PostgreSQL now and then by itself: only requests do. */
+/** Starts the service without background queries, so that only requests reach PostgreSQL. */
 export async function startQuietService(t: Test, overrides: Partial<Config> = {}): Promise<Service> {
   const service = await startService(t, { SEARCH_LANGUAGES: 'off', ...overrides })
   const { watch } = service.app.room

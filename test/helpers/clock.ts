@@ -3,8 +3,8 @@ const TICK_MS = 10
 const LATE_MS = 30
 
 /**
- * Measures how long `work` takes, but for the time in which this whole process stood still: because other
- * programs had the processor, or to collect garbage. Nothing could have been answered then.
+ * Measures how long `work` takes, excluding pauses of the whole process: while other programs had the
+ * processor, or garbage was collected. Nothing could have been answered then.
  */
 export async function measure<Done>(work: () => Promise<Done>): Promise<{ done: Done; ms: number }> {
   const started = performance.now()

@@ -153,7 +153,7 @@ for (const settings of [
     'plan_cache_mode = force_custom_plan'
   ]
 ]) {
-  t.test(`a database that is set to ${settings.join(', ')} serves as any other`, async (t) => {
+  t.test(`the service works on a database with ${settings.join(', ')}`, async (t) => {
     const database = await createDatabase(t)
     for (const setting of settings) await admin(`alter database ${database} set ${setting}`)
     const { call, register, post, url } = await startService(t, { POSTGRES_DB: database })

@@ -21,7 +21,7 @@ async function warnings(
 
 for (const name of ['X-Forwarded-For', 'Forwarded', 'X-Real-IP']) {
   const headers = { [name]: name === 'Forwarded' ? `for=${SECRET}` : SECRET }
-  t.test(`${name} from an address that TRUST_PROXY does not cover is told once`, async (t) => {
+  t.test(`${name} from an address that TRUST_PROXY does not cover is logged once`, async (t) => {
     for (const settings of [{}, { TRUST_PROXY: '10.0.0.0/8' }]) {
       const found = await warnings(t, { RATE_LIMIT: 'on', ...settings }, headers, headers, headers)
       t.match(found, [
@@ -35,7 +35,7 @@ for (const name of ['X-Forwarded-For', 'Forwarded', 'X-Real-IP']) {
     }
   })
 
-  t.test(`${name} is told of neither where the proxy is trusted nor where nothing is limited`, async (t) => {
+  t.test(`${name} is not logged if the proxy is trusted or nothing is limited`, async (t) => {
     t.strictSame(await warnings(t, { RATE_LIMIT: 'on', TRUST_PROXY: '127.0.0.0/8' }, headers), [])
     t.strictSame(await warnings(t, { RATE_LIMIT: 'off' }, headers), [])
   })
