@@ -70,7 +70,7 @@ async function showTheSame(t: Test): Promise<void> {
   for (const { body } of pages) t.strictSame(body, pages[0]!.body, 'all show the same')
 }
 
-t.test('one replica is told by PostgreSQL what is new, and tells all others', async (t) => {
+t.test('PostgreSQL notifies one replica, which announces to all others', async (t) => {
   const watched = await watch(t)
   const others = services.filter(({ app }) => !app.room.follower.isAnnouncer)
   const applied = (service: Service) => metric(service, 'chat_log_publications_total{outcome="applied"}')

@@ -145,7 +145,7 @@ t.test('authors can read their own post immediately, on the same replica', async
 })
 
 t.test(
-  'without PostgreSQL the last known end of the room is still there, with its age, and what is older is 503',
+  'without PostgreSQL the newest messages are served with their age, and older ones are 503',
   async (t) => {
     const proxy = await startProxy(t, config.POSTGRES_HOST!, config.POSTGRES_PORT)
     const { call, register, post, database } = await startService(t, {

@@ -9,9 +9,7 @@ import { openStream } from '../helpers/stream.ts'
 
 const range = (count: number) => Array.from({ length: count }, (_, i) => i)
 
-t.test(
-  'what is posted at once is stored by few commits, each message once and to its own author',
-  async (t) => {
+t.test('simultaneous posts share few commits, and each is stored once under its own author', async (t) => {
     const { app, call, register, database } = await startService(t)
     const users = await Promise.all(range(5).map(register))
     const client = await connect(t, database)
@@ -45,10 +43,9 @@ t.test(
       rows: [{ commits }]
     } = await client.query('select count(distinct xmin::text)::int as commits from chat_message')
     t.equal(commits, 2, 'as many as a batch holds, and the rest')
-  }
-)
+})
 
-t.test('where the database changes a text, all are told what it stored', async (t) => {
+t.test('if a trigger changes a text, answers, pages and streams have the stored one', async (t) => {
   const { call, register, url, database } = await startService(t)
   const { token } = await register()
   const client = await connect(t, database)
@@ -334,9 +331,7 @@ t.test('a committed post gets 201 even if it cannot be read back', async (t) => 
   await client.query(`drop owned by ${role}`)
 })
 
-t.test(
-  'a post that is sent again while its message is deleted is stored again, or answered with it',
-  async (t) => {
+t.test('a post repeated while its message is deleted is answered with it or stored again', async (t) => {
     const { call, register, database } = await startService(t)
     const { token } = await register()
     const client = await connect(t, database)
@@ -374,8 +369,7 @@ t.test(
       [...answered].sort((a, b) => a - b),
       'the answers name exactly the messages that were stored'
     )
-  }
-)
+})
 
 t.test('a key whose message was deleted or has another id can be used again', async (t) => {
   const { call, register, database } = await startService(t)

@@ -184,22 +184,19 @@ t.test('MIGRATE_GRANT_TO with an unknown role fails with a clear message', async
   )
 })
 
-t.test(
-  'a start whose connection is lost while it waits for another to migrate goes on waiting',
-  async (t) => {
-    const { client, database } = await emptyDatabase(t)
-    await client.query('select pg_advisory_lock(7243001)')
-    const started = startService(t, { POSTGRES_DB: database })
-    const waiting = "from pg_stat_activity where datname = current_database() and wait_event = 'advisory'"
-    let lost = 0
-    await waitUntil('two connections are lost', async () => {
-      lost += (await client.query(`select pg_terminate_backend(pid) ${waiting}`)).rowCount ?? 0
-      return lost >= 2
-    })
-    await client.query('select pg_advisory_unlock(7243001)')
-    t.equal((await (await started).call('GET', '/health/readyz')).status, 200)
-  }
-)
+t.test('a start that loses its connection while another replica migrates goes on waiting', async (t) => {
+  const { client, database } = await emptyDatabase(t)
+  await client.query('select pg_advisory_lock(7243001)')
+  const started = startService(t, { POSTGRES_DB: database })
+  const waiting = "from pg_stat_activity where datname = current_database() and wait_event = 'advisory'"
+  let lost = 0
+  await waitUntil('two connections are lost', async () => {
+    lost += (await client.query(`select pg_terminate_backend(pid) ${waiting}`)).rowCount ?? 0
+    return lost >= 2
+  })
+  await client.query('select pg_advisory_unlock(7243001)')
+  t.equal((await (await started).call('GET', '/health/readyz')).status, 200)
+})
 
 t.test('MIGRATE=off changes nothing, and readyz fails until the tables exist', async (t) => {
   const { client, database } = await emptyDatabase(t)

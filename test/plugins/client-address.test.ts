@@ -166,14 +166,11 @@ t.test('the address is the last one that a trusted proxy wrote', async (t) => {
   t.equal(clientAddress, '127.0.0.1', 'only X-Forwarded-For is read')
 })
 
-t.test(
-  'a connection whose address is not known any more counts as one client, together with all such',
-  async (t) => {
-    const ask = await setUp(t, '127.0.0.1')
-    // An empty text is what the simulated connection of `inject` takes for its own default.
-    t.equal((await ask('nowhere', { 'x-forwarded-for': '1.2.3.4' })).clientAddress, 'unknown')
-  }
-)
+t.test('connections whose address is no longer known count as one client', async (t) => {
+  const ask = await setUp(t, '127.0.0.1')
+  // An empty text is what the simulated connection of `inject` takes for its own default.
+  t.equal((await ask('nowhere', { 'x-forwarded-for': '1.2.3.4' })).clientAddress, 'unknown')
+})
 
 t.test('an unknown proxy is detected', async (t) => {
   const unnamed = await setUp(t, undefined)

@@ -10,7 +10,7 @@ import { stopWithParent, freePort, canRun, startProgram } from '../../src/embedd
 const NOBODY = 65534
 
 t.test(
-  'a start behind a transaction pooler ends at once, in one sentence',
+  'a start behind a transaction pooler fails at once with a clear message',
   { skip: !canRun('pgbouncer', '--version') && 'there is no pgbouncer on this machine' },
   async (t) => {
     const dir = folder(t)

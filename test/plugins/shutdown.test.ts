@@ -123,9 +123,7 @@ t.test('a change whose client has disconnected is finished or undone before the 
   t.equal(await users(), 0)
 })
 
-t.test(
-  'a process that is late for everything refuses at once, is alive all the same, and recovers',
-  async (t) => {
+t.test('an overloaded process answers 503 at once, stays alive and recovers', async (t) => {
     const { call } = await startService(t, { MAX_EVENT_LOOP_DELAY: 50 })
     let isLate = true
     const block = () => {
@@ -143,8 +141,7 @@ t.test(
     t.equal((await call('GET', '/health/livez')).status, 200)
     isLate = false
     await waitUntil('it recovers', async () => (await call('GET', '/api/messages')).status === 200)
-  }
-)
+})
 
 t.test('during a graceful shutdown each response closes its connection', async (t) => {
   const proxy = await startProxy(t, config.POSTGRES_HOST!, config.POSTGRES_PORT)

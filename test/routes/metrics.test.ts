@@ -59,7 +59,7 @@ t.test('the response is in the Prometheus format, with a help text for each metr
 })
 
 t.test(
-  'requests are counted by method, pattern of the route and status, and no client makes up a label',
+  'requests are counted by method, route pattern and status, and clients cannot add labels',
   async (t) => {
     const service = await startService(t)
     const { call, register, post } = service

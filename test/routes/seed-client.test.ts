@@ -11,7 +11,7 @@ interface Message {
 const POLL_MS = 30 // a hundredth of what it takes in life, so that there are as many polls
 
 t.test(
-  'the first web client, which polls, appends, and takes its own post as seen, misses nothing of what others say and shows nothing twice',
+  'the first web client, which polls and adds its own posts itself, gets each message exactly once',
   async (t) => {
     const { url, register, database } = await startService(t)
     const { userId, token } = await register()

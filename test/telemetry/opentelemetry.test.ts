@@ -77,37 +77,34 @@ t.test('traceparent is parsed as specified by the W3C', async (t) => {
   }
 })
 
-t.test(
-  'each log line of a request tells the trace that its caller sent, and nothing when there is none',
-  async (t) => {
-    const { call, logs, app } = await startService(t, { LOG_REQUESTS: 'all' })
-    const linesOf = async (path: string, headers: Record<string, string>) => {
-      const { headers: answer } = await call('GET', path, { headers })
-      const own = () => logs.filter(({ requestId }) => requestId === answer.get('x-request-id'))
-      await waitUntil('it is logged', () => own().some(({ msg }) => msg === 'request completed'))
-      return own()
-    }
-    app.drain.hasBegun = true // so that readyz is an error, which has a line of its own
-    for (const [path, count] of [
-      ['/health/livez', 1],
-      ['/health/readyz', 2],
-      ['/nowhere', 1],
-      ['/%zz', 1]
-    ] as const) {
-      const lines = await linesOf(path, { traceparent })
-      t.equal(lines.length, count, path)
-      for (const line of lines) t.match(line, { trace_id: TRACE, span_id: SPAN })
-      for (const headers of [{}, { traceparent: 'nonsense' }]) {
-        for (const line of await linesOf(path, headers as Record<string, string>)) {
-          t.notOk('trace_id' in line || 'span_id' in line)
-        }
+t.test('log lines of a request have the trace context that the caller sent, if any', async (t) => {
+  const { call, logs, app } = await startService(t, { LOG_REQUESTS: 'all' })
+  const linesOf = async (path: string, headers: Record<string, string>) => {
+    const { headers: answer } = await call('GET', path, { headers })
+    const own = () => logs.filter(({ requestId }) => requestId === answer.get('x-request-id'))
+    await waitUntil('it is logged', () => own().some(({ msg }) => msg === 'request completed'))
+    return own()
+  }
+  app.drain.hasBegun = true // so that readyz is an error, which has a line of its own
+  for (const [path, count] of [
+    ['/health/livez', 1],
+    ['/health/readyz', 2],
+    ['/nowhere', 1],
+    ['/%zz', 1]
+  ] as const) {
+    const lines = await linesOf(path, { traceparent })
+    t.equal(lines.length, count, path)
+    for (const line of lines) t.match(line, { trace_id: TRACE, span_id: SPAN })
+    for (const headers of [{}, { traceparent: 'nonsense' }]) {
+      for (const line of await linesOf(path, headers as Record<string, string>)) {
+        t.notOk('trace_id' in line || 'span_id' in line)
       }
     }
   }
-)
+})
 
 t.test(
-  'spans of a request, its statements and its commands; a batch is linked to those who wait for it; no secret is in any',
+  'requests, statements and commands have spans, a batch links to its posts, and no span has a secret',
   async (t) => {
     const collector = await startCollector(t)
     const { app, call, register, logs } = await startService(t, {
