@@ -76,13 +76,10 @@ async function restore(client: Client, log: Log, restoring: Migration[]): Promis
   let problems = await findProblems(client)
   if (problems.length === 0) return
   log.warn(`the event log is incomplete: ${problems.join('; ')}`)
-  try {
-    for (const { sql } of restoring) await client.query(`begin; ${sql}; ${SIGN_FUNCTIONS}; commit`)
+  await ifPermitted(client, async () => {
+    await applyAgain(client, restoring)
     await client.query(REPAIR, [EVERY_RESET])
-  } catch (error) {
-    if (!(error instanceof DatabaseError) || error.code !== INSUFFICIENT_PRIVILEGE) throw error
-    await client.query('rollback')
-  }
+  })
   problems = await findProblems(client)
   if (problems.length === 0) log.warn('the event log was repaired')
   else log.error(`the event log could not be repaired: ${problems.join('; ')}`)
@@ -95,13 +92,26 @@ async function restore(client: Client, log: Log, restoring: Migration[]): Promis
 async function restoreUserTriggers(client: Client, log: Log, restoring: Migration[]): Promise<void> {
   const { rows } = await client.query(FIND_USER_TRIGGERS, [USER_TRIGGERS])
   if (rows.length === USER_TRIGGERS.length) return
-  try {
-    for (const { sql } of restoring) await client.query(`begin; ${sql}; ${SIGN_FUNCTIONS}; commit`)
+  if (await ifPermitted(client, () => applyAgain(client, restoring))) {
     log.warn('triggers on chat_user were missing or disabled, and have been recreated')
+  } else {
+    log.error('triggers on chat_user are missing or disabled, and this role may not recreate them')
+  }
+}
+
+async function applyAgain(client: Client, restoring: Migration[]): Promise<void> {
+  for (const { sql } of restoring) await client.query(`begin; ${sql}; ${SIGN_FUNCTIONS}; commit`)
+}
+
+/** Does some work. @returns false if this role may not do it; what it had begun is rolled back then */
+async function ifPermitted(client: Client, work: () => Promise<void>): Promise<boolean> {
+  try {
+    await work()
+    return true
   } catch (error) {
     if (!(error instanceof DatabaseError) || error.code !== INSUFFICIENT_PRIVILEGE) throw error
     await client.query('rollback')
-    log.error('triggers on chat_user are missing or disabled, and this role may not recreate them')
+    return false
   }
 }
 
