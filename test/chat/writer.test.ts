@@ -10,39 +10,39 @@ import { openStream } from '../helpers/stream.ts'
 const range = (count: number) => Array.from({ length: count }, (_, i) => i)
 
 t.test('simultaneous posts share few commits, and each is stored once under its own author', async (t) => {
-    const { app, call, register, database } = await startService(t)
-    const users = await Promise.all(range(5).map(register))
-    const client = await connect(t, database)
-    const answers = await Promise.all(
-      range(300).map(async (n) => {
-        const { token, userId, nickname } = users[n % users.length]!
-        const { status, body } = await call('POST', '/api/messages', {
-          token,
-          body: { text: `message ${n}` },
-          headers: n % 3 ? {} : { 'idempotency-key': `key-${n}` }
-        })
-        t.match({ status, body }, { status: 201, body: { userId, nickname, text: `message ${n}` } })
-        return body
+  const { app, call, register, database } = await startService(t)
+  const users = await Promise.all(range(5).map(register))
+  const client = await connect(t, database)
+  const answers = await Promise.all(
+    range(300).map(async (n) => {
+      const { token, userId, nickname } = users[n % users.length]!
+      const { status, body } = await call('POST', '/api/messages', {
+        token,
+        body: { text: `message ${n}` },
+        headers: n % 3 ? {} : { 'idempotency-key': `key-${n}` }
       })
-    )
-    const { rows } = await client.query(
-      'select m.id, user_id as "userId", nickname, text from chat_message m join chat_user u on u.id = user_id order by m.id'
-    )
-    t.strictSame(
-      rows,
-      answers.map(({ createdAt, ...message }) => message).sort((a, b) => a.id - b.id)
-    )
-    const times = answers.toSorted((a, b) => a.id - b.id).map(({ createdAt }) => createdAt)
-    t.strictSame(times, times.toSorted(), 'the times ascend with the ids')
+      t.match({ status, body }, { status: 201, body: { userId, nickname, text: `message ${n}` } })
+      return body
+    })
+  )
+  const { rows } = await client.query(
+    'select m.id, user_id as "userId", nickname, text from chat_message m join chat_user u on u.id = user_id order by m.id'
+  )
+  t.strictSame(
+    rows,
+    answers.map(({ createdAt, ...message }) => message).sort((a, b) => a.id - b.id)
+  )
+  const times = answers.toSorted((a, b) => a.id - b.id).map(({ createdAt }) => createdAt)
+  t.strictSame(times, times.toSorted(), 'the times ascend with the ids')
 
-    await client.query('truncate chat_message')
-    await Promise.all(
-      range(300).map((n) => app.room.writer.post({ userId: users[0]!.userId, text: `message ${n}` }))
-    )
-    const {
-      rows: [{ commits }]
-    } = await client.query('select count(distinct xmin::text)::int as commits from chat_message')
-    t.equal(commits, 2, 'as many as a batch holds, and the rest')
+  await client.query('truncate chat_message')
+  await Promise.all(
+    range(300).map((n) => app.room.writer.post({ userId: users[0]!.userId, text: `message ${n}` }))
+  )
+  const {
+    rows: [{ commits }]
+  } = await client.query('select count(distinct xmin::text)::int as commits from chat_message')
+  t.equal(commits, 2, 'as many as a batch holds, and the rest')
 })
 
 t.test('if a trigger changes a text, answers, pages and streams have the stored one', async (t) => {
@@ -219,22 +219,22 @@ t.test('a batch whose result was lost is never written twice', async (t) => {
 })
 
 t.test('a batch that waits too long for the lock is 503, and is not stored later', async (t) => {
-    const { call, register, database } = await startService(t)
-    const { token } = await register()
-    const client = await connect(t, database)
-    await client.query('begin; select pg_advisory_xact_lock(7243002)')
-    const { done: answers, ms } = await measure(() =>
-      Promise.all(
-        range(20).map((n) => call('POST', '/api/messages', { token, body: { text: `message ${n}` } }))
-      )
+  const { call, register, database } = await startService(t)
+  const { token } = await register()
+  const client = await connect(t, database)
+  await client.query('begin; select pg_advisory_xact_lock(7243002)')
+  const { done: answers, ms } = await measure(() =>
+    Promise.all(
+      range(20).map((n) => call('POST', '/api/messages', { token, body: { text: `message ${n}` } }))
     )
-    t.ok(ms < 3000, `within 3 s: ${Math.round(ms)} ms`)
-    for (const { status, headers } of answers) {
-      t.match({ status, retry: headers.get('retry-after') }, { status: 503, retry: /^\d+$/ })
-    }
-    await client.query('commit')
-    t.equal((await call('POST', '/api/messages', { token, body: { text: 'free' } })).status, 201)
-    t.equal((await client.query('select from chat_message')).rowCount, 1)
+  )
+  t.ok(ms < 3000, `within 3 s: ${Math.round(ms)} ms`)
+  for (const { status, headers } of answers) {
+    t.match({ status, retry: headers.get('retry-after') }, { status: 503, retry: /^\d+$/ })
+  }
+  await client.query('commit')
+  t.equal((await call('POST', '/api/messages', { token, body: { text: 'free' } })).status, 201)
+  t.equal((await client.query('select from chat_message')).rowCount, 1)
 })
 
 t.test('a full queue answers 503 immediately', async (t) => {
@@ -275,23 +275,23 @@ t.test("a deadlock with another program's transaction is retried", async (t) => 
 })
 
 t.test('one post that PostgreSQL rejects does not fail the others in its batch', async (t) => {
-    const { app, register, database } = await startService(t)
-    const { userId } = await register()
-    const { writer } = app.room
-    const held = writer.post({ userId, text: 'the batch before' })
-    const posts = range(20).map((n) =>
-      writer.post({
-        userId,
-        text: n === 7 ? 'a\0b' : `message ${n}`,
-        key: n % 2 ? `key-${n}` : undefined
-      })
-    )
-    const outcomes = await Promise.allSettled([held, ...posts])
-    t.strictSame(
-      outcomes.flatMap(({ status }, n) => (status === 'rejected' ? [n - 1] : [])),
-      [7]
-    )
-    t.equal((await (await connect(t, database)).query('select from chat_message')).rowCount, 20)
+  const { app, register, database } = await startService(t)
+  const { userId } = await register()
+  const { writer } = app.room
+  const held = writer.post({ userId, text: 'the batch before' })
+  const posts = range(20).map((n) =>
+    writer.post({
+      userId,
+      text: n === 7 ? 'a\0b' : `message ${n}`,
+      key: n % 2 ? `key-${n}` : undefined
+    })
+  )
+  const outcomes = await Promise.allSettled([held, ...posts])
+  t.strictSame(
+    outcomes.flatMap(({ status }, n) => (status === 'rejected' ? [n - 1] : [])),
+    [7]
+  )
+  t.equal((await (await connect(t, database)).query('select from chat_message')).rowCount, 20)
 })
 
 t.test('a committed post gets 201 even if it cannot be read back', async (t) => {
@@ -332,43 +332,43 @@ t.test('a committed post gets 201 even if it cannot be read back', async (t) => 
 })
 
 t.test('a post repeated while its message is deleted is answered with it or stored again', async (t) => {
-    const { call, register, database } = await startService(t)
-    const { token } = await register()
-    const client = await connect(t, database)
-    const post = () =>
-      call('POST', '/api/messages', { token, body: { text: 'again' }, headers: { 'idempotency-key': 'key' } })
-    const postTwice = async () => [await post(), await post()] as const
-    // The delay varies, so that messages are deleted before, between and after the posts.
-    const remove = async (ms: number) => {
-      await sleep(ms)
-      await client.query('delete from chat_message')
-    }
-    const answered = new Set<number>()
-    const ended = performance.now() + 2000
-    for (let round = 0; performance.now() < ended; round++) {
-      const [first, [second, third]] = await Promise.all([post(), postTwice(), remove((7 * round) % 50)])
-      const answers = [first, second, third]
-      t.strictSame(
-        answers.map(({ status, body }) => [status, body.text]),
-        answers.map(() => [201, 'again'])
-      )
-      const ids = answers.map(({ body }) => body.id)
-      t.ok(new Set(ids).size <= 2, `at most one before the deletion and one after it: ${ids}`)
-      const { rows } = await client.query('select id from chat_message')
-      t.ok(
-        rows.length === 0 || (rows.length === 1 && rows[0].id === Math.max(...ids)),
-        'at most the newest is left'
-      )
-      for (const id of ids) answered.add(id)
-    }
-    const { rows } = await client.query(
-      "select message_id as id from chat_event where kind = 'message_created' order by seq"
-    )
+  const { call, register, database } = await startService(t)
+  const { token } = await register()
+  const client = await connect(t, database)
+  const post = () =>
+    call('POST', '/api/messages', { token, body: { text: 'again' }, headers: { 'idempotency-key': 'key' } })
+  const postTwice = async () => [await post(), await post()] as const
+  // The delay varies, so that messages are deleted before, between and after the posts.
+  const remove = async (ms: number) => {
+    await sleep(ms)
+    await client.query('delete from chat_message')
+  }
+  const answered = new Set<number>()
+  const ended = performance.now() + 2000
+  for (let round = 0; performance.now() < ended; round++) {
+    const [first, [second, third]] = await Promise.all([post(), postTwice(), remove((7 * round) % 50)])
+    const answers = [first, second, third]
     t.strictSame(
-      rows.map(({ id }) => id),
-      [...answered].sort((a, b) => a - b),
-      'the answers name exactly the messages that were stored'
+      answers.map(({ status, body }) => [status, body.text]),
+      answers.map(() => [201, 'again'])
     )
+    const ids = answers.map(({ body }) => body.id)
+    t.ok(new Set(ids).size <= 2, `at most one before the deletion and one after it: ${ids}`)
+    const { rows } = await client.query('select id from chat_message')
+    t.ok(
+      rows.length === 0 || (rows.length === 1 && rows[0].id === Math.max(...ids)),
+      'at most the newest is left'
+    )
+    for (const id of ids) answered.add(id)
+  }
+  const { rows } = await client.query(
+    "select message_id as id from chat_event where kind = 'message_created' order by seq"
+  )
+  t.strictSame(
+    rows.map(({ id }) => id),
+    [...answered].sort((a, b) => a - b),
+    'the answers name exactly the messages that were stored'
+  )
 })
 
 t.test('a key whose message was deleted or has another id can be used again', async (t) => {

@@ -124,23 +124,23 @@ t.test('a change whose client has disconnected is finished or undone before the 
 })
 
 t.test('an overloaded process answers 503 at once, stays alive and recovers', async (t) => {
-    const { call } = await startService(t, { MAX_EVENT_LOOP_DELAY: 50 })
-    let isLate = true
-    const block = () => {
-      for (const until = performance.now() + 200; performance.now() < until;);
-      if (isLate) setTimeout(block, 1)
-    }
-    block()
-    let answer = await call('GET', '/api/messages')
-    await waitUntil('it refuses', async () => {
-      answer = await call('GET', '/api/messages')
-      return answer.status !== 200
-    })
-    t.match(answer, { status: 503, body: { error: 'service is busy, try again soon', code: 'busy' } })
-    t.match(answer.headers.get('retry-after'), /^\d+$/)
-    t.equal((await call('GET', '/health/livez')).status, 200)
-    isLate = false
-    await waitUntil('it recovers', async () => (await call('GET', '/api/messages')).status === 200)
+  const { call } = await startService(t, { MAX_EVENT_LOOP_DELAY: 50 })
+  let isLate = true
+  const block = () => {
+    for (const until = performance.now() + 200; performance.now() < until;);
+    if (isLate) setTimeout(block, 1)
+  }
+  block()
+  let answer = await call('GET', '/api/messages')
+  await waitUntil('it refuses', async () => {
+    answer = await call('GET', '/api/messages')
+    return answer.status !== 200
+  })
+  t.match(answer, { status: 503, body: { error: 'service is busy, try again soon', code: 'busy' } })
+  t.match(answer.headers.get('retry-after'), /^\d+$/)
+  t.equal((await call('GET', '/health/livez')).status, 200)
+  isLate = false
+  await waitUntil('it recovers', async () => (await call('GET', '/api/messages')).status === 200)
 })
 
 t.test('during a graceful shutdown each response closes its connection', async (t) => {
