@@ -589,6 +589,35 @@ def variants(helm, program, chart):
         ],
         [False, True],
     )
+
+    def allowed(entries):
+        extra = f'migrationJob.extraEnv={json.dumps(entries)}'
+        objects = render('--set', 'networkPolicy.enabled=true,migrate=job', '--set-json', extra)
+        return [
+            [
+                [port['port'] for port in rule.get('ports', [])]
+                for rule in one(objects, 'NetworkPolicy', f'chat-backend{suffix}')['spec']['egress'][1:]
+            ]
+            for suffix in ('', '-migrate')
+        ]
+
+    port = {'name': 'POSTGRES_PORT', 'value': '5433'}
+    url = {'name': 'POSTGRES_URL', 'value': 'postgres://x:5434'}
+    own = [[5432], [6379]]
+    check(
+        f'{helm} lets the migration out to its own port of PostgreSQL, and to any that a URL may name',
+        [allowed(entries) for entries in ([port], [url], [url, port])],
+        [[own, [[5433], [6379]]], [own, [[], [6379]]], [own, [[], [6379]]]],
+    )
+    check(
+        f'{helm} leaves nothing of the migration behind when it is uninstalled',
+        [
+            (o['kind'], o['metadata']['annotations']['helm.sh/hook-delete-policy'])
+            for o in render('--set', 'networkPolicy.enabled=true,migrate=job')
+            if 'pre-install' in o['metadata'].get('annotations', {}).get('helm.sh/hook', '')
+        ],
+        [(kind, 'before-hook-creation,hook-succeeded') for kind in ('NetworkPolicy', 'Job')],
+    )
     pod = pods(render('--set', 'preStopSeconds=0,waitForEngines=false'))
     spec = next(p for p in pod if 'terminationGracePeriodSeconds' in p)
     check(

@@ -150,27 +150,28 @@ apply, and so Helm 4, refuses a name that appears twice. */}}
 {{- end }}
 
 {{/* The ports of a NetworkPolicy rule for one engine: those of `networkPolicy`, else the one that the chart knows. Nothing, and so any
-port, where a Secret or a ConfigMap may hold it. Takes `root` and `engine`. */}}
+port, where a Secret or a ConfigMap may hold it. Takes `root`, `extraEnv` and `engine`. */}}
 {{- define "chat-backend.enginePorts" -}}
 {{- $settings := index .root.Values .engine }}
 {{- $ports := index .root.Values.networkPolicy (printf "%sPorts" .engine) }}
 {{- $prefix := upper .engine }}
 {{- $port := $settings.port | default (ternary 5432 6379 (eq .engine "postgres")) | toString }}
 {{- $isKnown := or $settings.port (empty .root.Values.envFrom) }}
-{{- if and $settings.existingSecret (or $settings.secretKeys.port $settings.secretKeys.url) }}
+{{- if and $settings.existingSecret $settings.secretKeys.port }}
   {{- $isKnown = false }}
 {{- end }}
-{{- range .root.Values.extraEnv }}
+{{- $isReplaced := and $settings.existingSecret $settings.secretKeys.url }}
+{{- range concat (.root.Values.extraEnv | default list) (.extraEnv | default list) }}
   {{- if has .name (list (printf "%s_URL" $prefix) "REDIS_SENTINELS" "REDIS_CLUSTER_NODES") }}
     {{- if hasPrefix $prefix .name }}
-      {{- $isKnown = false }}
+      {{- $isReplaced = true }}
     {{- end }}
   {{- else if eq .name (printf "%s_PORT" $prefix) }}
     {{- $isKnown = ne (.value | default "") "" }}
     {{- $port = .value }}
   {{- end }}
 {{- end }}
-{{- if and (empty $ports) $isKnown }}
+{{- if and (empty $ports) $isKnown (not $isReplaced) }}
   {{- $ports = list (int $port) }}
 {{- end }}
 {{- range $ports }}
@@ -178,7 +179,7 @@ port, where a Secret or a ConfigMap may hold it. Takes `root` and `engine`. */}}
 {{- end }}
 {{- end }}
 
-{{/* Where the service and the migration may connect to. */}}
+{{/* Where the service or the migration may connect to. Takes `root` and `extraEnv`. */}}
 {{- define "chat-backend.egress" -}}
 # DNS. OpenShift's listens on 5353.
 - ports:
@@ -189,8 +190,8 @@ port, where a Secret or a ConfigMap may hold it. Takes `root` and `engine`. */}}
       protocol: TCP
     {{- end }}
 {{- range $engine := list "postgres" "redis" }}
-{{- $ports := include "chat-backend.enginePorts" (dict "root" $ "engine" $engine) }}
-{{- $peers := index $.Values.networkPolicy $engine }}
+{{- $ports := include "chat-backend.enginePorts" (dict "root" $.root "extraEnv" $.extraEnv "engine" $engine) }}
+{{- $peers := index $.root.Values.networkPolicy $engine }}
 {{- $rule := dict }}
 {{- with $ports }}
 {{- $_ := set $rule "ports" (fromYamlArray .) }}
@@ -200,7 +201,7 @@ port, where a Secret or a ConfigMap may hold it. Takes `root` and `engine`. */}}
 {{- end }}
 {{ toYaml (list $rule) }}
 {{- end }}
-{{- with .Values.networkPolicy.extraEgress }}
+{{- with .root.Values.networkPolicy.extraEgress }}
 {{ toYaml . }}
 {{- end }}
 {{- end }}
