@@ -39,8 +39,19 @@ def check(what, value, expected=True):
     print(f'not ok - {what}: {value!r} instead of {expected!r}')
 
 
+class Loader(yaml.SafeLoader):
+    """Refuses a key that appears twice, as kubectl and the API server do."""
+
+    def construct_mapping(self, node, deep=False):
+        mapping = super().construct_mapping(node, deep)
+        if len(mapping) < len(node.value):
+            keys = [key.value for key, _ in node.value]
+            raise yaml.constructor.ConstructorError(None, None, f'{keys} has one twice', node.start_mark)
+        return mapping
+
+
 def read(text):
-    return list(filter(None, yaml.safe_load_all(text)))
+    return list(filter(None, yaml.load_all(text, Loader)))
 
 
 def pod_of(item):
@@ -588,6 +599,28 @@ def variants(helm, program, chart):
             for n in (1, 2)
         ],
         [False, True],
+    )
+
+    def labels(settings, kind):
+        return one(render('--set', settings), kind)['metadata']['labels']
+
+    monitors = 'metrics.serviceMonitor.enabled=true,metrics.serviceMonitor.labels.app=prometheus'
+    for settings, kind, key, value in (
+        ('commonLabels.a=common,service.labels.a=own', 'Service', 'a', 'own'),
+        ('service.labels.helm\\.sh/chart=own', 'Service', 'helm.sh/chart', 'own'),
+        (monitors, 'ServiceMonitor', 'app', 'prometheus'),
+        (
+            'metrics.prometheusRule.enabled=true,metrics.prometheusRule.labels.app=prometheus',
+            'PrometheusRule',
+            'app',
+            'prometheus',
+        ),
+    ):
+        check(f'{helm} prefers the labels of one object: {settings}', labels(settings, kind)[key], value)
+    check(
+        f'{helm} has the ServiceMonitor select by the label of the Service',
+        one(render('--set', monitors), 'ServiceMonitor')['spec']['selector']['matchLabels'],
+        {'app': labels(monitors, 'Service')['app']},
     )
 
     def allowed(entries):

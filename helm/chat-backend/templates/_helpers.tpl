@@ -28,6 +28,11 @@ app: {{ include "chat-backend.fullname" . }}
 {{ include "chat-backend.commonLabels" . }}
 {{- end }}
 
+{{/* The labels of an object that the values may give labels of its own, which win. Takes `root` and `labels`. */}}
+{{- define "chat-backend.labelsWith" -}}
+{{- toYaml (mergeOverwrite (include "chat-backend.labels" .root | fromYaml) (.labels | default dict)) }}
+{{- end }}
+
 {{- define "chat-backend.commonLabels" -}}
 app.kubernetes.io/name: {{ include "chat-backend.name" . }}
 app.kubernetes.io/instance: {{ .Release.Name | quote }}

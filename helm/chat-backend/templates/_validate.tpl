@@ -54,6 +54,9 @@
     {{- printf "podLabels must not set %s, by which the pods are found" $key | fail }}
   {{- end }}
 {{- end }}
+{{- if hasKey ($values.service.labels | default dict) "app" }}
+  {{- fail "service.labels must not set app, by which the ServiceMonitor finds the Service" }}
+{{- end }}
 {{- range $key, $_ := $values.commonLabels }}
   {{- if or (has $key (list "app" "helm.sh/chart")) (hasPrefix "app.kubernetes.io/" $key) }}
     {{- printf "commonLabels must not set %s, which belongs to the chart" $key | fail }}
