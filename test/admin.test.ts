@@ -2,6 +2,7 @@ import { spawnSync } from 'node:child_process'
 import { createServer } from 'node:net'
 import { once } from 'node:events'
 import t from 'tap'
+import { freePort } from '../src/embedded/process.ts'
 import { runAdmin } from './helpers/admin.ts'
 import { connect, createDatabase, ownUserIds } from './helpers/database.ts'
 import { ask, checkout, externalEngines, folder, startServer } from './helpers/server.ts'
@@ -202,7 +203,7 @@ t.test('each mistake prints one sentence and changes nothing', async (t) => {
   t.strictSame(await admin('list'), done('nobody has a role or a restriction'))
 })
 
-t.test('an engine that accepts connections but does not answer gives one sentence', async (t) => {
+t.test('an engine that does not answer gives one sentence', async (t) => {
   await register('alice')
   const silent = createServer(() => {}).listen(0, '127.0.0.1')
   await once(silent, 'listening')
@@ -214,6 +215,15 @@ t.test('an engine that accepts connections but does not answer gives one sentenc
   ] as const) {
     t.match(await runAdmin({ ...env, [name]: `${port}` }, ['ban', 'alice']), refused(sentence))
   }
+  const sentinels = `127.0.0.1:${await freePort()}`
+  t.match(
+    await runAdmin({ ...env, REDIS_SENTINELS: sentinels }, ['ban', 'alice']),
+    refused(
+      `cannot connect to Redis at the sentinels ${sentinels}: ` +
+        'no Sentinel gives the address of the master mymaster: Connection is closed.'
+    ),
+    'without a word of a retry'
+  )
   t.strictSame(await readLog(), [])
 })
 

@@ -1,7 +1,10 @@
 import { spawnSync } from 'node:child_process'
+import { once } from 'node:events'
 import { existsSync } from 'node:fs'
+import { type AddressInfo, createServer, type Socket } from 'node:net'
 import { join } from 'node:path'
-import t from 'tap'
+import t, { type Test } from 'tap'
+import { freePort } from '../src/embedded/process.ts'
 import { createDatabase } from './helpers/database.ts'
 import { waitUntil } from './helpers/raw.ts'
 import {
@@ -80,6 +83,65 @@ t.test('a start that must fail exits with one clear line and code 1', async (t) 
       )
     }
   }
+})
+
+/** An engine that accepts connections, and then does no more than `greet` does. @returns its port */
+async function startSilentEngine(t: Test, greet: (socket: Socket) => void = () => {}): Promise<string> {
+  const sockets = new Set<Socket>()
+  const server = createServer((socket) => {
+    sockets.add(socket.on('error', () => {}))
+    greet(socket)
+  }).listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  t.teardown(() => {
+    server.close()
+    for (const socket of sockets) socket.destroy()
+  })
+  return `${(server.address() as AddressInfo).port}`
+}
+
+t.test('a start gives up an engine that accepts connections but does not answer', async (t) => {
+  const silent = await startSilentEngine(t)
+  // Such as a pooler, which logs in its clients before it has a server for them.
+  const welcoming = await startSilentEngine(t, (socket) => {
+    socket.once('data', () => socket.write('R\0\0\0\b\0\0\0\0Z\0\0\0\x05I'))
+  })
+  const POSTGRES_DB = await createDatabase(t)
+  for (const [env, line] of [
+    [{ POSTGRES_PORT: silent }, /^PostgreSQL at .* is not usable after 1 s: timeout expired$/],
+    [{ POSTGRES_PORT: welcoming }, /^PostgreSQL at .* is not usable after 1 s: Query read timeout$/],
+    [{ REDIS_PORT: silent }, /^Redis at .* is not usable after 1 s: no answer in 1000 ms$/],
+    [{ REDIS_URL: `rediss://127.0.0.1:${silent}` }, /^Redis at .* after 1 s: no answer in 1000 ms$/],
+    [{ REDIS_CLUSTER_NODES: `127.0.0.1:${silent}` }, /^Redis at the cluster .* after 1 s: no answer/],
+    [{ REDIS_SENTINELS: `127.0.0.1:${silent}` }, /^Redis at the sentinels .* after 1 s: no answer/]
+  ] as [Record<string, string>, RegExp][]) {
+    const server = startServer(t, { ...external(), POSTGRES_DB, BOOT_TIMEOUT: '1', ...env })
+    t.equal(await server.exited, 1)
+    t.match(
+      server.log.find((text) => text.includes('is not usable')),
+      line
+    )
+  }
+})
+
+t.test('a start gives up Sentinels that cannot be reached, and says so once', async (t) => {
+  const sentinels = `127.0.0.1:${await freePort()},127.0.0.1:${await freePort()}`
+  const server = startServer(t, {
+    ...external(),
+    POSTGRES_DB: await createDatabase(t),
+    REDIS_SENTINELS: sentinels,
+    REDIS_SENTINEL_NAME: 'chat',
+    BOOT_TIMEOUT: '1'
+  })
+  t.equal(await server.exited, 1)
+  const reason = 'no Sentinel gives the address of the master chat: Connection is closed.'
+  t.strictSame(
+    server.log.filter((line) => line.includes('Sentinel')),
+    [
+      `the Redis connection failed: ${reason}`,
+      `Redis at the sentinels ${sentinels} is not usable after 1 s: ${reason}`
+    ]
+  )
 })
 
 t.test('a service that is stopped while it waits for an engine exits immediately', async (t) => {

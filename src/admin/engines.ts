@@ -9,7 +9,7 @@ import { reasonOf } from '../lib/reason.ts'
 import { withTimeout } from '../lib/timeout.ts'
 import { StartError } from '../lib/start-error.ts'
 import { connectionOptions } from '../plugins/postgres.ts'
-import { createClient } from '../plugins/redis.ts'
+import { createClient, whyNot } from '../plugins/redis.ts'
 
 // A person at a terminal can wait longer than a request.
 const CONNECT_TIMEOUT_MS = 5000
@@ -44,16 +44,16 @@ export class Engines {
   async sessions(): Promise<Sessions> {
     const { client, where } = createClient(this.#config, () => false)
     this.#redis = client
-    let reason: Error | undefined
+    let reason: string | undefined
     client.on('error', (error: Error) => {
-      reason = error
+      reason = whyNot(error, this.#config)
     })
     try {
       await withTimeout(CONNECT_TIMEOUT_MS, client.connect())
       // While connecting, the client only warns of a database number that is out of range.
       if (client instanceof Redis) await client.select(client.options.db ?? 0)
     } catch (error) {
-      throw new StartError(`cannot connect to Redis at ${where}: ${reasonOf(reason ?? error)}`, {
+      throw new StartError(`cannot connect to Redis at ${where}: ${reason ?? reasonOf(error)}`, {
         cause: error
       })
     }

@@ -120,11 +120,11 @@ const processOf = async (client: pg.Client): Promise<number> =>
  * @param signal closes it at once
  */
 async function withClient<Result>(
-  config: Config,
+  options: pg.ClientConfig,
   signal: AbortSignal | undefined,
   work: (client: pg.Client) => Promise<Result>
 ): Promise<Result> {
-  const client = new pg.Client(connectionOptions(config, NO_LIMITS))
+  const client = new pg.Client(options)
   client.on('error', () => {}) // A query reports it as well.
   const close = () => hangUp(client)
   signal?.addEventListener('abort', close)
@@ -142,7 +142,7 @@ async function isPooledByTransaction(
   client: pg.Client,
   signal: AbortSignal | undefined
 ): Promise<boolean> {
-  return withClient(config, signal, async (other) => {
+  return withClient(connectionOptions(config), signal, async (other) => {
     await other.connect()
     const before = await processOf(client)
     // A pooler gives it the process that has just become free, or else gives that one to the next who asks.
@@ -187,14 +187,19 @@ export async function migrateWhenReady(config: Config, log: Log, signal?: AbortS
     `PostgreSQL at ${formatAddress(postgresAddress(config))}`,
     config.BOOT_TIMEOUT,
     log,
-    () =>
-      withClient(config, signal, async (client) => {
+    async () => {
+      await withClient(connectionOptions(config), signal, async (client) => {
         await checkSession(config, client, signal)
         await checkEncoding(client)
-        if (config.MIGRATE === 'off') return
+      })
+      if (config.MIGRATE === 'off') return
+      // A migration may take long, so only its connection has no limits.
+      await withClient(connectionOptions(config, NO_LIMITS), signal, async (client) => {
+        await client.connect()
         await migrate(client, log, config.MIGRATE === 'own')
         if (config.MIGRATE_GRANT_TO !== undefined) await grantTables(client, config.MIGRATE_GRANT_TO)
-      }),
+      })
+    },
     { signal }
   )
 }

@@ -6,6 +6,7 @@ import type { Config } from '../config.ts'
 import { SCRIPT_COMMANDS } from '../redis/rate-limiter.ts'
 import { RedisWatch, RETRY_MS } from '../redis/watch.ts'
 import { StartError } from '../lib/start-error.ts'
+import { withTimeout } from '../lib/timeout.ts'
 import { waitFor } from '../lib/wait-for.ts'
 
 const retry = (tries: number) => Math.min(tries * RETRY_MS, 1000)
@@ -71,6 +72,16 @@ export function createClient(
   return { client, where: redisAddresses(config).map(formatAddress).join(', ') }
 }
 
+/**
+ * Why a client could not connect. ioredis says that all Sentinels are unreachable, also of one that answered
+ * but does not know the master, and each time adds when it asks again.
+ */
+export const whyNot = ({ message }: Error, { REDIS_SENTINEL_NAME: name }: Config): string =>
+  message.replace(
+    /^All sentinels are unreachable\..*?(?: Last error(: .*))?$/,
+    (_all, last = '') => `no Sentinel gives the address of the master ${name}${last}`
+  )
+
 declare module 'fastify' {
   interface FastifyInstance {
     /** Rejects, with the reason, if Redis refuses a command that this service needs. */
@@ -88,10 +99,11 @@ export default fp<{ config: Config; signal?: AbortSignal | undefined }>(
   async (app, { config, signal }) => {
     const watch = new RedisWatch(app.log)
     const { client, where } = createClient(config, watch.reconnectOnError)
-    let reason: Error | undefined
+    let reason: string | undefined
     client.on('error', (error: Error) => {
-      if (error.message !== reason?.message) app.log.warn(`the Redis connection failed: ${error.message}`)
-      reason = error
+      const before = reason
+      reason = whyNot(error, config)
+      if (reason !== before) app.log.warn(`the Redis connection failed: ${reason}`)
     })
     client.on('ready', () => {
       reason = undefined
@@ -107,13 +119,14 @@ export default fp<{ config: Config; signal?: AbortSignal | undefined }>(
       config.BOOT_TIMEOUT,
       app.log,
       async () => {
-        if (client.status === 'wait') await client.connect()
         try {
+          // Asks the Sentinels again and again, for as long as none of them knows the master.
+          if (client.status === 'wait') await withTimeout(config.BOOT_TIMEOUT * 1000, client.connect())
           // While connecting, the client only warns of a database number that is out of range, and uses 0.
           if (client instanceof Redis) await client.select(client.options.db ?? 0)
           await watch.check(client)
         } catch (error) {
-          throw error instanceof StartError ? error : (reason ?? error)
+          throw error instanceof StartError || reason === undefined ? error : new Error(reason)
         }
       },
       { signal }

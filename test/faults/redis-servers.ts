@@ -103,6 +103,11 @@ t.test('with Sentinels sessions survive a failover, and nobody is logged out mea
     REDIS_PASSWORD: PASSWORD,
     RATE_LIMIT: 'on'
   } as const
+  await t.rejects(
+    startService(t, { ...settings, REDIS_SENTINEL_NAME: 'another', BOOT_TIMEOUT: 1 }),
+    /^Redis at the sentinels .* is not usable after 1 s: no Sentinel gives the address of the master another/,
+    'a start with a name that no Sentinel knows ends'
+  )
   const service = await startService(t, settings)
   const { call, register, database } = service
   const { token } = await register()
