@@ -1,8 +1,12 @@
 import { once } from 'node:events'
 import {
   appendFileSync,
+  closeSync,
   existsSync,
+  fstatSync,
+  ftruncateSync,
   mkdirSync,
+  openSync,
   readFileSync,
   renameSync,
   rmSync,
@@ -96,20 +100,36 @@ async function startStore(dataDir: string, { host, port, password }: Address, lo
   const journal = join(dataDir, 'sessions.journal')
 
   const keys = new Map<string, Buffer>()
+  let damaged = 0
   for (const line of existsSync(journal) ? readFileSync(journal, 'utf8').split('\n').slice(0, -1) : []) {
-    const [key, value, expiration] = deserialize(Buffer.from(line, 'base64'))
-    keys.set(key.toString('base64'), key)
-    if (value === null) database.delete(key)
-    else database.set(key, value, { expiresAt: expiration.expiresAt })
+    try {
+      const [key, value, expiration] = deserialize(Buffer.from(line, 'base64'))
+      if (value === null) database.delete(key)
+      else database.set(key, value, { expiresAt: expiration.expiresAt })
+      keys.set(key.toString('base64'), key)
+    } catch {
+      damaged++
+    }
+  }
+  if (damaged > 0) {
+    log.warn(`${damaged} damaged line(s) of ${journal} were skipped, so some users may have to log in again`)
   }
   const entry = (key: Buffer) =>
     `${serialize([key, database.get(key), database.getExpiration(key)]).toString('base64')}\n`
   const live = [...keys.values()].filter((key) => database.get(key) !== null)
   writeFileSync(`${journal}.new`, live.map(entry).join(''), { mode: 0o600 })
   renameSync(`${journal}.new`, journal)
+  const file = openSync(journal, 'a')
   database.mutations.subscribe((change) => {
-    if (change.type === 'flush') writeFileSync(journal, '')
-    else appendFileSync(journal, entry(change.key))
+    if (change.type === 'flush') return ftruncateSync(file)
+    const { size } = fstatSync(file)
+    try {
+      appendFileSync(file, entry(change.key))
+    } catch (error) {
+      // On a full disk, part of a line may have been written, to which the next one would be added.
+      ftruncateSync(file, size)
+      throw error
+    }
   })
 
   const executor = createRedisCommandExecutor()
@@ -127,5 +147,6 @@ async function startStore(dataDir: string, { host, port, password }: Address, lo
     server.close()
     await once(server, 'close')
     state.close()
+    closeSync(file)
   }
 }

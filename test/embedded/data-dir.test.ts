@@ -1,9 +1,12 @@
 import { spawnSync } from 'node:child_process'
-import { mkdirSync, readdirSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readdirSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
 import { createDatabase } from '../helpers/database.ts'
+import { waitUntil } from '../helpers/raw.ts'
 import {
+  alice,
+  ask,
   chat,
   externalEngines,
   failedStart,
@@ -54,7 +57,82 @@ t.test('a start that cannot write one of its files leaves no process behind', as
   }
 })
 
+t.test('a damaged line in the journal of sessions costs no more than its own session', async (t) => {
+  const DATA_DIR = folder(t)
+  const journal = join(DATA_DIR, 'sessions.journal')
+  const env = {
+    ...externalEngines(),
+    POSTGRES_DB: await createDatabase(t),
+    REDIS_HOST: '',
+    DATA_DIR,
+    PATH: pathWith(t, withoutRedis)
+  }
+  const first = startServer(t, env)
+  const texts: string[] = []
+  const token = await chat(t, await first.ready, undefined, texts)
+  first.child.kill('SIGKILL')
+  await first.exited
+  const [entry = ''] = readFileSync(journal, 'utf8').split('\n')
+  for (const damage of [entry.slice(0, 40) + entry, '\0'.repeat(50), '', '/w9JAg=='] /* the number 1 */) {
+    writeFileSync(journal, `${damage}\n${readFileSync(journal, 'utf8')}`)
+  }
+
+  const again = startServer(t, env)
+  await chat(t, await again.ready, token, texts)
+  t.strictSame(
+    again.log.filter((line) => line.includes('damaged')),
+    [`4 damaged line(s) of ${journal} were skipped, so some users may have to log in again`]
+  )
+  again.child.kill('SIGKILL')
+  await again.exited
+  const mended = startServer(t, env)
+  await chat(t, await mended.ready, token, texts)
+  t.notMatch(mended.log.join('\n'), 'damaged', 'which the start has mended')
+})
+
 if (process.getuid?.() === 0) {
+  t.test('the store in this process survives a crash after a moment of full disk', async (t) => {
+    const disk = folder(t)
+    const mounted = spawnSync('mount', ['-t', 'tmpfs', '-o', 'size=512k,mode=755', 'none', disk])
+    t.equal(mounted.status, 0)
+    t.teardown(() => spawnSync('umount', [disk]))
+    const env = {
+      ...externalEngines(),
+      POSTGRES_DB: await createDatabase(t),
+      REDIS_HOST: '',
+      DATA_DIR: join(disk, 'data'),
+      PATH: pathWith(t, withoutRedis),
+      RATE_LIMIT: 'off'
+    }
+    const first = startServer(t, env)
+    const texts: string[] = []
+    await chat(t, await first.ready, undefined, texts)
+    const logIn = async () => ask(await first.ready, '/api/login', undefined, alice)
+    const filler = join(disk, 'full')
+    spawnSync('dd', ['if=/dev/zero', `of=${filler}`, 'bs=1k'])
+    let refused = 0
+    // The disk gives whole pages, so the last page of the journal may have room for a session.
+    await waitUntil('a session finds no room', async () => {
+      const { status } = await logIn()
+      if (status !== 200) refused = status
+      return refused > 0
+    })
+    t.equal(refused, 503)
+    rmSync(filler)
+    await waitUntil(
+      'there is room again',
+      async () => (await ask(await first.ready, '/health/readyz')).status === 200
+    )
+    const { status, body } = await logIn()
+    t.equal(status, 200)
+    first.child.kill('SIGKILL')
+    await first.exited
+
+    const again = startServer(t, env)
+    await chat(t, await again.ready, body.token, texts)
+    t.notMatch(again.log.join('\n'), 'damaged', 'without a damaged line')
+  })
+
   t.test('a DATA_DIR of another user is named, with the user who may not write there', async (t) => {
     const home = folder(t, 0o755)
     const theirs = join(home, 'data')
