@@ -120,6 +120,20 @@ t.test('an invalid value fails with one line that names the variable and its val
       'mysql://chat:secret@db/chat',
       'POSTGRES_URL must be postgres://user:password@host:port/database, and is not'
     ],
+    ...['bogus', 'Require', ''].map(
+      (mode) =>
+        [
+          'POSTGRES_URL',
+          `postgres://chat:secret@db/chat?sslmode=${mode}`,
+          'the sslmode of POSTGRES_URL must be one of disable, allow, prefer, require, verify-ca, verify-full, ' +
+            `no-verify, not "${mode}"`
+        ] as const
+    ),
+    [
+      'POSTGRES_URL',
+      'postgres://chat:secret@db/chat?ssl=yes',
+      'ssl in POSTGRES_URL must be true or false, not "yes"'
+    ],
     [
       'REDIS_URL',
       'redis:6379',

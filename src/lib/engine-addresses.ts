@@ -42,17 +42,29 @@ function toPort(text: string | null | undefined, usual: number): number {
   return port
 }
 
+const SSL_MODES = ['disable', 'allow', 'prefer', 'require', 'verify-ca', 'verify-full', 'no-verify']
+
 /**
- * Parses a URL as libpq does:
+ * Makes every mode with TLS `verify-full`. node-postgres treats them so already, but prints a warning that
+ * this will change. Whoever sets `uselibpqcompat` has chosen the weaker modes of libpq.
+ */
+const withStrictMode = (url: string) =>
+  /[?&]uselibpqcompat=true\b/.test(url)
+    ? url
+    : url.replace(/([?&]sslmode=)(?:allow|prefer|require|verify-ca)(?=[&#]|$)/g, '$1verify-full')
+
+/**
+ * Parses a URL. The syntax is that of libpq, but a certificate is verified in each `sslmode` with TLS, except
+ * in `no-verify`, which libpq does not have:
  * https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-CONNSTRING-URIS
- * @throws {StartError} if it names a certificate that cannot be read
+ * @throws {StartError} if it names a certificate that cannot be read, or a mode that does not exist
  * @throws {Error} if it is not a valid PostgreSQL URL
  */
 export function parsePostgresUrl(text: string): PostgresTarget {
   if (!/^postgres(ql)?:\/\//i.test(text)) throw new Error('It is not a URL of PostgreSQL.')
   let parsed: ReturnType<typeof parse>
   try {
-    parsed = parse(text)
+    parsed = parse(withStrictMode(text))
   } catch (error) {
     if (error instanceof Error && 'syscall' in error) {
       throw new StartError(`POSTGRES_URL names a file that cannot be read: ${error.message}`, {
@@ -62,6 +74,16 @@ export function parsePostgresUrl(text: string): PostgresTarget {
     throw error
   }
   if (!parsed.host) throw new Error('It has no host.')
+  // pg would connect without TLS.
+  const { sslmode, ssl } = parsed
+  if (sslmode !== undefined && !SSL_MODES.includes(String(sslmode))) {
+    throw new StartError(
+      `the sslmode of POSTGRES_URL must be one of ${SSL_MODES.join(', ')}, not ${JSON.stringify(sslmode)}`
+    )
+  }
+  if (typeof ssl === 'string' && ssl !== 'false') {
+    throw new StartError(`ssl in POSTGRES_URL must be true or false, not ${JSON.stringify(ssl)}`)
+  }
   return {
     ...toClientConfig({ ...parsed, port: null }),
     host: withoutBrackets(parsed.host),

@@ -1,8 +1,10 @@
-import { spawn } from 'node:child_process'
+import { spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdirSync } from 'node:fs'
-import { connect, createServer, type ListenOptions } from 'node:net'
+import { mkdirSync, readFileSync } from 'node:fs'
+import { type AddressInfo, connect, createServer, type ListenOptions } from 'node:net'
 import { join } from 'node:path'
+import { TLSSocket } from 'node:tls'
+import pg from 'pg'
 import t, { type Test } from 'tap'
 import { formatAddress, postgresAddress, redisAddresses } from '../../src/lib/engine-addresses.ts'
 import { loadConfig } from '../../src/config.ts'
@@ -122,6 +124,76 @@ t.test('addresses of PostgreSQL', async (t) => {
     const { user, password, database } = connectionOptions(config)
     t.equal(`${user} ${password} ${database}`, as)
   }
+})
+
+/** Puts TLS before PostgreSQL, for the name localhost. @returns the port, and the file of the certificate */
+async function startTls(t: Test): Promise<{ port: number; certificate: string }> {
+  const dir = folder(t)
+  const [certificate, key] = [join(dir, 'server.crt'), join(dir, 'server.key')]
+  const made = spawnSync('openssl', [
+    ...['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes', '-days', '1'],
+    ...['-subj', '/CN=localhost', '-addext', 'subjectAltName=DNS:localhost'],
+    ...['-out', certificate, '-keyout', key]
+  ])
+  t.equal(made.status, 0)
+  const options = { isServer: true, cert: readFileSync(certificate), key: readFileSync(key) }
+  const server = createServer((socket) => {
+    socket
+      .on('error', () => {})
+      .once('data', (first) => {
+        // https://www.postgresql.org/docs/current/protocol-message-formats.html#PROTOCOL-MESSAGE-FORMATS-SSLREQUEST
+        if (first.readInt32BE(4) !== 80877103) return socket.destroy()
+        socket.write('S')
+        const client = new TLSSocket(socket, options)
+        const engine = connect(config.POSTGRES_PORT, config.POSTGRES_HOST!)
+        client
+          .on('error', () => {})
+          .on('close', () => engine.destroy())
+          .pipe(engine)
+        engine
+          .on('error', () => {})
+          .on('close', () => client.destroy())
+          .pipe(client)
+      })
+  }).listen(0)
+  t.teardown(() => server.close())
+  await once(server, 'listening')
+  return { port: (server.address() as AddressInfo).port, certificate }
+}
+
+t.test('with TLS the certificate of PostgreSQL is verified, but for no-verify', async (t) => {
+  const { port, certificate } = await startTls(t)
+  const warnings: Error[] = []
+  const note = (warning: Error) => warnings.push(warning)
+  process.on('warning', note)
+  t.teardown(() => process.off('warning', note))
+  /** Whether a connection is encrypted, or why there is none. */
+  const reach = async (host: string, parameters: string) => {
+    const { POSTGRES_USER, POSTGRES_PASSWORD, POSTGRES_DB } = config
+    const url = `postgres://${POSTGRES_USER}:${POSTGRES_PASSWORD}@${host}:${port}/${POSTGRES_DB}?${parameters}`
+    const client = new pg.Client(connectionOptions(loadConfig({ POSTGRES_URL: url })))
+    client.on('error', () => {})
+    t.teardown(() => client.end())
+    return client.connect().then(
+      () => 'encrypted',
+      ({ message }: Error) => message
+    )
+  }
+  const rootcert = `sslrootcert=${encodeURIComponent(certificate)}`
+  for (const mode of ['allow', 'prefer', 'require', 'verify-ca', 'verify-full']) {
+    t.match(await reach('localhost', `sslmode=${mode}`), /self.signed certificate/, mode)
+    t.equal(await reach('localhost', `sslmode=${mode}&${rootcert}`), 'encrypted', mode)
+    t.match(await reach('127.0.0.1', `sslmode=${mode}&${rootcert}`), /not in the cert's list/, mode)
+  }
+  t.equal(await reach('localhost', rootcert), 'encrypted')
+  t.equal(await reach('127.0.0.1', 'sslmode=no-verify'), 'encrypted')
+  t.equal(
+    await reach('127.0.0.1', 'uselibpqcompat=true&sslmode=require'),
+    'encrypted',
+    'as node-postgres says'
+  )
+  t.match(await reach('localhost', 'sslmode=disable'), /Connection terminated/)
+  t.strictSame(warnings, [], 'and nothing is printed')
 })
 
 t.test('addresses of Redis', async (t) => {
