@@ -144,6 +144,16 @@ t.test('a start gives up Sentinels that cannot be reached, and says so once', as
   )
 })
 
+t.test('arguments are refused, because the settings are environment variables', async (t) => {
+  for (const argument of ['--help', '--port', 'start']) {
+    const server = startServer(t, external(), { args: [argument, '3000'] })
+    t.equal(await server.exited, 1)
+    t.strictSame(server.log, [
+      `the service takes no arguments such as ${argument}, only environment variables: see docs/configuration.md`
+    ])
+  }
+})
+
 t.test('a service that is stopped while it waits for an engine exits immediately', async (t) => {
   const server = startServer(t, { ...external(), POSTGRES_PORT: '9' })
   await waitUntil('it waits for PostgreSQL', () =>

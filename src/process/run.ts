@@ -122,6 +122,13 @@ async function run(): Promise<number> {
   let config: Config | undefined
   try {
     shutdownSignal.throwIfAborted()
+    const [, , argument] = process.argv
+    if (argument !== undefined) {
+      throw new StartError(
+        `the service takes no arguments such as ${argument}, ` +
+          'only environment variables: see docs/configuration.md'
+      )
+    }
     config = loadConfig(process.env)
     log.level = config.LOG_LEVEL
     if (config.MIGRATE === 'only') {

@@ -87,6 +87,7 @@ export interface Server {
  * @param reader the user who must be able to read the checkout
  * @param root the checkout, where it is another
  * @param execArgv options for Node itself; by default those that forbid it `process.exit`
+ * @param args arguments of the service, which takes none
  */
 export function startServer(
   t: Test,
@@ -95,8 +96,15 @@ export function startServer(
     uid,
     reader = uid,
     root = checkout,
-    execArgv = withoutExit
-  }: { uid?: number; reader?: number | undefined; root?: string; execArgv?: string[] } = {}
+    execArgv = withoutExit,
+    args = []
+  }: {
+    uid?: number
+    reader?: number | undefined
+    root?: string
+    execArgv?: string[]
+    args?: string[]
+  } = {}
 ): Server {
   const [node, code] = [process.execPath, root].map((path) =>
     reader ? readableBy(t, reader, path) : path
@@ -104,7 +112,7 @@ export function startServer(
   // Through `env`, because tap adds its instruments to every Node process that a test starts.
   const child = spawn(
     '/usr/bin/env',
-    ['-u', 'NODE_OPTIONS', node, ...execArgv, join(code, 'dist/src/server.js')],
+    ['-u', 'NODE_OPTIONS', node, ...execArgv, join(code, 'dist/src/server.js'), ...args],
     {
       env: { PATH: process.env['PATH'], HTTP_HOST: '127.0.0.1', HTTP_PORT: '0', BCRYPT_COST: '4', ...env },
       stdio: ['ignore', 'pipe', 'inherit'],
