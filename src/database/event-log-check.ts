@@ -57,7 +57,7 @@ const behind = ([table = '', column = '']: string[]) => `
  * enabled.
  */
 export const CHECK_TRIGGERS = `
-  select what, false as "isSequence" from (
+  select distinct what, false as "isSequence" from (
     select case
       when pg_catalog.to_regclass(relation) is null
         then format('there is no table %s', relation)

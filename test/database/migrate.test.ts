@@ -200,8 +200,11 @@ t.test('a start that loses its connection while another replica migrates goes on
 
 t.test('MIGRATE=off changes nothing, and readyz fails until the tables exist', async (t) => {
   const { client, database } = await emptyDatabase(t)
-  const { call } = await startService(t, { POSTGRES_DB: database, MIGRATE: 'off' })
+  const { call, logs } = await startService(t, { POSTGRES_DB: database, MIGRATE: 'off' })
   t.strictSame(await names(client), [])
+  const missing = () => logs.find(({ msg }) => String(msg).includes('there is no table chat_message;'))
+  await waitUntil('the log says what is missing', () => missing() !== undefined)
+  t.equal(String(missing()?.['msg']).split('there is no table chat_user').length, 2, 'and each table once')
   t.match(await call('GET', '/health/readyz'), { status: 503, body: { error: 'database is not ready' } })
   t.match(await call('GET', '/api/messages'), { status: 503, body: { error: 'database is not ready' } })
   await client.query(DJANGO)
