@@ -14,11 +14,13 @@ type Answer = Outcome<keyof typeof refusals>
 
 const RESIGN = 'select chat_resign($1, $2) as refusal'
 const DELETE_ACCOUNT = 'select * from chat_delete_account($1, $2)'
-// Rows with `deleted_at` set must go as well, because they reference the user.
+// Rows with `deleted_at` set must go as well, because they reference the user. Messages that were given to
+// another user meanwhile stay; `is true` keeps PostgreSQL from reading all messages of the user for it.
 const DELETE_MESSAGES = `
   with deleted as (
     delete from chat_message
     where id = any (array(select id from chat_message where user_id = $1 limit ${BATCH}))
+      and (user_id = $1) is true
     returning id
   ), reports as (
     delete from chat_report where message_id = any (array(select id from deleted))

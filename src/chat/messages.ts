@@ -208,13 +208,26 @@ export async function findMessage(query: Query, id: number): Promise<Message | u
   return row && toMessage(row)
 }
 
+/**
+ * SQL condition for the target of an UPDATE: it is a visible message that meets some conditions. PostgreSQL
+ * checks it again if another transaction changed the row while the statement waited for it. A subquery that
+ * reads the table would still find the old row:
+ * https://www.postgresql.org/docs/current/transaction-iso.html#XACT-READ-COMMITTED
+ * @param message the alias of the target
+ */
+const isVisible = (message: string, conditions: string) => `exists (
+  select from (select null::timestamptz as deleted_at) absent cross join lateral (
+    select from (select ${message}.*) target
+    where deleted_at is null and ${isExact('id')} and ${isExact('user_id')} ${conditions}
+  ) visible
+)`
+
 const EDIT = `
   with author as materialized (
     select * from chat_admit(array[$2::bigint], false)
   ), edited as (
     update chat_message message set text = $3 from author
-    where author.refusal is null
-      and message.id = (select message.id from ${visibleMessages('and id = $1 and user_id = $2')})
+    where author.refusal is null and message.id = $1 and ${isVisible('message', 'and user_id = $2')}
     returning message.id
   )
   select edited.id, ${refusalColumns('author')} from author left join edited on true`
@@ -247,22 +260,27 @@ const HAS_DELETED_AT = `exists (
   where attrelid = 'chat_message'::regclass and attname = 'deleted_at' and not attisdropped)`
 
 // Users who are not banned may delete their own messages and, if $3 is true, those that their role lets them
-// moderate. A function that is called only for the latter records them in the moderation log.
-const MAY_DELETE = `(user_id = $2 or ($3::boolean and chat_may_delete($2, user_id)))
-  and not exists (select from chat_member($2) member where member.kind = 'ban')`
-const NOTED = 'case when user_id <> $2 then chat_log_deletion($2, user_id, id) end'
+// moderate. `chat_admit` and `chat_may_delete` look at bans and roles after the statement has waited for the
+// lock. A function that is called only for messages of others records them in the moderation log.
+const AUTHOR = 'author as materialized (select * from chat_admit(array[$2::bigint], false))'
+const MAY_DELETE = `author.refusal is distinct from 'banned'
+  and (message.user_id = $2 or ($3::boolean and chat_may_delete($2, message.user_id)))`
+const NOTED = 'case when deleted.user_id <> $2 then chat_log_deletion($2, deleted.user_id, deleted.id) end'
 
 const DELETE = `
-  with deleted as (
-    delete from chat_message where id = $1 and ${MAY_DELETE} and not ${HAS_DELETED_AT} returning id, user_id
+  with ${AUTHOR}, deleted as (
+    delete from chat_message message using author
+    where message.id = $1 and ${MAY_DELETE} and not ${HAS_DELETED_AT}
+    returning message.id, message.user_id
   )
   select ${HAS_DELETED_AT} as "isHiding", deleted.id is not null as "isDeleted", ${NOTED} as noted
   from (select) one left join deleted on true`
 
 const HIDE = `
-  with deleted as (
-    update chat_message set deleted_at = now() where id = $1 and ${MAY_DELETE} and deleted_at is null
-    returning id, user_id
+  with ${AUTHOR}, deleted as (
+    update chat_message message set deleted_at = now() from author
+    where message.id = $1 and ${MAY_DELETE} and message.deleted_at is null
+    returning message.id, message.user_id
   )
   select ${NOTED} from deleted`
 
@@ -283,12 +301,16 @@ export async function deleteMessage(
   return result?.isHiding ? (await query(HIDE, values)).length > 0 : (result?.isDeleted ?? false)
 }
 
+// Messages that someone has given to another user, or deleted, while the statement waited stay as they are.
+// `is true` keeps PostgreSQL from reading all messages of the user for each batch.
 const DELETE_OF = `
   delete from chat_message
-  where id = any (array(select id from chat_message where user_id = $1 limit $2)) returning id`
+  where id = any (array(select id from chat_message where user_id = $1 limit $2)) and (user_id = $1) is true
+  returning id`
 const HIDE_OF = `
   update chat_message set deleted_at = now()
   where id = any (array(select id from chat_message where user_id = $1 and deleted_at is null limit $2))
+    and (user_id = $1) is true and deleted_at is null
   returning id`
 
 /** Deletes up to `count` messages of a user, in the same way. @returns their ids */

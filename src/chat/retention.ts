@@ -14,13 +14,15 @@ const MAX_IDLE_BATCHES = 5 // a run, in which nothing was old
 // One replica at a time trims; for the others the statements match no rows.
 const turn = `(select pg_try_advisory_xact_lock(${LOCK}))`
 
-// Ids ascend with time, so the primary key finds old rows. But other programs may set any date.
+// Ids ascend with time, so the primary key finds old rows. But other programs may set any date, also while
+// the deletion waits for them.
 const TRIM_MESSAGES = `
   with batch as materialized (
     select id, created_at from chat_message where id > $2 and ${turn} order by id limit ${BATCH}
   ), gone as (
     delete from chat_message
     where id = any (array(select id from batch where created_at < now() - $1::interval))
+      and created_at < now() - $1::interval
     returning id
   )
   select count(*)::int as seen, max(id)::text as last, (select count(*)::int from gone) as gone,

@@ -2,6 +2,7 @@ import { randomInt } from 'node:crypto'
 import t from 'tap'
 import { startService } from '../helpers/app.ts'
 import { connect, openRedis } from '../helpers/database.ts'
+import { overtaker } from '../helpers/overtake.ts'
 import { waitUntil } from '../helpers/raw.ts'
 import { openStream } from '../helpers/stream.ts'
 
@@ -75,6 +76,34 @@ for (const when of ['before the service starts', 'while the service runs'] as co
     )
   })
 }
+
+t.test('nothing happens to a message that was deleted or given away while the request waited', async (t) => {
+  const { call, register, post, database } = await startService(t)
+  const [author, other] = [await register(), await register()]
+  const client = await connect(t, database)
+  await client.query('alter table chat_message add column deleted_at timestamptz')
+  const overtake = await overtaker(t, database)
+  const { token } = author
+  for (const [change, value] of [
+    ['deleted_at = $2', '2026-01-31T12:00:00Z'],
+    ['user_id = $2', other.userId]
+  ]) {
+    for (const [method, body] of [['PATCH', { text: 'edited' }], ['DELETE']] as const) {
+      const { id } = await post(token, 'hello')
+      const update = `update chat_message set ${change} where id = $1`
+      const answer = await overtake(update, [id, value], () =>
+        call(method, `/api/messages/${id}`, { token, ...(body && { body }) })
+      )
+      t.match(answer, { status: 404, body: { code: 'message_not_found' } }, `${method} after ${change}`)
+      const { rows } = await client.query(
+        `select text, edited_at, ${change} as "isUnchanged" from chat_message
+        left join chat_message_detail on message_id = id where id = $1`,
+        [id, value]
+      )
+      t.strictSame(rows, [{ text: 'hello', edited_at: null, isUnchanged: true }])
+    }
+  }
+})
 
 t.test('a deletion is published for clients of the Go service', async (t) => {
   const { call, register, post, database } = await startService(t)

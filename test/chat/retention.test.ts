@@ -3,6 +3,7 @@ import { Retention } from '../../src/chat/retention.ts'
 import { createQuery } from '../../src/database/query.ts'
 import { startService } from '../helpers/app.ts'
 import { connect } from '../helpers/database.ts'
+import { overtaker } from '../helpers/overtake.ts'
 import { waitUntil } from '../helpers/raw.ts'
 import { openStream } from '../helpers/stream.ts'
 import { quiet } from '../helpers/quiet.ts'
@@ -65,6 +66,28 @@ t.test('retention: only one replica trims at a time', async (t) => {
   await first.query('commit')
   await new Retention(createQuery(second), { EVENT_RETENTION_HOURS: 72 }, quiet).trim()
   t.ok((await first.query('select from chat_event')).rowCount! <= 2)
+})
+
+t.test('a message that gets a younger date while retention waits is kept', async (t) => {
+  const { call, register, database } = await startService(t)
+  const { userId } = await register()
+  const client = await connect(t, database)
+  await client.query(
+    `insert into chat_message (user_id, text, created_at) values
+    ($1, 'old', now() - interval '31 days'), ($1, 'dated anew', now() - interval '31 days')`,
+    [userId]
+  )
+  const overtake = await overtaker(t, database)
+  const retention = new Retention(
+    createQuery(client),
+    { RETENTION_DAYS: 30, EVENT_RETENTION_HOURS: 72 },
+    quiet
+  )
+  await overtake('update chat_message set created_at = now() where text = $1', ['dated anew'], () =>
+    retention.trim()
+  )
+  t.match((await call('GET', '/api/messages/2')).body, { text: 'dated anew' })
+  t.equal((await client.query('select from chat_message')).rowCount, 1)
 })
 
 t.test('messages dated in the future are kept and reported, even at the lowest ids', async (t) => {

@@ -2,7 +2,7 @@ import type pg from 'pg'
 import t, { type Test } from 'tap'
 import { startService } from '../helpers/app.ts'
 import { connect } from '../helpers/database.ts'
-import { waitUntil } from '../helpers/raw.ts'
+import { overtaker } from '../helpers/overtake.ts'
 
 const range = (count: number) => Array.from({ length: count }, (_, i) => i)
 const HOUR_MS = 60 * 60 * 1000
@@ -154,17 +154,35 @@ t.test('a banned user cannot log in, and the error says until when', async (t) =
 })
 
 t.test('a restriction that is set while posts wait for the lock applies to them', async (t) => {
-  const { register, client, say, database } = await startRoom(t)
+  const { register, say, database } = await startRoom(t)
   const { token, userId } = await register()
-  const watcher = await connect(t, database)
-  await client.query('begin; select pg_advisory_xact_lock(7243002)')
-  const posts = range(20).map((n) => say(token, `message ${n}`))
-  const waiting =
-    "select from pg_stat_activity where datname = current_database() and wait_event = 'advisory'"
-  await waitUntil('the posts wait', async () => (await watcher.query(waiting)).rowCount !== 0)
-  await restrict(client, userId, 'mute')
-  await client.query('commit')
-  for (const { status } of await Promise.all(posts)) t.equal(status, 403)
+  const overtake = await overtaker(t, database)
+  const mute = "insert into chat_restriction (user_id, kind) values ($1, 'mute')"
+  const posts = await overtake(mute, [userId], () =>
+    Promise.all(range(20).map((n) => say(token, `message ${n}`)))
+  )
+  for (const { status } of posts) t.equal(status, 403)
+})
+
+t.test('who is banned or loses a role while a deletion waits for the lock deletes nothing', async (t) => {
+  const { call, register, client, post, database } = await startRoom(t)
+  const [member, moderator] = [await register(), await register()]
+  const role = "insert into chat_user_role (user_id, role) values ($1, 'moderator')"
+  await client.query(role, [moderator.userId])
+  const { id } = await post(member.token, 'hello')
+  const overtake = await overtaker(t, database)
+  const remove = ({ token }: { token: string }) => call('DELETE', `/api/messages/${id}`, { token })
+
+  const demoted = await overtake('delete from chat_user_role where user_id = $1', [moderator.userId], () =>
+    remove(moderator)
+  )
+  t.match(demoted, { status: 404, body: { code: 'message_not_found' } })
+  const ban = "insert into chat_restriction (user_id, kind) values ($1, 'ban')"
+  t.match(await overtake(ban, [member.userId], () => remove(member)), {
+    status: 401,
+    body: { code: 'session_not_found' }
+  })
+  t.match((await call('GET', '/api/messages')).body, [{ id, text: 'hello' }])
 })
 
 t.test('roles and restrictions are deleted with their user', async (t) => {

@@ -1,6 +1,8 @@
 import t from 'tap'
+import { deleteMessagesOf } from '../../src/chat/messages.ts'
 import { startService } from '../helpers/app.ts'
 import { openRedis } from '../helpers/database.ts'
+import { overtaker } from '../helpers/overtake.ts'
 import { startModerated } from '../helpers/people.ts'
 import { waitUntil } from '../helpers/raw.ts'
 import { openStream } from '../helpers/stream.ts'
@@ -298,7 +300,7 @@ for (const withDeletedAt of [false, true]) {
   t.test(
     `all messages of a user are deleted${withDeletedAt ? ', by setting deleted_at where there is that column' : ''}`,
     async (t) => {
-      const { call, client, registerAs, post, url } = await startModerated(t)
+      const { app, call, client, database, registerAs, post, url } = await startModerated(t)
       if (withDeletedAt) await client.query('alter table chat_message add column deleted_at timestamptz')
       const [spammer, member, moderator] = [
         await registerAs('member'),
@@ -324,6 +326,15 @@ for (const withDeletedAt of [false, true]) {
       const { id } = await post(member.token, 'one')
       const deleted = await call('DELETE', `/api/messages/${id}`, { token: moderator.token })
       t.match(deleted, { status: 200, body: { id, status: 'deleted' } })
+
+      const given = await post(member.token, 'given to the moderator')
+      const overtake = await overtaker(t, database)
+      const ids = await overtake(
+        'update chat_message set user_id = $2 where id = $1',
+        [given.id, moderator.userId],
+        () => deleteMessagesOf(app.sql, member.userId, 500)
+      )
+      t.notOk(ids.includes(given.id), 'what is not theirs any more stays')
     }
   )
 }
