@@ -485,7 +485,7 @@ export interface paths {
         };
         /**
          * List open reports
-         * @description For moderators. Lists the open reports with their messages, except for deleted messages.
+         * @description For moderators. Lists the open reports with their messages, except for deleted messages. A page has at most 4 MiB of text, or one report, so a short page need not be the last.
          */
         get: operations["listReports"];
         put?: never;

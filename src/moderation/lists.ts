@@ -8,7 +8,14 @@ import {
   type UserRole
 } from '../../schemas/moderation.ts'
 import { MAX_PAGE } from '../../schemas/messages.ts'
-import { joinDetails, messageColumns, type MessageRow, toMessage, visibleMessages } from '../chat/messages.ts'
+import {
+  joinDetails,
+  MAX_PAGE_BYTES,
+  messageColumns,
+  type MessageRow,
+  toMessage,
+  visibleMessages
+} from '../chat/messages.ts'
 import { milliseconds, type Query } from '../database/query.ts'
 
 interface Person {
@@ -130,20 +137,32 @@ type ReportRow = MessageRow & {
   reporter: string | null
 }
 
-const REPORTS = page(
-  (conditions) => `
-  select report.id as report_id, report.reason as report_reason,
-    ${milliseconds('report.created_at')} as reported_ms,
-    report.user_id as reporter_id, reporter.nickname as reporter, ${messageColumns()}
-  from chat_report report
-  cross join lateral (select message.* from ${visibleMessages('and id = report.message_id')}) message
-  join chat_user author on author.id = message.user_id ${joinDetails()}
-  left join chat_user reporter on reporter.id = report.user_id
-  where report.closed_at is null ${conditions}`,
-  'report.id'
-)
+// In order of the reports, until the texts have so many bytes.
+const reports = (conditions: string) => `
+  select message.report_id, message.report_reason, message.reported_ms, message.reporter_id,
+    message.reporter, ${messageColumns('message', 'message')}
+  from (
+    select message.*, row_number() over by_report as n,
+      sum(octet_length(message.text)) over by_report as bytes
+    from (
+      select report.id as report_id, report.reason as report_reason,
+        ${milliseconds('report.created_at')} as reported_ms,
+        report.user_id as reporter_id, reporter.nickname as reporter, message.*, author.nickname
+      from chat_report report
+      cross join lateral (select message.* from ${visibleMessages('and id = report.message_id')}) message
+      join chat_user author on author.id = message.user_id
+      left join chat_user reporter on reporter.id = report.user_id
+      where report.closed_at is null ${conditions} order by report.id desc limit $1
+    ) message window by_report as (order by message.report_id desc)
+  ) message ${joinDetails()}
+  where n = 1 or bytes <= ${MAX_PAGE_BYTES} order by message.report_id desc`
 
-/** Lists the open reports of messages that still exist, newest first. */
+const REPORTS = { newest: reports(''), before: reports('and report.id < $2') }
+
+/**
+ * Lists the open reports of messages that still exist, newest first. If the texts are too long together,
+ * there are fewer of them than wanted, but at least one.
+ */
 export async function listReports(query: Query, wanted: PageQuery): Promise<Report[]> {
   const rows = await read<ReportRow>(query, REPORTS, wanted)
   return rows.map((row) => ({

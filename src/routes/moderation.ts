@@ -198,7 +198,9 @@ const moderation: FastifyPluginAsyncTypebox = async (app) => {
     operationId: 'listReports',
     summary: 'List open reports',
     tags,
-    description: 'For moderators. Lists the open reports with their messages, except for deleted messages.',
+    description:
+      'For moderators. Lists the open reports with their messages, except for deleted messages. A page has ' +
+      'at most 4 MiB of text, or one report, so a short page need not be the last.',
     security: bearerSecurity,
     querystring: PageQuery,
     response: { 200: ReportList, ...listFailures }

@@ -296,6 +296,30 @@ t.test('each user can report a message once, and moderators can close the report
   ])
 })
 
+t.test('reports of huge messages come a few at a time, down to the oldest', async (t) => {
+  const { call, client, registerAs } = await startModerated(t)
+  const { token, userId } = await registerAs('moderator')
+  // Texts of 9 and of 1.5 MiB.
+  await client.query(
+    `insert into chat_message (user_id, text)
+    select $1, repeat('я', case when n < 3 then 4718592 else 786432 end) from generate_series(1, 6) n`,
+    [userId]
+  )
+  await client.query(
+    "insert into chat_report (message_id, user_id, reason) select id, $1, 'too long' from chat_message",
+    [userId]
+  )
+  const pages: number[][] = []
+  for (let before = ''; ;) {
+    const { status, body } = await call('GET', `/api/reports?limit=5${before}`, { token })
+    t.equal(status, 200)
+    if (body.length === 0) break
+    pages.push(body.map(({ message }: { message: { id: number } }) => message.id))
+    before = `&before_id=${body.at(-1).id}`
+  }
+  t.strictSame(pages, [[6, 5], [4, 3], [2], [1]])
+})
+
 for (const withDeletedAt of [false, true]) {
   t.test(
     `all messages of a user are deleted${withDeletedAt ? ', by setting deleted_at where there is that column' : ''}`,

@@ -214,12 +214,14 @@ async function showList(session, path, place, makeItem) {
   const list = make('ul', { className: 'list' })
   const more = action('showOlder', 'second', () => attempt('moderation-notice', load, place))
   let before = ''
+  /** @param {number} limit @returns {Promise<Item[]>} */
+  const read = (limit) => session.call('GET', `${path}?limit=${limit}${before}`)
   async function load() {
-    /** @type {Item[]} */
-    const items = await session.call('GET', `${path}?limit=${PAGE}${before}`)
+    const items = await read(PAGE)
     list.append(...items.map(makeItem))
     before = `&before_id=${items.at(-1)?.id}`
-    more.hidden = items.length < PAGE
+    // A short page need not be the last: messages that are very long come fewer at a time.
+    more.hidden = items.length === 0 || (items.length < PAGE && (await read(1)).length === 0)
     if (!list.firstElementChild) {
       place.replaceChildren(make('p', { className: 'hint', textContent: say('nothing') }))
     }
