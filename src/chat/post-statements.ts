@@ -65,12 +65,13 @@ export const POST_MANY = `
   union all
   select n, null, nickname, null, null, ${refusalColumns('author')} from author where refusal is not null`
 
-/** Finds the messages that earlier posts with the same keys stored. */
+/** Finds the messages that earlier posts with the same keys stored. Banned users get none. */
 export const FIND_CLAIMED = `
   select given.n, claimed.digest = ${digest('given.text', 'given.reply_to')} as is_same, ${messageColumns()}
   from unnest($1::bigint[], $2::text[], $3::text[], $4::bigint[])
     with ordinality as given (user_id, text, key, reply_to, n)
   join chat_message_key claimed on claimed.user_id = given.user_id and claimed.key = given.key
+  join lateral chat_member(given.user_id) member on member.kind is distinct from 'ban'
   cross join lateral (select message.* from ${visibleMessages('and id = claimed.message_id')}) message
   join chat_user author on author.id = message.user_id ${joinDetails()}`
 

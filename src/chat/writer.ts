@@ -8,6 +8,7 @@ import {
   ReplyToNotFound,
   UserNotFound
 } from '../errors/catalogue.ts'
+import { requireMember } from '../moderation/members.ts'
 import { type Refusal, toError } from '../moderation/refusals.ts'
 import { channels, traced } from '../telemetry/tracing.ts'
 import { confirmChange } from './confirm-change.ts'
@@ -191,6 +192,7 @@ export class MessageWriter {
     // It may have existed when the message with this key was posted.
     const [claimed] = await this.#findClaimed([draft])
     if (claimed) return this.#replay(claimed)
+    await requireMember(this.#query, userId)
     throw new ReplyToNotFound()
   }
 

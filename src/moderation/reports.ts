@@ -1,33 +1,38 @@
 import { visibleMessages } from '../chat/messages.ts'
 import type { Query } from '../database/query.ts'
+import { MessageNotFound, SessionNotFound, UserNotFound } from '../errors/catalogue.ts'
 
 const REPORT = `
   with message as (
     select message.id from ${visibleMessages('and id = $2')}
   ), author as (
-    select chat_user.id from chat_user where chat_user.id = $1 and not exists (
-      select from chat_restriction restriction
-      where restriction.user_id = chat_user.id and restriction.kind = 'ban'
-        and (restriction.until is null or restriction.until > now())
-    )
+    select member.kind is not distinct from 'ban' as is_banned from chat_member($1) member
   ), reported as (
     insert into chat_report (message_id, user_id, reason)
-    select message.id, author.id, $3 from message, author on conflict do nothing
+    select message.id, $1, $3 from message, author where not is_banned on conflict do nothing
   )
-  select exists (select from author) as "hasUser", exists (select from message) as "hasMessage"`
+  select (select is_banned from author) as "isBanned", exists (select from message) as "hasMessage"`
 
 /**
  * Reports a message. A user's second report of the same message changes nothing.
- * @returns whether both the user and the message exist
+ * @throws {UserNotFound} if the user is deleted
+ * @throws {SessionNotFound} if the user is banned
+ * @throws {MessageNotFound}
  */
 export async function reportMessage(
   query: Query,
   userId: number,
   messageId: number,
   reason: string
-): Promise<{ hasUser: boolean; hasMessage: boolean }> {
-  const [row] = await query<{ hasUser: boolean; hasMessage: boolean }>(REPORT, [userId, messageId, reason])
-  return row ?? { hasUser: false, hasMessage: false }
+): Promise<void> {
+  const [row] = await query<{ isBanned: boolean | null; hasMessage: boolean }>(REPORT, [
+    userId,
+    messageId,
+    reason
+  ])
+  if (row?.isBanned == null) throw new UserNotFound()
+  if (row.isBanned) throw new SessionNotFound()
+  if (!row.hasMessage) throw new MessageNotFound()
 }
 
 const CLOSE = `

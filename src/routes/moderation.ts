@@ -29,7 +29,6 @@ import {
   ReportUnknown,
   sessionFailures,
   UntilPast,
-  UserNotFound,
   UserProtected,
   UserUnknown,
   validationFailures
@@ -266,14 +265,7 @@ const reports: FastifyPluginAsyncTypebox = async (app) => {
     '/api/messages/:id(^\\d+$)/report',
     { onRequest: [app.authenticate, app.limitWrites], schema },
     async (request, reply) => {
-      const { hasUser, hasMessage } = await reportMessage(
-        app.sql,
-        request.userId,
-        request.params.id,
-        request.body.reason
-      )
-      if (!hasUser) throw new UserNotFound()
-      if (!hasMessage) throw new MessageNotFound()
+      await reportMessage(app.sql, request.userId, request.params.id, request.body.reason)
       return reply.code(204).send(null)
     }
   )

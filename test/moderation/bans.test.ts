@@ -51,8 +51,11 @@ t.test('a session that the Go service starts for a banned user is refused', asyn
   const admin = await registerAs('admin')
   const { userId, token } = await registerAs('member')
   const { id } = await post(token, 'hello')
+  const headers = { 'idempotency-key': 'key' }
+  const keyed = await call('POST', '/api/messages', { token, body: { text: 'keyed' }, headers })
   await call('PUT', `/api/users/${userId}/restriction`, { token: admin.token, body: ban })
   await redis.set(`session:${token}`, userId, 'EX', 60)
+  const refused = { status: 401, body: { code: 'session_not_found' } }
   const passwords = { currentPassword: 'correct horse', newPassword: 'another horse' }
   for (const [method, path, body] of [
     ['GET', '/api/me'],
@@ -65,12 +68,25 @@ t.test('a session that the Go service starts for a banned user is refused', asyn
     ['DELETE', '/api/tokens/1'],
     ['PUT', '/api/password', passwords],
     ['POST', '/api/messages', { text: 'hello' }],
+    ['POST', '/api/messages', { text: 'hello', replyTo: id }],
+    ['POST', '/api/messages', { text: 'hello', replyTo: id + 1000 }],
+    ['POST', `/api/messages/${id}/report`, { reason: 'rude' }],
+    ['POST', `/api/messages/${id + 1000}/report`, { reason: 'rude' }],
     ['PATCH', `/api/messages/${id}`, { text: 'changed' }],
     ['DELETE', `/api/messages/${id}`],
     ['GET', '/api/reports']
   ] as const) {
     const answer = await call(method, path, { token, ...(body && { body }) })
-    t.match(answer, { status: 401, body: { code: 'session_not_found' } }, `${method} ${path}`)
+    t.match(answer, refused, `${method} ${path}`)
   }
-  t.match((await call('GET', '/api/messages')).body, [{ id, text: 'hello' }])
+  for (const body of [
+    { text: 'keyed' },
+    { text: 'another' },
+    { text: 'keyed', replyTo: id },
+    { text: 'keyed', replyTo: id + 1000 }
+  ]) {
+    const answer = await call('POST', '/api/messages', { token, body, headers })
+    t.match(answer, refused, `with an earlier key: ${JSON.stringify(body)}`)
+  }
+  t.match((await call('GET', '/api/messages')).body, [{ id, text: 'hello' }, keyed.body])
 })

@@ -125,6 +125,23 @@ t.test('a refused post does not fail its batch, and a failed one is not counted'
 })
 
 t.test(
+  'a banned user does not get an earlier message out of a batch with a key of somebody else',
+  async (t) => {
+    const { app, register, client } = await startRoom(t)
+    const users = await Promise.all(range(2).map(register))
+    const { writer } = app.room
+    const keyed = (n: number) => writer.post({ userId: users[n]!.userId, text: `message ${n}`, key: 'key' })
+    await Promise.all([keyed(0), keyed(1)])
+    await restrict(client, users[1]!.userId, 'ban')
+    const held = writer.post({ userId: users[0]!.userId, text: 'the batch before' })
+    const [replayed, refused] = await Promise.allSettled([keyed(0), keyed(1)])
+    await held
+    t.match(replayed, { status: 'fulfilled', value: { isReplay: true } })
+    t.match(refused, { status: 'rejected', reason: { code: 'session_not_found' } })
+  }
+)
+
+t.test(
   'a post that is sent again with its key is answered with its message, whatever came since',
   async (t) => {
     const { register, client, say } = await startRoom(t)

@@ -299,10 +299,10 @@ t.test('each user can report a message once, and moderators can close the report
 t.test('reports of huge messages come a few at a time, down to the oldest', async (t) => {
   const { call, client, registerAs } = await startModerated(t)
   const { token, userId } = await registerAs('moderator')
-  // Texts of 9 and of 1.5 MiB.
+  // Texts of 4.5 and of 1.5 MiB.
   await client.query(
     `insert into chat_message (user_id, text)
-    select $1, repeat('я', case when n < 3 then 4718592 else 786432 end) from generate_series(1, 6) n`,
+    select $1, repeat('я', case when n < 3 then 2359296 else 786432 end) from generate_series(1, 6) n`,
     [userId]
   )
   await client.query(
