@@ -16,10 +16,10 @@ export function normalizeText(text: string): string {
 
 /**
  * Characters that fonts render as nothing, although Unicode calls them neither white space nor ignorable:
- * KHITAN SMALL SCRIPT FILLER, BRAILLE PATTERN BLANK, annotation and hieroglyph controls, MUSICAL SYMBOL NULL
- * NOTEHEAD. To be used inside a character class.
+ * KHITAN SMALL SCRIPT FILLER, BRAILLE PATTERN BLANK, annotation and hieroglyph controls, EGYPTIAN HIEROGLYPH
+ * FULL BLANK and HALF BLANK, MUSICAL SYMBOL NULL NOTEHEAD. To be used inside a character class.
  */
-export const BLANK = '\\u{16fe4}\\u2800\\ufff9-\\ufffb\\u{13430}-\\u{1343f}\\u{1d159}'
+export const BLANK = '\\u{16fe4}\\u2800\\ufff9-\\ufffb\\u{13430}-\\u{13442}\\u{1d159}'
 const VISIBLE = new RegExp(`[^\\p{White_Space}\\p{Cc}\\p{Default_Ignorable_Code_Point}${BLANK}]`, 'u')
 
 /** Whether a text has a visible character. Unassigned code points count, because they may be new emoji. */

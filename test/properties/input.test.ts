@@ -62,7 +62,7 @@ function reference(given: string): string[] {
 }
 
 const isMark = (point: string | undefined) => point !== undefined && /^\p{M}$/u.test(point)
-const isBlank = (point: string) => /^[\u{16fe4}\u2800\ufff9-\ufffb\u{13430}-\u{1343f}\u{1d159}]$/u.test(point)
+const isBlank = (point: string) => /^[\u{16fe4}\u2800\ufff9-\ufffb\u{13430}-\u{13442}\u{1d159}]$/u.test(point)
 const isIgnorable = (point: string) => /^\p{Default_Ignorable_Code_Point}$/u.test(point) || isBlank(point)
 const isSeen = (point: string) => !/^[\p{White_Space}\p{Cc}]$/u.test(point) && !isIgnorable(point)
 

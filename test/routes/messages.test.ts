@@ -129,6 +129,7 @@ t.test('texts that are invisible, too long, not strings or contain NUL are refus
       '\u200b \u2800 \u3164',
       '\u2800'.repeat(2000),
       '\u{1d159}',
+      '\u{13440}\u{13441}\u{13442}',
       '\ufff9\ufffb'
     ].map((text) => [text, 'text_missing'] as const),
     ['я'.repeat(2001), 'text_too_long'],
