@@ -14,7 +14,7 @@ import { MAX_INDEXED, wordsOf } from './words.ts'
 // uses for its locks.
 const LOCK = 7_243_006
 // To be changed with the rules of src/search/words.ts, so that all messages are indexed again.
-const VERSION = 1
+const VERSION = 2
 
 const POLL_MS = 500
 // How often a replica asks whether it may index: where another one does, and after a failure.

@@ -278,6 +278,27 @@ t.test('operators, quotes, stop words and anything else are words or nothing', a
   )
 })
 
+t.test('an emoji is a word, also a flag or a keycap, in either style', async (t) => {
+  const { find, indexed, say } = await startSearch(t)
+  const texts = ['servus 🇩🇪🇦🇹!', 'step 1️⃣2️⃣', 'dial #️⃣', 'press *⃣', 'I ❤️ it']
+  for (const text of texts) await say(text)
+  await indexed()
+  for (const [q, expected] of [
+    ['🇩🇪', texts[0]],
+    ['🇦🇹', texts[0]],
+    ['🇦🇹 servus', texts[0]],
+    ['🇪🇦', undefined],
+    ['2️⃣', texts[1]],
+    ['1⃣', texts[1]],
+    ['3️⃣', undefined],
+    ['#️⃣', texts[2]],
+    ['*️⃣', texts[3]],
+    ['❤️', texts[4]]
+  ] as const) {
+    t.strictSame(await find(q), expected === undefined ? [] : [expected], q)
+  }
+})
+
 t.test('every posted text is found by its own words', async (t) => {
   const { client, indexed, search, userId } = await startSearch(t)
   const texts = fc.sample(
