@@ -94,6 +94,7 @@ t.test('each invalid action gets a clear error', async (t) => {
       'until_invalid'
     ]),
     [`/api/users/${userId}/restriction`, { kind: 'mute', until: 5 }, 400, 'until_invalid'],
+    [`/api/users/${userId}/restriction`, { kind: 'mute', until: '' }, 400, 'until_invalid'],
     [`/api/users/${userId}/restriction`, { kind: 'mute', reason: 'x'.repeat(501) }, 400, 'reason_too_long'],
     [`/api/users/${userId}/restriction`, { kind: 'mute', reason: 'a\0' }, 400, 'reason_invalid'],
     [`/api/users/${nobody}/restriction`, { kind: 'mute' }, 404, 'user_unknown'],
@@ -112,6 +113,14 @@ t.test('each invalid action gets a clear error', async (t) => {
   t.match(await patch({ topic: 'x'.repeat(201) }), { status: 400, body: { code: 'topic_too_long' } })
   t.match(await patch({ slowModeSeconds: -1 }), { status: 400, body: { code: 'slow_mode_seconds_invalid' } })
   t.match(await patch({ readOnly: 'yes' }), { status: 400, body: { code: 'read_only_invalid' } })
+  for (const [field, code] of [
+    ['topic', 'topic_invalid'],
+    ['slowModeSeconds', 'slow_mode_seconds_invalid'],
+    ['readOnly', 'read_only_invalid']
+  ] as const) {
+    t.match(await patch({ [field]: null }), { status: 400, body: { code } }, `${field} cannot be null`)
+  }
+  t.match(await patch({ topic: '' }), { status: 200, body: { topic: '' } })
   const remove = (path: string) => call('DELETE', path, { token: admin.token })
   t.match(await remove(`/api/users/${nobody}/messages`), { status: 404, body: { code: 'user_unknown' } })
   t.match(await remove(`/api/users/${admin.userId}/messages`), { status: 409, body: { code: 'own_account' } })
