@@ -4,7 +4,7 @@ import { extname } from 'node:path'
 import { promisify } from 'node:util'
 import { brotliCompress, constants, gzip } from 'node:zlib'
 import { negotiate } from '@fastify/accept-negotiator'
-import type { FastifyReply, FastifyRequest } from 'fastify'
+import type { FastifyInstance, FastifyReply, FastifyRequest, FastifySchema } from 'fastify'
 
 const types: Record<string, string> = {
   html: 'text/html; charset=utf-8',
@@ -23,6 +23,12 @@ const compressors = {
   gzip: (content: Buffer) => promisify(gzip)(content, { level: 9 })
 }
 type Coding = keyof typeof compressors | 'identity'
+
+/** Whether the client has a file already, by its `If-None-Match` (RFC 9110, 13.1.2). */
+function isKnown(ifNoneMatch: string | undefined, etag: string): boolean {
+  const tags = ifNoneMatch?.split(',').map((tag) => tag.trim().replace(/^W\//, '')) ?? []
+  return tags.includes(etag) || ifNoneMatch === '*'
+}
 
 /** Whether the type of a file is known, by its name. */
 export const isServed = (path: string): boolean => typeOf(path) !== undefined
@@ -56,19 +62,34 @@ export class StaticFile {
     this.#isCompressed = isCompressed
   }
 
+  /**
+   * Declares the routes of the file. The one for HEAD is not left to Fastify, which would add
+   * `Content-Length: 0` to a 304.
+   */
+  serve(
+    app: FastifyInstance,
+    url: string,
+    schema: FastifySchema,
+    headers: Record<string, string> = {}
+  ): void {
+    const handler = (request: FastifyRequest, reply: FastifyReply) => this.#send(request, reply, headers)
+    app.head(url, { schema }, handler)
+    app.get(url, { schema }, handler)
+  }
+
   /** Answers with the file, or with 304 if the client has it. */
-  async send(
+  async #send(
     request: FastifyRequest,
     reply: FastifyReply,
-    headers: Record<string, string> = {}
+    headers: Record<string, string>
   ): Promise<FastifyReply> {
     const accepted = this.#isCompressed ? request.headers['accept-encoding'] : undefined
     const coding = negotiate(accepted?.toLowerCase() ?? '', ['br', 'gzip']) ?? 'identity'
     const { body, etag } = await this.#body(coding)
     reply.headers({ ...headers, 'cache-control': 'no-cache', etag })
     if (this.#isCompressed) reply.header('vary', 'accept-encoding')
-    const known = request.headers['if-none-match']?.split(',') ?? []
-    if (known.some((tag) => tag.trim().replace(/^W\//, '') === etag)) return reply.code(304).send(null)
+    // Without a payload, not even null: it would be serialised, and give the response a type and a length.
+    if (isKnown(request.headers['if-none-match'], etag)) return reply.code(304).send()
     if (coding !== 'identity') reply.header('content-encoding', coding)
     return reply
       .code(200)

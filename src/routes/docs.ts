@@ -1,6 +1,5 @@
 import { fileURLToPath } from 'node:url'
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
-import { NoContent } from '../../schemas/errors.ts'
 import { FileContent } from '../../schemas/files.ts'
 import { DocsPage, noSecurity } from '../../schemas/openapi.ts'
 import { Busy, failures } from '../errors/catalogue.ts'
@@ -73,14 +72,13 @@ const docs: FastifyPluginAsyncTypebox = async (app) => {
       .send(html(baseOf(request.url)))
   )
 
-  const file = { hide: true, response: { 200: FileContent, 304: NoContent, ...failures(Busy) } }
+  const file = { hide: true, response: { 200: FileContent, ...failures(Busy) } }
   app.get('/api/docs/start.js', { schema: file }, async (_request, reply) =>
     reply.code(200).header('content-type', 'text/javascript; charset=utf-8').send(START)
   )
   for (const name of ['swagger-ui-bundle.js', 'swagger-ui.css', 'favicon-32x32.png']) {
     // To compress 1.4 MB that few people ask for would cost more than it saves.
-    const content = new StaticFile(root + name, { isCompressed: false })
-    app.get(`/api/docs/${name}`, { schema: file }, async (request, reply) => content.send(request, reply))
+    new StaticFile(root + name, { isCompressed: false }).serve(app, `/api/docs/${name}`, file)
   }
 }
 export default docs

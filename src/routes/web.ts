@@ -1,7 +1,6 @@
 import { readdirSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
-import { NoContent } from '../../schemas/errors.ts'
 import { FileContent } from '../../schemas/files.ts'
 import { failures } from '../errors/catalogue.ts'
 import { isServed, StaticFile } from '../http/static-file.ts'
@@ -29,15 +28,13 @@ const withoutSearch = (page: Buffer) => Buffer.from(`${page}`.replace(/<button\s
 
 /** The web client: the page at `/` and the files of `web/`. */
 const web: FastifyPluginAsyncTypebox = async (app) => {
-  const schema = { hide: true, response: { 200: FileContent, 304: NoContent, ...failures() } }
+  const schema = { hide: true, response: { 200: FileContent, ...failures() } }
   for (const path of readdirSync(root, { recursive: true, encoding: 'utf8' })) {
     if (!isServed(path)) continue
     const name = path.replaceAll('\\', '/')
     const isPage = name === 'index.html'
     const file = new StaticFile(root + path, isPage && !app.messageSearch ? { change: withoutSearch } : {})
-    app.get(isPage ? '/' : `/web/${name}`, { schema }, async (request, reply) =>
-      file.send(request, reply, headers)
-    )
+    file.serve(app, isPage ? '/' : `/web/${name}`, schema, headers)
   }
 }
 export default web

@@ -2,6 +2,7 @@ import { readdirSync, readFileSync } from 'node:fs'
 import { brotliDecompressSync, gunzipSync } from 'node:zlib'
 import t from 'tap'
 import { startService } from '../helpers/app.ts'
+import { openRaw } from '../helpers/raw.ts'
 
 const folder = new URL('../../web/', import.meta.url)
 const files = readdirSync(folder, { recursive: true, encoding: 'utf8' }).filter((name) => name.includes('.'))
@@ -90,6 +91,27 @@ t.test('the files are sent compressed to clients that accept it, and plain to ot
     tags.add(headers.etag)
   }
   t.equal(tags.size, 3)
+})
+
+t.test('304 says nothing of a body, whatever way the client says that it has the file', async (t) => {
+  const { app, url } = await startService(t)
+  for (const path of ['/', '/web/style.css', '/api/docs/swagger-ui-bundle.js']) {
+    const { etag } = (await app.inject(path)).headers
+    for (const method of ['GET', 'HEAD']) {
+      for (const known of [etag, `W/${etag}`, `"other,one",W/"another" , ${etag}`, '*']) {
+        const { socket, closed } = await openRaw(t, url)
+        const head = [`${method} ${path} HTTP/1.1`, 'host: x', 'connection: close', `if-none-match: ${known}`]
+        socket.write(`${head.join('\r\n')}\r\n\r\n`)
+        const answer = await closed
+        t.match(answer, /^HTTP\/1.1 304 Not Modified\r\n[^]*\r\n\r\n$/, `${method} ${path}, ${known}`)
+        t.match(answer.toLowerCase(), `\r\netag: ${etag}`.toLowerCase())
+        t.notMatch(answer, /^(content-(length|type|encoding)|transfer-encoding):/im)
+      }
+      const again = await fetch(`${url}${path}`, { method, headers: { 'if-none-match': '"*", "other"' } })
+      t.equal(again.status, 200)
+      t.ok(Number(again.headers.get('content-length')) > 0)
+    }
+  }
 })
 
 t.test('WEB_CLIENT=off: there is no page', async (t) => {
