@@ -4,6 +4,7 @@ import t, { type Test } from 'tap'
 import { HEADERS } from '../src/plugins/security-headers.ts'
 import { startService } from './helpers/app.ts'
 import { connect } from './helpers/database.ts'
+import { startModerated } from './helpers/people.ts'
 import { openStream } from './helpers/stream.ts'
 
 /** Sends bytes as they are and resolves to everything that comes back until the other side ends. */
@@ -84,6 +85,57 @@ t.test('a known path with another method is 405 with an Allow header', async (t)
     await speak(url, 'TRACE /api/messages HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n'),
     /^HTTP\/1\.1 405 /
   )
+})
+
+t.test('an id of 2^53 or more is that of nothing, whatever there is', async (t) => {
+  const service = await startModerated(t)
+  const { app, call, client, registerAs } = service
+  const admin = await registerAs('admin')
+  const highest = Number.MAX_SAFE_INTEGER
+  app.room.watch.stop() // It would have the sequences continue after these ids.
+  await client.query(
+    `insert into chat_user (id, nickname, password_hash, created_at) values (${highest}, 'the last', '', now());
+    insert into chat_message (id, user_id, text, created_at) values
+      (${highest}, ${admin.userId}, 'the last', now()), (${highest + 1}, ${admin.userId}, 'beyond', now());
+    insert into chat_report (id, message_id, user_id, reason) values (${highest}, ${highest}, ${highest}, '');
+    insert into chat_token (id, user_id, slot, name, digest) values (${highest}, ${admin.userId}, 1, '', '')`
+  )
+  const rows = () =>
+    Promise.all(
+      [
+        'chat_user',
+        'chat_message',
+        'chat_report',
+        'chat_token',
+        'chat_restriction',
+        'chat_moderation_log'
+      ].map(async (table) => (await client.query(`select * from ${table}`)).rows)
+    )
+  const before = await rows()
+
+  const codes = { messages: 'message_not_found', users: 'user_unknown', reports: 'report_unknown' }
+  const body = { text: 'hello', reason: 'spam', kind: 'mute', role: 'moderator' }
+  const { paths } = (await call('GET', '/api/openapi.json')).body
+  for (const [path, methods] of Object.entries<Record<string, { parameters?: object[] }>>(paths)) {
+    const [, kind = ''] = /^\/api\/(\w+)\/{id}/.exec(path) ?? []
+    if (kind === '' || kind === 'sessions') continue
+    for (const method of Object.keys(methods)) {
+      for (const id of [`${highest + 1}`, '09007199254740993', '9223372036854775808', '9'.repeat(90)]) {
+        t.match(
+          await call(method.toUpperCase(), path.replace('{id}', id), {
+            token: admin.token,
+            ...(method !== 'get' && { body })
+          }),
+          { status: 404, body: { code: codes[kind as keyof typeof codes] ?? 'api_token_unknown' } },
+          `${method} ${path} of ${id}`
+        )
+      }
+    }
+  }
+  t.strictSame(await rows(), before, 'nothing has changed')
+  t.match(await call('GET', `/api/messages/${highest}`), { status: 200, body: { text: 'the last' } })
+  const { body: page } = await call('GET', `/api/messages?before_id=${'9'.repeat(20)}`)
+  t.match(page, [{ id: highest }], 'but a cursor may be any number')
 })
 
 t.test('duplicate and trailing slashes are ignored in a path, but not in a query', async (t) => {

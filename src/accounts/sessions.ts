@@ -53,7 +53,12 @@ const END_PAGE = `
 /** A session as its user may see it, with its token, which must never be sent to a client. */
 type KnownSession = Session & { token: string }
 
-const toUserId = (text: string | null | undefined) => (text && /^\d+$/.test(text) ? Number(text) : undefined)
+/** Other programs write sessions too. An id that is not exact as a number would be that of another user. */
+function toUserId(text: string | null | undefined): number | undefined {
+  const id = text && /^\d+$/.test(text) ? Number(text) : undefined
+  return Number.isSafeInteger(id) ? id : undefined
+}
+
 const throwNamed = (cause: unknown): never => {
   throw new RedisUnavailable({ cause })
 }

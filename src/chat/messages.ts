@@ -270,7 +270,7 @@ const NOTED = 'case when deleted.user_id <> $2 then chat_log_deletion($2, delete
 const DELETE = `
   with ${AUTHOR}, deleted as (
     delete from chat_message message using author
-    where message.id = $1 and ${MAY_DELETE} and not ${HAS_DELETED_AT}
+    where message.id = $1 and ${isExact('message.id')} and ${MAY_DELETE} and not ${HAS_DELETED_AT}
     returning message.id, message.user_id
   )
   select ${HAS_DELETED_AT} as "isHiding", deleted.id is not null as "isDeleted", ${NOTED} as noted
@@ -279,7 +279,7 @@ const DELETE = `
 const HIDE = `
   with ${AUTHOR}, deleted as (
     update chat_message message set deleted_at = now() from author
-    where message.id = $1 and ${MAY_DELETE} and message.deleted_at is null
+    where message.id = $1 and ${isExact('message.id')} and ${MAY_DELETE} and message.deleted_at is null
     returning message.id, message.user_id
   )
   select ${NOTED} from deleted`

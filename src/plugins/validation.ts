@@ -22,9 +22,13 @@ function normalize(
   return true
 }
 
+/** Beyond all ids (src/chat/messages.ts): the id of nothing, and a cursor after everything. */
+const BEYOND_IDS = Number.MAX_SAFE_INTEGER + 1
+
 /**
- * Queries, parameters and headers arrive as text. Decimal integers are converted; anything else is left to
- * fail validation. Ajv's own coercion would also take `1e3`, `0x10` and ` 1`.
+ * Queries, parameters and headers arrive as text. Decimal integers are converted, larger ones to
+ * `BEYOND_IDS`; anything else is left to fail validation. Ajv's own coercion would also take `1e3`, `0x10`
+ * and ` 1`.
  */
 export function integerCoercion(schema: AnySchemaObject): (data: Record<string, unknown>) => boolean {
   const names = Object.entries<TSchema>(schema['properties']).flatMap(([name, { type }]) =>
@@ -34,7 +38,7 @@ export function integerCoercion(schema: AnySchemaObject): (data: Record<string, 
     for (const name of names) {
       const text = data[name]
       if (typeof text === 'string' && /^-?\d+$/.test(text)) {
-        data[name] = Math.max(-Number.MAX_SAFE_INTEGER, Math.min(Number(text), Number.MAX_SAFE_INTEGER))
+        data[name] = Math.max(-BEYOND_IDS, Math.min(Number(text), BEYOND_IDS))
       }
     }
     return true

@@ -363,8 +363,10 @@ t.test('a session of the Go service works here until it ends', async (t) => {
 
   await redis.set(`session:${token}`, `${userId}`, 'EX', 86_400)
   t.equal((await post()).status, 201)
-  await redis.set(`session:${token}`, 'not a number', 'EX', 60)
-  t.match(await post(), { status: 401, body: { error: 'session not found' } })
+  for (const value of ['not a number', `${2 ** 53}`, '9007199254740993', '9223372036854775808']) {
+    await redis.set(`session:${token}`, value, 'EX', 60)
+    t.match(await post(), { status: 401, body: { error: 'session not found' } }, value)
+  }
   await redis.set(`session:${token}`, '987654321', 'EX', 60)
   t.match(await post(), { status: 401, body: { error: 'user not found' } })
   await redis.del(`session:${token}`)
