@@ -446,15 +446,28 @@ t.test(
         ),
         origin
       )
-      t.notOk(
-        (await call('OPTIONS', '/api/messages', { headers: { origin, ...preflight } })).headers.has(
-          'access-control-allow-origin'
-        ),
-        origin
-      )
+      const asked = await call('OPTIONS', '/api/messages', { headers: { origin, ...preflight } })
+      t.equal(asked.status, 204)
+      t.notOk(asked.headers.has('access-control-allow-origin'), origin)
     }
   }
 )
+
+t.test('OPTIONS that is no preflight is answered the same with CORS_ORIGIN and without', async (t) => {
+  const origin = 'https://chat.example'
+  for (const config of [{ CORS_ORIGIN: origin }, {}]) {
+    const service = await startService(t, config)
+    for (const headers of [{}, { origin }, { 'access-control-request-method': 'POST' }]) {
+      const known = await service.call('OPTIONS', '/api/messages', { headers })
+      t.match(known, { status: 405, body: { code: 'method_not_allowed' } }, JSON.stringify(headers))
+      t.match(known.headers.get('allow'), /GET.*POST/)
+      const unknown = await service.call('OPTIONS', '/nowhere', { headers })
+      t.match(unknown, { status: 404, body: { code: 'not_found' } }, JSON.stringify(headers))
+    }
+    const { body } = await service.call('GET', '/metrics')
+    t.match(body, /_count{method="OPTIONS",route="unknown",status="404"} 3/)
+  }
+})
 
 t.test('bytes that are not HTTP get an error in the usual shape', async (t) => {
   const { url } = await startService(t)

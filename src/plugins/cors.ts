@@ -1,15 +1,23 @@
-import fastifyCors from '@fastify/cors'
+import fastifyCors, { type FastifyCorsOptions } from '@fastify/cors'
+import type { FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
 import type { Config } from '../config.ts'
 import { splitList } from '../lib/text.ts'
 
+/** As browsers send it (https://fetch.spec.whatwg.org/#cors-preflight-request). */
+const isPreflight = ({ method, headers }: FastifyRequest) =>
+  method === 'OPTIONS' &&
+  headers.origin !== undefined &&
+  headers['access-control-request-method'] !== undefined
+
 /**
  * Allows pages from the origins in `CORS_ORIGIN` to use the service. Without it there are no CORS headers.
+ * Only preflights are answered here; any other OPTIONS is refused as usual.
  */
 export default fp<{ config: Config }>(
   async (app, { config }) => {
     if (config.CORS_ORIGIN === undefined) return
-    await app.register(fastifyCors, {
+    const preflight: FastifyCorsOptions = {
       origin: splitList(config.CORS_ORIGIN),
       methods: ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE'],
       allowedHeaders: ['authorization', 'content-type', 'idempotency-key', 'last-event-id', 'x-request-id'],
@@ -25,8 +33,11 @@ export default fp<{ config: Config }>(
         'x-search-next',
         'x-stale'
       ],
-      maxAge: 600, // seconds
-      strictPreflight: false // its error would have another shape than ours
+      maxAge: 600 // seconds
+    }
+    const other = { ...preflight, preflight: false }
+    await app.register(fastifyCors, {
+      delegator: (request, done) => done(null, isPreflight(request) ? preflight : other)
     })
   },
   { name: 'cors' }

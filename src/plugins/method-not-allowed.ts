@@ -16,6 +16,9 @@ declare module 'fastify' {
   }
 }
 
+/** The pattern of the catch-all route that @fastify/cors declares for preflights. */
+const PREFLIGHTS = '*'
+
 /** How the service reads a path. */
 export const routerOptions = { ignoreDuplicateSlashes: true, ignoreTrailingSlash: true }
 
@@ -29,7 +32,7 @@ export const otherMethods = fp(
     const router = findMyWay({ ...routerOptions, onMaxParamLength: () => {} })
     const byUrl = new Map<string, OtherMethods>()
     app.addHook('onRoute', ({ url, method }) => {
-      if (url === '*') return // the plugin for CORS declares it for preflights
+      if (url === PREFLIGHTS) return
       let known = byUrl.get(url)
       if (!known) {
         known = { url, allowed: [] }
@@ -51,9 +54,9 @@ export const otherMethods = fp(
   { name: 'other-methods' }
 )
 
-/** Whether the request has no route, or only the catch-all for preflights that @fastify/cors declares. */
+/** Whether the request has no route, or only the catch-all for preflights. */
 function hasNoRoute(request: FastifyRequest): boolean {
-  return request.is404 || (request.method === 'OPTIONS' && request.routeOptions.url === '*')
+  return request.is404 || (request.method === 'OPTIONS' && request.routeOptions.url === PREFLIGHTS)
 }
 
 /**
@@ -63,7 +66,7 @@ export const methodNotAllowed = fp(
   async (app) => {
     app.addHook('onRequest', (request, reply, done) => {
       const { otherMethods } = request
-      if (!otherMethods) return done(request.is404 ? new RouteNotFound() : undefined)
+      if (!otherMethods) return done(hasNoRoute(request) ? new RouteNotFound() : undefined)
       reply.header('allow', otherMethods.allowed.join(', '))
       done(new MethodNotAllowed())
     })
