@@ -475,6 +475,8 @@ t.test('bytes that are not HTTP get an error in the usual shape', async (t) => {
     ['NONSENSE\r\n\r\n', 400, 'invalid_http'],
     ['GET / HTTP/1.1\r\nhost: x\r\nbad header\r\n\r\n', 400, 'invalid_http'],
     ['GET /health/livez HTTP/1.1\r\nconnection: close\r\n\r\n', 400, 'invalid_http'],
+    ['GET /health/livez HTTP/1.1\r\nhost: x\r\nHOST: x\r\nconnection: close\r\n\r\n', 400, 'invalid_http'],
+    ['GET /health/livez HTTP/1.0\r\nhost: x\r\nhost: y\r\n\r\n', 400, 'invalid_http'],
     [
       'GET /health/livez HTTP/1.1\r\nhost: x\r\nexpect: miracles\r\nconnection: close\r\n\r\n',
       417,

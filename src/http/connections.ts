@@ -137,14 +137,16 @@ export class Connections {
   }
 
   /**
-   * Answers bytes that are not HTTP, after the responses to earlier requests, and closes the connection.
+   * Answers bytes that are not HTTP, after the responses to earlier requests, and closes the connection. If
+   * they belong to a request whose response is already complete, that response is the answer.
    */
   refuse(socket: Socket, answer: string): void {
     const connection = this.#all.get(socket)
     const current = connection?.current
     if (!connection || !socket.writable) return
-    if (current?.req.complete && (current.isEnding || !current.headersSent)) {
-      connection.lastWords = answer
+    if (current?.isEnding || (current?.req.complete && !current.headersSent)) {
+      if (current.req.complete) connection.lastWords = answer
+      else current.abandonRequest()
       this.#closeAfterAnswers(socket, connection)
     } else if (current?.headersSent) {
       socket.destroy() // in the middle of a response, which this would corrupt

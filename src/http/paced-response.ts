@@ -23,6 +23,8 @@ export class PacedResponse<
   /** Whether the connection is closed after this response. Called when the head is sent. */
   isLast: () => boolean = () => false
   #isEnding = false
+  #isRequestBroken = false
+  #stopDiscarding: (() => void) | undefined
   #unsent: Buffer | undefined
 
   /** The body, if a part of it has not been sent yet. Several responses may share one. */
@@ -33,6 +35,12 @@ export class PacedResponse<
   /** Whether the body is complete and only has to be sent. */
   get isEnding(): boolean {
     return this.#isEnding || this.writableEnded
+  }
+
+  /** Ends the response without the rest of the request, which cannot be read. */
+  abandonRequest(): void {
+    this.#isRequestBroken = true
+    this.#stopDiscarding?.()
   }
 
   override writeHead(...args: unknown[]): this {
@@ -61,7 +69,7 @@ export class PacedResponse<
     this.flushHeaders()
     if (Buffer.isBuffer(body)) await this.#send(body)
     if (this.destroyed) return
-    if (!this.req.complete) await this.#discardRequest()
+    if (!this.req.complete && !this.#isRequestBroken) await this.#discardRequest()
     super.end(callback)
   }
 
@@ -85,9 +93,12 @@ export class PacedResponse<
     let discarded = 0
     this.req.on('data', ({ length }: Buffer) => {
       discarded += length
-      if (discarded > MAX_DISCARDED_BYTES) this.destroy()
+      if (discarded > MAX_DISCARDED_BYTES) this.req.socket.destroy()
     })
     this.req.resume()
-    await once(this.req, 'close')
+    await new Promise<void>((resolve) => {
+      this.#stopDiscarding = resolve
+      this.req.once('close', resolve)
+    })
   }
 }
