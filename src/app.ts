@@ -7,6 +7,7 @@ import { Busy } from './errors/catalogue.ts'
 import { Connections } from './http/connections.ts'
 import authenticate from './plugins/authenticate.ts'
 import clientAddress from './plugins/client-address.ts'
+import clientGone from './telemetry/client-gone.ts'
 import authorize from './plugins/authorize.ts'
 import cors from './plugins/cors.ts'
 import drain from './plugins/shutdown.ts'
@@ -90,6 +91,7 @@ export function buildApp(config: Config, logger: FastifyBaseLogger, signal?: Abo
   app.register(clientAddress, { config })
   app.register(securityHeaders)
   app.register(metrics)
+  app.register(clientGone)
   app.addHook('onRequest', (request, reply, done) => {
     reply.header('x-request-id', request.id)
     done()

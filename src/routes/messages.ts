@@ -91,6 +91,7 @@ const messages: FastifyPluginAsyncTypebox<{ config: Config }> = async (app, { co
       let page = await firstRead
       if (page.isEmpty && after !== undefined && wait > 0) {
         const from = performance.now()
+        request.waitedMs = Infinity // all of the time, if the client leaves meanwhile
         const address = request.isBehindUnknownProxy ? undefined : request.clientAddress
         await longPolls.wait(after, address, abortOnClose(reply, wait * 1000))
         request.waitedMs = performance.now() - from

@@ -38,7 +38,9 @@ export class RequestLog extends LogController {
 
   #isLogged(request: FastifyRequest, reply: FastifyReply): boolean {
     if (this.#logged !== 'changes') return this.#logged === 'all'
-    if (reply.statusCode >= 400 || !READING_METHODS.has(request.method)) return true
+    if (!READING_METHODS.has(request.method)) return true
+    // A client that leaves a read, such as a long poll, is no error.
+    if (reply.statusCode >= 400 && reply.statusCode !== 499) return true
     return reply.elapsedTime - request.waitedMs >= SLOW_MS && !request.routeOptions.config.isStream
   }
 }

@@ -5,7 +5,7 @@ import t from 'tap'
 import { RequestLog } from '../../src/telemetry/request-log.ts'
 import { startService } from '../helpers/app.ts'
 import { connect } from '../helpers/database.ts'
-import { waitUntil } from '../helpers/raw.ts'
+import { openRaw, waitUntil } from '../helpers/raw.ts'
 
 /** The lines of completed requests, by the ids that the requests were given. */
 const completed = (logs: Record<string, unknown>[]) =>
@@ -71,6 +71,66 @@ t.test('by default a read is logged if it takes a second or longer', async (t) =
   t.equal(lines.length, 1)
   t.match(lines[0], { route: '/:ms', status: 200 })
   t.ok(Number(lines[0]?.['durationMs']) >= 1000)
+})
+
+t.test('a write is logged once, with 499, if its client leaves before the response', async (t) => {
+  const { url, app, logs, database, register } = await startService(t)
+  const { token, userId } = await register()
+  const client = await connect(t, database)
+  const json = '{"text":"hello"}'
+  const request = (id: string, version = '1.1') =>
+    `POST /api/messages HTTP/${version}\r\nhost: x\r\nauthorization: Bearer ${token}\r\n` +
+    `x-request-id: ${id}\r\ncontent-type: application/json\r\ncontent-length: ${json.length}\r\n\r\n`
+  for (const [id, bytes] of [
+    ['whole', request('whole') + json],
+    ['http-1.0', request('http-1.0', '1.0') + json],
+    ['half', request('half') + json.slice(5)],
+    ['second', `GET /health/livez HTTP/1.1\r\nhost: x\r\n\r\n${request('second')}${json}`]
+  ] as const) {
+    const before = app.room.writer.queued
+    await client.query('begin; lock table chat_message in exclusive mode')
+    const arrived = new Promise((resolve) => {
+      app.server.on('request', ({ headers }) => headers['x-request-id'] === id && resolve(undefined))
+    })
+    const { socket } = await openRaw(t, url)
+    socket.write(bytes)
+    await arrived
+    if (id !== 'half') {
+      await waitUntil('it waits for PostgreSQL', async () => {
+        const { rows } = await client.query('select from pg_locks where not granted')
+        return rows.length > 0 || app.room.writer.queued > before
+      })
+    }
+    socket.destroy()
+    await waitUntil(`${id} is logged`, () => completed(logs).has(id))
+    await client.query('commit')
+    t.match(completed(logs).get(id), { method: 'POST', route: '/api/messages', status: 499 }, id)
+    if (id !== 'half') t.equal(completed(logs).get(id)?.['userId'], userId)
+  }
+  await app.close() // which waits for what is under way
+  t.equal(logs.filter(({ status }) => status === 499).length, 4, 'once each')
+  t.strictSame(
+    logs.filter(({ level }) => Number(level) >= 50),
+    []
+  )
+})
+
+t.test('a long poll or stream that its client leaves is no error, and its wait no latency', async (t) => {
+  const { url, app, logs } = await startService(t)
+  const { longPolls, streams } = app.room
+  for (const path of ['/api/messages?after_id=0&wait=25', '/api/events']) {
+    const { socket } = await openRaw(t, url)
+    socket.write(`GET ${path} HTTP/1.1\r\nhost: x\r\n\r\n`)
+    await waitUntil('it is open', () => longPolls.size + streams.size === 1)
+    await sleep(1500)
+    socket.destroy()
+    await waitUntil('it is closed', () => longPolls.size + streams.size === 0)
+  }
+  const metrics = await app.metrics.registry.metrics()
+  const requests = metrics.match(/^http_request_duration_seconds_(sum|count).+$/gm) ?? []
+  t.match(requests, [/_sum{.+,route="\/api\/messages",status="499"} 0$/, /_count{.+,status="499"} 1$/])
+  t.equal(requests.length, 2, 'a stream is not counted')
+  t.equal(completed(logs).size, 0)
 })
 
 t.test('LOG_REQUESTS=none still logs errors of the service', async (t) => {
