@@ -37,7 +37,8 @@ export function showRules(room, outbox, session) {
   let lastOwn
   /** Until then, slow mode lets the reader post nothing. */
   let slowUntil = 0
-  let timer = 0
+  let counting = 0
+  let checking = 0
   /** The failures that were noticed. @type {WeakSet<Failure>} */
   const known = new WeakSet()
 
@@ -59,7 +60,15 @@ export function showRules(room, outbox, session) {
       if (!(failure instanceof Failure)) throw failure
     }
     open.hidden = !isModerator()
+    clearTimeout(checking)
+    if (me?.restriction) checking = window.setTimeout(readMe, untilCheck(me.restriction.until))
     draw()
+  }
+
+  /** A restriction may end by itself, or be lifted. @param {string | null} until @returns {number} in ms */
+  function untilCheck(until) {
+    const remains = until ? Date.parse(until) - Date.now() : 0
+    return remains > 0 ? Math.min(remains + 1000, CHECK_MS) : CHECK_MS
   }
 
   /** What keeps the reader from writing; undefined: nothing does. */
@@ -104,13 +113,8 @@ export function showRules(room, outbox, session) {
     const left = why === undefined ? Math.ceil((slowUntil - Date.now()) / 1000) : 0
     part('send', HTMLButtonElement).disabled = why !== undefined || (left > 0 && !isEditing())
     tell(countdown, left > 0 ? say('nextPost', { in: timeUntil(locale(), left) }) : '')
-    clearTimeout(timer)
-    if (left > 0) timer = window.setTimeout(draw, 1000)
-    if (!me?.restriction) return
-    // It may end by itself, or be lifted.
-    const { until } = me.restriction
-    const remains = until ? Date.parse(until) - Date.now() : 0
-    timer = window.setTimeout(readMe, remains > 0 ? Math.min(remains + 1000, CHECK_MS) : CHECK_MS)
+    clearTimeout(counting)
+    if (left > 0) counting = window.setTimeout(draw, 1000)
   }
 
   const isEditing = () => !part('editing', HTMLElement).hidden

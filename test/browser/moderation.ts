@@ -1,5 +1,5 @@
 import type { Page } from 'playwright-core'
-import t from 'tap'
+import t, { type Test } from 'tap'
 import {
   audit,
   choose,
@@ -15,6 +15,7 @@ import {
   write
 } from '../helpers/browser.ts'
 import { startModerated, type Role } from '../helpers/people.ts'
+import { waitUntil } from '../helpers/raw.ts'
 
 const browser = await startBrowser(t)
 t.jobs = 1
@@ -90,9 +91,6 @@ t.test('members report, and are told why they cannot write; moderators act on wh
     .getByRole('button', { name: `Lift: ${mallory.nickname}` })
     .click()
   await dialog(moderator.page).getByText('Nothing here.').waitFor()
-  await mallory.page.evaluate(() => document.dispatchEvent(new Event('visibilitychange')))
-  await mallory.page.locator('#rules').waitFor({ state: 'hidden' })
-  await mallory.page.getByRole('button', { name: 'Send', disabled: false }).waitFor() // She can write again.
 
   await tab('Room')
   await dialog(moderator.page).getByLabel('Topic').fill('No pills')
@@ -188,4 +186,65 @@ t.test('an admin makes and unmakes moderators, who learn of it when they look at
   await dialog.getByRole('radio', { name: 'Member' }).check()
   await dialog.getByRole('button', { name: 'Save' }).click()
   await dialog.getByRole('alert').filter({ hasText: 'last admin' }).waitFor()
+})
+
+/** The service, and pages on which somebody with a role is logged in. */
+async function startWithPages(t: Test) {
+  const service = await startModerated(t)
+  const login = async (page: Page, { nickname }: { nickname: string }) => {
+    await page.goto(service.url)
+    await enter(page, nickname, 'login')
+  }
+  const enterAs = async (role: Role) => {
+    const user = await service.registerAs(role)
+    const page = await (await newPerson(t, browser)).newPage()
+    await login(page, user)
+    return { ...user, page }
+  }
+  /** A moderator with the panel open. */
+  const enterPanel = async () => {
+    const moderator = await enterAs('moderator')
+    await moderator.page.getByRole('button', { name: 'Moderation' }).click()
+    const dialog = moderator.page.getByRole('dialog').last()
+    const tab = (name: string) => dialog.getByRole('tab', { name })
+    await dialog.getByText('Nothing here.').waitFor()
+    return { ...moderator, dialog, tab }
+  }
+  const { call } = service
+  const restrict = (token: string, userId: number, body: object) =>
+    call('PUT', `/api/users/${userId}/restriction`, { token, body })
+  return { ...service, login, enterAs, enterPanel, restrict }
+}
+
+t.test('a mute that ends by itself is over on the page, however much others write', async (t) => {
+  const { enterAs, registerAs, restrict, post } = await startWithPages(t)
+  const { token } = await registerAs('moderator')
+  const { page, userId } = await enterAs('member')
+  await restrict(token, userId, { kind: 'mute', until: new Date(Date.now() + 5000).toISOString() })
+  await write(page, 'muted')
+  await page.locator('#rules').getByText('You can read, but not post.').waitFor()
+  await waitUntil('she can write again', async () => {
+    await post(token, 'something new')
+    return page.getByRole('button', { name: 'Send', disabled: false }).isVisible()
+  })
+  t.equal(await page.locator('#rules').isVisible(), false)
+})
+
+t.test('a mute that is lifted is over on the page a minute later, however much others write', async (t) => {
+  const { call, enterAs, registerAs, restrict, post } = await startWithPages(t)
+  const { token } = await registerAs('moderator')
+  const { page, userId } = await enterAs('member')
+  await page.clock.install()
+  await page.reload()
+  await restrict(token, userId, { kind: 'mute' })
+  await write(page, 'muted')
+  await page.locator('#rules').getByText('You can read, but not post.').waitFor()
+  await call('DELETE', `/api/users/${userId}/restriction`, { token })
+  for (const text of ['one', 'two', 'three', 'four']) {
+    await page.clock.runFor(16_000)
+    await post(token, text)
+    await sees(page, text)
+  }
+  await page.locator('#rules').waitFor({ state: 'hidden' })
+  await page.getByRole('button', { name: 'Send', disabled: false }).waitFor()
 })
