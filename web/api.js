@@ -14,19 +14,36 @@ import { say, sayError } from './i18n.js'
 /** A timer cannot wait for 25 days. */
 const MAX_RETRY_SECONDS = 3600
 
+/** How late the time in a response may be: it has no fractions of a second, and has travelled. */
+const CLOCK_LAG_MS = 2000
+/** How far the clock of the service is ahead of this one. */
+let clockOffsetMs = 0
+
+/** The time by the clock of the service, in milliseconds since 1970, once there was an answer to a token. */
+export const serviceTime = () => Date.now() + clockOffsetMs
+
+/** @param {string | null} date the `Date` header of a response that no cache has kept */
+function readClock(date) {
+  const offset = Date.parse(date ?? '') - Date.now()
+  const isJustLater = offset <= clockOffsetMs && offset > clockOffsetMs - CLOCK_LAG_MS
+  if (!isJustLater && !Number.isNaN(offset)) clockOffsetMs = offset
+}
+
 /** Why something failed, as a sentence for the reader. */
 export class Failure extends Error {
   /**
    * @param {string} sentence
    * @param {number} [status] 0: there was no response
    * @param {string} [code]
-   * @param {number} [retryMs] 0: the service did not say when to try again
+   * @param {number} [retrySeconds] 0: the service did not say when to try again
    */
-  constructor(sentence, status = 0, code = '', retryMs = 0) {
+  constructor(sentence, status = 0, code = '', retrySeconds = 0) {
     super(sentence)
     this.status = status
     this.code = code
-    this.retryMs = retryMs
+    this.retrySeconds = retrySeconds
+    /** How long a timer should wait before it tries again. */
+    this.retryMs = Math.min(retrySeconds, MAX_RETRY_SECONDS) * 1000
     /** Whether the same request may succeed later. */
     this.isTemporary = status === 0 || status === 408 || status === 429 || status >= 500
     /** Whether the token is no longer valid. A wrong password does not mean that. */
@@ -62,14 +79,14 @@ export async function ask(method, path, { token, body, key, signal } = {}) {
   const response = await request.catch((error) => {
     throw signal?.aborted ? error : Failure.unreachable()
   })
+  if (token) readClock(response.headers.get('date'))
   if (response.ok) return response
   const { error, code = '' } = Object(await response.json().catch(() => undefined))
   if (typeof error !== 'string' || !error || typeof code !== 'string') {
     throw Failure.unexpected(response.status)
   }
   const seconds = Math.max(Number(response.headers.get('retry-after')) || 0, 0)
-  const retryMs = Math.min(seconds, MAX_RETRY_SECONDS) * 1000
-  throw new Failure(sayError(code, error, seconds), response.status, code, retryMs)
+  throw new Failure(sayError(code, error, seconds), response.status, code, seconds)
 }
 
 /**

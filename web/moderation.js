@@ -1,4 +1,4 @@
-import { Failure } from './api.js'
+import { Failure, serviceTime } from './api.js'
 import { locale, say, sayDate } from './i18n.js'
 import { timeUntil } from './language.js'
 import { addToMenu } from './menu.js'
@@ -35,8 +35,10 @@ export function showRules(room, outbox, session) {
   let knownToken
   /** The newest own message; undefined: not known yet. @type {number | undefined} */
   let lastOwn
-  /** Until then, slow mode lets the reader post nothing. */
-  let slowUntil = 0
+  /** When a post began the pause of slow mode, by the clock of the service. @type {number | undefined} */
+  let pauseBegan
+  /** The pause of slow mode when it was last looked at. */
+  let slowSeconds = 0
   let counting = 0
   let checking = 0
   /** The failures that were noticed. @type {WeakSet<Failure>} */
@@ -67,7 +69,7 @@ export function showRules(room, outbox, session) {
 
   /** A restriction may end by itself, or be lifted. @param {string | null} until @returns {number} in ms */
   function untilCheck(until) {
-    const remains = until ? Date.parse(until) - Date.now() : 0
+    const remains = until ? Date.parse(until) - serviceTime() : 0
     return remains > 0 ? Math.min(remains + 1000, CHECK_MS) : CHECK_MS
   }
 
@@ -80,14 +82,29 @@ export function showRules(room, outbox, session) {
     return room.settings?.readOnly && !isModerator() ? say('isReadOnly') : undefined
   }
 
+  /** How long a post keeps the reader from the next one. */
+  const pauseSeconds = () => (isModerator() || !session.account ? 0 : (room.settings?.slowModeSeconds ?? 0))
+
   /** A post begins the pause of slow mode. For earlier ones the service says how long it still takes. */
   function noticeOwnPost() {
     if (room.cursor === undefined) return
-    const newest = room.messages.findLast(isMine)?.id ?? 0
-    const seconds = isModerator() ? 0 : (room.settings?.slowModeSeconds ?? 0)
-    if (lastOwn !== undefined && newest > lastOwn) slowUntil = Date.now() + seconds * 1000
-    if (seconds === 0) slowUntil = 0
-    lastOwn = Math.max(lastOwn ?? 0, newest)
+    const newest = room.messages.findLast(isMine)
+    if (newest && lastOwn !== undefined && newest.id > lastOwn) {
+      // It may have been posted elsewhere a while ago.
+      pauseBegan = Math.min(serviceTime(), Date.parse(newest.createdAt))
+    }
+    lastOwn = Math.max(lastOwn ?? 0, newest?.id ?? 0)
+  }
+
+  /** What was refused because of slow mode is sent when the pause is another one. */
+  function noticePause() {
+    const seconds = pauseSeconds()
+    if (seconds === 0) pauseBegan = undefined
+    if (seconds === slowSeconds) return
+    slowSeconds = seconds
+    for (const { key, failure } of outbox.entries) {
+      if (failure?.code === 'slow_mode') outbox.retry(key)
+    }
   }
 
   /** Learns from what the service refuses. */
@@ -96,7 +113,10 @@ export function showRules(room, outbox, session) {
       if (!failure || known.has(failure)) continue
       known.add(failure)
       if (failure.code === 'muted') readMe()
-      if (failure.code === 'slow_mode') slowUntil = Date.now() + failure.retryMs
+      if (failure.code === 'slow_mode') {
+        const began = serviceTime() + (failure.retrySeconds - pauseSeconds()) * 1000
+        pauseBegan = Math.min(serviceTime(), began) // A longer pause may not be known here yet.
+      }
     }
   }
 
@@ -104,13 +124,14 @@ export function showRules(room, outbox, session) {
   function draw() {
     noticeOwnPost()
     noticeRefusals()
+    noticePause()
     const why = session.account ? reason() : undefined
-    const seconds = session.account ? (room.settings?.slowModeSeconds ?? 0) : 0
-    const slow = seconds > 0 && !isModerator() ? say('slowMode', { every: sayEvery(seconds) }) : ''
-    tell(rules, why ?? slow)
+    const seconds = pauseSeconds()
+    tell(rules, why ?? (seconds > 0 ? say('slowMode', { every: sayEvery(seconds) }) : ''))
     form.classList.toggle('silenced', why !== undefined)
     part('text', HTMLTextAreaElement).readOnly = why !== undefined
-    const left = why === undefined ? Math.ceil((slowUntil - Date.now()) / 1000) : 0
+    const passed = serviceTime() - (pauseBegan ?? -Infinity)
+    const left = why === undefined ? Math.max(0, Math.ceil(seconds - passed / 1000)) : 0
     part('send', HTMLButtonElement).disabled = why !== undefined || (left > 0 && !isEditing())
     tell(countdown, left > 0 ? say('nextPost', { in: timeUntil(locale(), left) }) : '')
     clearTimeout(counting)
@@ -140,7 +161,7 @@ export function showRules(room, outbox, session) {
   })
   session.addEventListener('change', () => {
     lastOwn = undefined
-    slowUntil = 0
+    pauseBegan = undefined
     readMe()
   })
   addToMenu(

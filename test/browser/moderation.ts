@@ -248,3 +248,46 @@ t.test('a mute that is lifted is over on the page a minute later, however much o
   await page.locator('#rules').waitFor({ state: 'hidden' })
   await page.getByRole('button', { name: 'Send', disabled: false }).waitFor()
 })
+
+t.test('slow mode that is shortened lets a member write sooner; a long one says how long', async (t) => {
+  const { call, enterAs, registerAs } = await startWithPages(t)
+  const { token } = await registerAs('moderator')
+  const { page } = await enterAs('member')
+  const slowDown = (slowModeSeconds: number) =>
+    call('PATCH', '/api/room', { token, body: { slowModeSeconds } })
+  await slowDown(21_600)
+  await page.locator('#rules').getByText('Slow mode: 6 hours').waitFor()
+  await write(page, 'first')
+  await page.locator('#countdown').getByText('You can post again in 6 hours.').waitFor()
+  await page.reload()
+  await sees(page, 'first')
+  await write(page, 'second')
+  await page.locator('#pending .state').getByText('You can post again in 6 hours.').waitFor()
+  await page.locator('#countdown').getByText('You can post again in 6 hours.').waitFor()
+  await slowDown(1)
+  await shows(page, ['first', 'second'])
+  await page.locator('#countdown').waitFor({ state: 'hidden' })
+  await page.getByRole('button', { name: 'Send', disabled: false }).waitFor()
+})
+
+t.test('how long a mute lasts does not depend on the clock of the moderator', async (t) => {
+  const { call, enterAs, registerAs, post } = await startWithPages(t)
+  const { userId, token } = await registerAs('member')
+  await post(token, 'buy my pills')
+  const { page, ...moderator } = await enterAs('moderator')
+  await page.addInitScript(() => {
+    const { now } = Date
+    Date.now = () => now() - 2 * 3_600_000
+  })
+  await page.reload()
+  await sees(page, 'buy my pills')
+  await page.getByRole('button', { name: 'Moderation' }).waitFor()
+  await choose(message(page, 'buy my pills'), 'Mute…')
+  const dialog = page.getByRole('dialog').last()
+  await dialog.getByLabel('For how long?').selectOption('3600')
+  await dialog.getByRole('button', { name: 'Mute' }).click()
+  await dialog.waitFor({ state: 'detached' })
+  const [restriction] = (await call('GET', '/api/restrictions', { token: moderator.token })).body
+  t.equal(restriction.userId, userId)
+  t.ok(Math.abs(Date.parse(restriction.until) - Date.now() - 3_600_000) < 60_000, restriction.until)
+})

@@ -1,3 +1,4 @@
+import { serviceTime } from '../api.js'
 import { say, sayCount, sayDate } from '../i18n.js'
 import { sayEvery } from '../moderation.js'
 import { attempt, part, tellBriefly } from '../page.js'
@@ -111,7 +112,7 @@ export function restrict(session, { userId, nickname }, kind, done) {
     submit,
     async () => {
       const seconds = Number(duration.value)
-      const until = seconds ? new Date(Date.now() + seconds * 1000).toISOString() : null
+      const until = seconds ? new Date(serviceTime() + seconds * 1000).toISOString() : null
       await session.callPatiently('PUT', `users/${userId}/restriction`, {
         body: { kind, until, reason: reason.value }
       })
