@@ -14,6 +14,18 @@ export function chooseLanguage(preferred, offered) {
   return 'en'
 }
 
+/** Letters of scripts that are written right to left, and characters that change the direction. */
+const CHANGES_DIRECTION =
+  /[\u0590-\u08ff\u200e\u200f\u202a-\u202e\u2066-\u2069\ufb1d-\ufdff\ufe70-\ufefe\u{10800}-\u{10fff}\u{1e800}-\u{1efff}]/u
+const [FIRST_STRONG_ISOLATE, POP_DIRECTIONAL_ISOLATE] = ['\u2068', '\u2069']
+
+/**
+ * A text that somebody wrote, for a sentence whose order it must not change (https://www.w3.org/TR/html-bidi/).
+ * @param {string} text
+ */
+export const isolate = (text) =>
+  CHANGES_DIRECTION.test(text) ? FIRST_STRONG_ISOLATE + text + POP_DIRECTIONAL_ISOLATE : text
+
 /**
  * Fills values into a text: `{name}` stands for one, and a part in brackets is left out if it has a value
  * that is not known.
@@ -26,7 +38,7 @@ export function fill(text, values = {}) {
       const names = Array.from(part.matchAll(/\{(\w+)\}/g), ([, name]) => name)
       return names.every(isKnown) ? part : ''
     })
-    .replace(/\{(\w+)\}/g, (_, name) => (isKnown(name) ? `${values[name]}` : ''))
+    .replace(/\{(\w+)\}/g, (_, name) => (isKnown(name) ? isolate(`${values[name]}`) : ''))
 }
 
 /**

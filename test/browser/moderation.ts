@@ -291,3 +291,31 @@ t.test('how long a mute lasts does not depend on the clock of the moderator', as
   t.equal(restriction.userId, userId)
   t.ok(Math.abs(Date.parse(restriction.until) - Date.now() - 3_600_000) < 60_000, restriction.until)
 })
+
+t.test('a name that is written right to left leaves the order of the log alone', async (t) => {
+  const { client, enterPanel, registerAs, restrict } = await startWithPages(t)
+  const [moderator, member] = [await registerAs('moderator'), await registerAs('member')]
+  const rename = (nickname: string, userId: number) =>
+    client.query('update chat_user set nickname = $1 where id = $2', [nickname, userId])
+  await rename('משה', moderator.userId)
+  await rename('דוד', member.userId)
+  await restrict(moderator.token, member.userId, { kind: 'mute', reason: 'ספאם' })
+  const { dialog, tab } = await enterPanel()
+  await tab('Log').click()
+  const sentence = dialog.locator('li span').filter({ hasText: 'muted' })
+  await sentence.waitFor()
+  const left = (word: string) =>
+    sentence.evaluate((element, word) => {
+      const text = element.firstChild!
+      const range = new Range()
+      range.setStart(text, text.textContent!.indexOf(word))
+      range.setEnd(text, text.textContent!.indexOf(word) + word.length)
+      return range.getBoundingClientRect().left
+    }, word)
+  const places = [await left('משה'), await left('muted'), await left('דוד')]
+  t.strictSame(
+    places,
+    places.toSorted((a, b) => a - b),
+    'who, what, whom'
+  )
+})

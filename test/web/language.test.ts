@@ -70,6 +70,13 @@ t.test('values are filled in, and parts with an unknown value are left out', asy
   t.equal(fill('{a}', { a: '$& [x]' }), '$& [x]', 'whatever they are')
 })
 
+t.test('a value that is written right to left does not change the order of the sentence', async (t) => {
+  const isolated = '\u2068משה\u2069'
+  t.equal(fill('{a} muted {b}', { a: 'משה', b: 'bob' }), `${isolated} muted bob`)
+  t.equal(fill('{a}', { a: 'a\u202eb' }), '\u2068a\u202eb\u2069', 'nor does one with an override')
+  t.equal(fill('{a}', { a: 'Ёлка 42, 北京 😀 (c)' }), 'Ёлка 42, 北京 😀 (c)')
+})
+
 t.test('values in a sentence of the service are found', async (t) => {
   const until = new Date('2026-01-31T12:00:00Z')
   t.strictSame(valuesIn(new errors.Muted(until).message), { time: until })

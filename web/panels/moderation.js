@@ -1,5 +1,6 @@
 import { serviceTime } from '../api.js'
 import { say, sayCount, sayDate } from '../i18n.js'
+import { isolate } from '../language.js'
 import { sayEvery } from '../moderation.js'
 import { attempt, part, tellBriefly } from '../page.js'
 import { beginningOf } from '../text.js'
@@ -254,7 +255,7 @@ function showReports(session, place) {
           make('small', { textContent: by })
         ),
         quote(message),
-        make('p', { dir: 'auto', textContent: say('reasonWas', { reason }) }),
+        make('p', { textContent: say('reasonWas', { reason }) }),
         make(
           'p',
           { className: 'row' },
@@ -300,7 +301,7 @@ function showRestrictions(session, place) {
     )
     lift.ariaLabel = `${say('lift')}: ${nickname}`
     const texts = make('div', {}, make('b', { dir: 'auto', textContent: nickname }), ` ${what}`)
-    if (reason) texts.append(make('p', { dir: 'auto', textContent: say('reasonWas', { reason }) }))
+    if (reason) texts.append(make('p', { textContent: say('reasonWas', { reason }) }))
     texts.append(make('small', { textContent: by }))
     return make('li', {}, texts, lift)
   })
@@ -345,10 +346,10 @@ function showLog(session, place, roleGiven) {
       role: sayRole(to),
       messages: typeof deleted === 'number' ? sayCount('messages', deleted) : ''
     }
-    const text = deed ? say(deed, values) : `${values.moderator}: ${entry.action}`
-    const item = make('div', {}, make('span', { dir: 'auto', textContent: text }))
+    const text = deed ? say(deed, values) : `${isolate(values.moderator)}: ${entry.action}`
+    const item = make('div', {}, make('span', { textContent: text }))
     if (entry.reason) {
-      item.append(make('p', { dir: 'auto', textContent: say('reasonWas', { reason: entry.reason }) }))
+      item.append(make('p', { textContent: say('reasonWas', { reason: entry.reason }) }))
     }
     item.append(make('small', { textContent: moment(entry.createdAt) }))
     const { user } = entry
