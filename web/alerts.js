@@ -1,4 +1,5 @@
 import { say } from './i18n.js'
+import { goTo } from './links.js'
 import { isMentioned } from './markdown.js'
 import { shared } from './storage.js'
 import { beginningOf } from './text.js'
@@ -97,7 +98,7 @@ function notify({ id, nickname, text }) {
     })
     notification.onclick = () => {
       window.focus()
-      location.hash = `#m${id}`
+      goTo(id)
       notification.close()
     }
   } catch {

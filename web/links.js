@@ -1,6 +1,13 @@
 /** The address of a message. @param {number} id */
 export const linkTo = (id) => new URL(`#m${id}`, location.href).href
 
+/** Goes to a message, also when the address leads there already. @param {number} id */
+export function goTo(id) {
+  const hash = `#m${id}`
+  if (location.hash === hash) dispatchEvent(new HashChangeEvent('hashchange'))
+  else location.hash = hash
+}
+
 /**
  * Follows links to messages: in the address of the page, and in quotes.
  * @param {(id: number) => void} show

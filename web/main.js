@@ -24,15 +24,7 @@ const [DELETION_CHARACTERS, DELETION_LINES] = [1000, 20]
 
 await speak()
 const session = new Session()
-const room = new Room(
-  (query) => readPage(query),
-  () => {
-    tellReader(room.arrived)
-    list.draw()
-    topic.draw()
-    rules.draw()
-  }
-)
+const room = new Room((query) => readPage(query))
 const tellReader = alertReader(session)
 const topic = showTopic(room)
 const outbox = new Outbox(session, room, () => {
@@ -65,6 +57,12 @@ addToMenu(
   }
 )
 const rules = showRules(room, outbox, session)
+room.addEventListener('change', () => {
+  tellReader(room.arrived)
+  list.draw()
+  topic.draw()
+  rules.draw()
+})
 
 /** @param {string} text */
 async function copy(text) {

@@ -19,12 +19,12 @@ export const WINDOW = 200
 
 /**
  * A part of the room without a gap: the newest messages, or older ones while the reader looks at those. It
- * draws nothing.
+ * draws nothing, but dispatches `change`.
  *
  * The service may cut a page short, so that it does not get too large. Only an empty page says that there
  * is nothing more.
  */
-export class Room {
+export class Room extends EventTarget {
   /** Ascending by id. @type {Message[]} */
   messages = []
   /** Whether there may be more at either end. */
@@ -43,10 +43,10 @@ export class Room {
   #meanwhile
   #loads = 0
 
-  /** @param {(query: string) => Promise<Page>} read @param {() => void} changed called after each change */
-  constructor(read, changed) {
+  /** @param {(query: string) => Promise<Page>} read */
+  constructor(read) {
+    super()
     this.read = read
-    this.changed = changed
   }
 
   /** Begins anew, with the newest messages. */
@@ -133,7 +133,7 @@ export class Room {
       this.#put(change)
       this.cursor = change.seq ?? this.cursor
     }
-    this.changed()
+    this.dispatchEvent(new Event('change'))
   }
 
   /**
@@ -162,7 +162,7 @@ export class Room {
       return 'placed'
     } finally {
       if (load === this.#loads) this.#meanwhile = undefined
-      this.changed()
+      this.dispatchEvent(new Event('change'))
     }
   }
 

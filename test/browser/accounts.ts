@@ -113,3 +113,23 @@ t.test('the account: devices by their names, tokens for bots, and its deletion',
   const body = { nickname: 'alice', password: PASSWORD }
   t.equal((await call('POST', '/api/login', { body })).status, 401)
 })
+
+t.test('whoever ends sessions by the keyboard stays in the list of them', async (t) => {
+  const { url, call } = await startService(t)
+  const page = await openChat(t, browser, url)
+  await enter(page, 'alice')
+  const body = { nickname: 'alice', password: PASSWORD }
+  for (let n = 0; n < 3; n++) await call('POST', '/api/login', { body })
+  await page.click('#account')
+  const items = page.locator('#sessions li')
+  const isIn = () => page.evaluate(() => document.activeElement!.closest('#sessions') !== null)
+  await items.nth(3).waitFor()
+  await items.getByRole('button', { name: 'End' }).first().focus()
+  await page.keyboard.press('Enter')
+  await items.nth(3).waitFor({ state: 'detached' })
+  t.ok(await isIn())
+  await page.getByRole('button', { name: 'End all other sessions' }).focus()
+  await page.keyboard.press('Enter')
+  await items.nth(1).waitFor({ state: 'detached' })
+  t.ok(await isIn())
+})

@@ -3,6 +3,7 @@ import t, { type Test } from 'tap'
 import {
   audit,
   choose,
+  drawn,
   enter,
   message,
   newPerson,
@@ -270,6 +271,108 @@ t.test('slow mode that is shortened lets a member write sooner; a long one says 
   await page.getByRole('button', { name: 'Send', disabled: false }).waitFor()
 })
 
+t.test(
+  'whoever saves the settings changes only what they touched, and sees what others change',
+  async (t) => {
+    const { call, enterPanel, registerAs } = await startWithPages(t)
+    const { token } = await registerAs('moderator')
+    const { dialog, tab } = await enterPanel()
+    await tab('Room').click()
+    await dialog.getByLabel('Topic').fill('tea')
+    await call('PATCH', '/api/room', {
+      token,
+      body: { topic: 'coffee', slowModeSeconds: 45, readOnly: true }
+    })
+    await dialog.getByRole('checkbox', { name: 'Read-only', checked: true }).waitFor()
+    t.equal(await dialog.getByLabel('Slow mode').inputValue(), '45')
+    t.equal(await dialog.getByLabel('Topic').inputValue(), 'tea', 'what is being typed stays')
+    await call('PATCH', '/api/room', { token, body: { slowModeSeconds: 60 } })
+    await dialog.getByRole('button', { name: 'Save' }).click()
+    await dialog.getByText('Saved.').waitFor()
+    t.match((await call('GET', '/api/room')).body, { topic: 'tea', slowModeSeconds: 60, readOnly: true })
+  }
+)
+
+t.test('settings that are not known cannot be saved', async (t) => {
+  const { call, enterAs, registerAs } = await startWithPages(t)
+  const { token } = await registerAs('moderator')
+  await call('PATCH', '/api/room', { token, body: { topic: 'coffee' } })
+  const { page } = await enterAs('moderator')
+  await page.route('**/api/room', (route) => route.abort())
+  await page.reload()
+  await page.getByRole('button', { name: 'Moderation' }).click()
+  const dialog = page.getByRole('dialog').last()
+  const room = dialog.getByRole('tab', { name: 'Room' })
+  await room.click()
+  await dialog.getByRole('alert').filter({ hasText: 'The server cannot be reached.' }).waitFor()
+  t.equal(await dialog.getByLabel('Topic').count(), 0)
+  await page.unroute('**/api/room')
+  await room.click()
+  t.equal(await dialog.getByLabel('Topic').inputValue(), 'coffee')
+})
+
+t.test('a tab shows its own list, whichever is loaded first', async (t) => {
+  const { call, enterPanel, registerAs, restrict } = await startWithPages(t)
+  const { token } = await registerAs('moderator')
+  const { userId, nickname } = await registerAs('member')
+  await restrict(token, userId, { kind: 'mute', reason: 'spam' })
+  const { page, dialog, tab } = await enterPanel()
+  let goOn = () => {}
+  const gate = new Promise<void>((resolve) => (goOn = resolve))
+  await page.route('**/api/moderation-log?*', async (route) => {
+    await gate
+    await route.continue()
+  })
+  const answered = page.waitForResponse('**/api/moderation-log?*')
+  await tab('Log').click()
+  await tab('Restrictions').click()
+  await dialog.getByRole('button', { name: `Lift: ${nickname}` }).waitFor()
+  goOn()
+  await answered
+  await drawn(page)
+  t.ok(await dialog.getByRole('button', { name: `Lift: ${nickname}` }).isVisible())
+  t.equal(await tab('Restrictions').getAttribute('aria-selected'), 'true')
+
+  // The focus stays in the panel when the item is gone that it was in.
+  const second = await registerAs('member')
+  await restrict(token, second.userId, { kind: 'mute' })
+  await tab('Restrictions').click()
+  const lift = (name: string) => dialog.getByRole('button', { name: `Lift: ${name}` })
+  await lift(second.nickname).focus()
+  await page.keyboard.press('Enter')
+  await lift(second.nickname).waitFor({ state: 'detached' })
+  await page.keyboard.press('Tab')
+  t.ok(
+    await lift(nickname).evaluate((button) => button === document.activeElement),
+    'it was in the next item'
+  )
+  await page.keyboard.press('Enter')
+  await dialog.getByText('Nothing here.').waitFor()
+  t.equal(await page.evaluate(() => document.activeElement!.id), 'moderation-panel')
+  t.strictSame((await call('GET', '/api/restrictions', { token })).body, [])
+})
+
+t.test('a report leads to its message each time', async (t) => {
+  const { call, enterAs, registerAs, post } = await startWithPages(t)
+  const [author, reporter] = [await registerAs('member'), await registerAs('member')]
+  const { id } = await post(author.token, 'buy my pills')
+  for (let n = 1; n <= 60; n++) await post(author.token, `message ${n}`)
+  await call('POST', `/api/messages/${id}/report`, { token: reporter.token, body: { reason: 'spam' } })
+  const { page } = await enterAs('moderator')
+  for (const time of ['first', 'second']) {
+    await sees(page, 'message 60')
+    await page.getByRole('button', { name: 'Moderation' }).click()
+    await page.getByRole('dialog').getByRole('button', { name: 'Go to message' }).click()
+    await message(page, 'buy my pills').waitFor()
+    await page.waitForFunction(() => {
+      const item = document.querySelector('#messages li')!.getBoundingClientRect()
+      return item.bottom > 0 && document.querySelector('#scroller')!.scrollTop < 500
+    })
+    t.pass(`the ${time} time`)
+    await page.getByRole('button', { name: 'Jump to latest' }).click()
+  }
+})
+
 t.test('how long a mute lasts does not depend on the clock of the moderator', async (t) => {
   const { call, enterAs, registerAs, post } = await startWithPages(t)
   const { userId, token } = await registerAs('member')
@@ -318,4 +421,23 @@ t.test('a name that is written right to left leaves the order of the log alone',
     places.toSorted((a, b) => a - b),
     'who, what, whom'
   )
+})
+
+t.test('two clicks open the panels once, while they are loaded', async (t) => {
+  const { enterAs } = await startWithPages(t)
+  const { page } = await enterAs('moderator')
+  for (const [name, id] of [
+    ['Moderation', 'moderating'],
+    ['Search', 'searching']
+  ] as const) {
+    await page.getByRole('button', { name, exact: true }).evaluate((button: HTMLElement) => {
+      button.click()
+      button.click()
+    })
+    await page.locator(`#${id}`).first().waitFor()
+    await drawn(page)
+    t.equal(await page.getByRole('dialog').count(), 1, name)
+    await page.keyboard.press('Escape')
+    await page.locator(`#${id}`).waitFor({ state: 'detached' })
+  }
 })

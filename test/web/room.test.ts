@@ -76,7 +76,7 @@ const settle = () => new Promise(setImmediate)
 
 /** A room, and what its page does: it shows what is near the view, and hears of what happens. */
 function openRoom(service: Service) {
-  const room = new Room(service.read, () => {})
+  const room = new Room(service.read)
   const arrive = async () => {
     service.waiting.splice(0).forEach((resolve) => resolve())
     await settle()

@@ -5,7 +5,7 @@ import { say, sayDate } from '../i18n.js'
 import { attempt, part, tell } from '../page.js'
 import { reveal } from '../secret.js'
 import { PASSWORD_TIMEOUT_MS } from '../session.js'
-import { action, field, loadStyles, make, showDialog } from './element.js'
+import { action, field, focusItem, loadStyles, make, replaceContent, showDialog } from './element.js'
 import { readUserAgent } from './user-agent.js'
 
 /** @typedef {import('../../schemas/accounts.ts').Session} ActiveSession */
@@ -128,8 +128,10 @@ async function showSessions(session) {
   const sessions = await session.call('GET', 'sessions')
   const list = document.getElementById('sessions')
   const endOthers = document.getElementById('end-others')
-  if (endOthers) endOthers.hidden = sessions.length < 2
-  list?.replaceChildren(...sessions.map((each) => sessionItem(session, each)))
+  if (!list || !endOthers) return
+  replaceContent(list, ...sessions.map((each) => sessionItem(session, each)))
+  if (sessions.length < 2 && endOthers === document.activeElement) focusItem(list, 0)
+  endOthers.hidden = sessions.length < 2
 }
 
 /** @param {Session} session @param {ActiveSession} each */
@@ -194,13 +196,13 @@ function passwordOf(session) {
 
 /** @param {Session} session */
 function tokensOf(session) {
-  const list = make('ul', { id: 'tokens', className: 'list' })
+  const list = make('ul', { id: 'tokens', className: 'list', tabIndex: -1 })
   const fresh = make('div', { id: 'fresh-token', hidden: true })
 
   async function showTokens() {
     /** @type {ApiToken[]} */
     const tokens = await session.call('GET', 'tokens')
-    list.replaceChildren(...tokens.map(tokenItem))
+    replaceContent(list, ...tokens.map(tokenItem))
   }
 
   /** @param {ApiToken} token */

@@ -46,6 +46,29 @@ export function loadStyles() {
 }
 
 /**
+ * Gives the focus to an item of a list, so that the keyboard goes on from there.
+ * @param {HTMLElement} place @param {number} at which item; there may be fewer
+ */
+export function focusItem(place, at) {
+  const items = [...place.querySelectorAll('li')]
+  const item = items.at(Math.min(at, items.length - 1))
+  if (item) item.tabIndex = -1
+  ;(item ?? place).focus()
+}
+
+/**
+ * Replaces what is in a place. If the focus was in an item there, it goes to the one that comes instead.
+ * @param {HTMLElement} place gets the focus itself if there is no item any more
+ * @param {...Node} content
+ */
+export function replaceContent(place, ...content) {
+  const hadFocus = place !== document.activeElement && place.contains(document.activeElement)
+  const at = Array.from(place.querySelectorAll('li')).findIndex((item) => item.matches(':focus-within'))
+  place.replaceChildren(...content)
+  if (hadFocus) focusItem(place, Math.max(at, 0))
+}
+
+/**
  * Shows a dialog, which is removed once it is closed. The focus returns to where it was.
  * @param {HTMLDialogElement} dialog
  */

@@ -1,17 +1,29 @@
 import { serviceTime } from '../api.js'
 import { say, sayCount, sayDate } from '../i18n.js'
 import { isolate } from '../language.js'
+import { goTo } from '../links.js'
 import { sayEvery } from '../moderation.js'
 import { attempt, part, tellBriefly } from '../page.js'
 import { beginningOf } from '../text.js'
-import { action, field, loadStyles, make, showDialog } from './element.js'
+import { action, field, focusItem, loadStyles, make, replaceContent, showDialog } from './element.js'
 
 /** @typedef {import('../../schemas/messages.ts').Message} Message */
 /** @typedef {import('../../schemas/moderation.ts').Report} Report */
 /** @typedef {import('../../schemas/moderation.ts').Restriction} Restriction */
 /** @typedef {import('../../schemas/moderation.ts').ModerationEntry} ModerationEntry */
 /** @typedef {import('../session.js').Session} Session */
+/** @typedef {import('../../schemas/room.ts').Room} Room */
+/** @typedef {Omit<Room, 'online'>} Settings */
 /** @typedef {'mute' | 'ban'} Kind */
+/** @typedef {(closed: AbortSignal) => Promise<Node[]>} View of a tab, until that is closed */
+/**
+ * What the views need.
+ * @typedef {object} Panel
+ * @property {Session} session
+ * @property {import('../room.js').Room} room
+ * @property {() => Promise<void>} refresh reads the current view anew
+ * @property {(work: () => Promise<unknown>) => Promise<void>} act does what may fail
+ */
 
 /** How much of a message is quoted. */
 const [QUOTE_CHARACTERS, QUOTE_LINES] = [300, 6]
@@ -36,8 +48,9 @@ const moment = (time) => (time ? sayDate(new Date(time), 'moment') : '')
  * A dialog that asks something, and closes once it is done.
  * @param {string} title @param {Node[]} content of the form @param {HTMLButtonElement} submit
  * @param {() => Promise<unknown>} work
+ * @param {() => Promise<unknown>} [done] follows once the dialog is closed
  */
-async function ask(title, content, submit, work) {
+async function ask(title, content, submit, work, done) {
   await loadStyles()
   const heading = make('h2', { id: 'ask-title', textContent: title })
   const cancel = action('cancel', 'second', () => dialog.close())
@@ -53,6 +66,7 @@ async function ask(title, content, submit, work) {
       async () => {
         await work()
         dialog.close()
+        await done?.()
       },
       form
     )
@@ -118,8 +132,8 @@ export function restrict(session, { userId, nickname }, kind, done) {
         body: { kind, until, reason: reason.value }
       })
       if (all.checked) await session.callPatiently('DELETE', `users/${userId}/messages`)
-      await done?.()
-    }
+    },
+    done
   )
 }
 
@@ -146,12 +160,17 @@ export function giveRole(session, { userId, nickname }, done) {
   const fields = make('fieldset', {}, legend, ...choices)
   const hint = make('p', { className: 'hint', textContent: say('roleHint') })
   const submit = make('button', { textContent: say('save') })
-  return ask(say('roleTitle', { name: nickname }), [hint, fields], submit, async () => {
-    const role = ROLES.find((_, i) => choices[i]?.querySelector('input')?.checked) ?? 'member'
-    await session.callPatiently('PUT', `users/${userId}/role`, { body: { role } })
-    tellBriefly(say('roleGiven', { name: nickname, role: say(role) }))
-    await done()
-  })
+  return ask(
+    say('roleTitle', { name: nickname }),
+    [hint, fields],
+    submit,
+    async () => {
+      const role = ROLES.find((_, i) => choices[i]?.querySelector('input')?.checked) ?? 'member'
+      await session.callPatiently('PUT', `users/${userId}/role`, { body: { role } })
+      tellBriefly(say('roleGiven', { name: nickname, role: say(role) }))
+    },
+    done
+  )
 }
 
 /**
@@ -161,14 +180,51 @@ export function giveRole(session, { userId, nickname }, done) {
  */
 export async function showModeration(session, room, isAdmin, roleGiven) {
   await loadStyles()
+  if (document.getElementById('moderating')) return
   const notice = make('p', { id: 'moderation-notice', role: 'alert', className: 'notice', hidden: true })
   const title = make('h2', { id: 'moderation-title', textContent: say('moderation') })
   const place = make('div', { id: 'moderation-panel', role: 'tabpanel', tabIndex: 0 })
+  let closing = new AbortController()
+  /** @type {View} */
+  let view = async () => []
+
+  /** Shows a view. The one that was opened last wins, whichever is loaded first. @param {View} next */
+  function open(next) {
+    closing.abort()
+    closing = new AbortController()
+    const { signal } = closing
+    view = next
+    return attempt(notice.id, async () => {
+      place.ariaBusy = 'true'
+      /** @type {Node[]} */
+      let content = []
+      try {
+        content = await next(signal)
+      } catch (failure) {
+        if (!signal.aborted) throw failure
+      } finally {
+        if (!signal.aborted) {
+          place.ariaBusy = null
+          replaceContent(place, ...content)
+        }
+      }
+    })
+  }
+
+  /** @type {Panel} */
+  const panel = {
+    session,
+    room,
+    refresh: async () => {
+      if (dialog.open) await open(view)
+    },
+    act: (work) => attempt(notice.id, work, place)
+  }
   const views = {
-    reports: () => showReports(session, place),
-    restrictions: () => showRestrictions(session, place),
-    moderationLog: () => showLog(session, place, isAdmin ? roleGiven : undefined),
-    roomSettings: async () => showSettings(session, room, place)
+    reports: () => showReports(panel),
+    restrictions: () => showRestrictions(panel),
+    moderationLog: () => showLog(panel, isAdmin ? roleGiven : undefined),
+    roomSettings: (/** @type {AbortSignal} */ closed) => showSettings(panel, closed)
   }
   const tabs = make('div', { role: 'tablist', className: 'tabs', ariaLabel: say('moderation') })
   /** @type {HTMLButtonElement[]} */
@@ -183,7 +239,7 @@ export async function showModeration(session, room, isAdmin, roleGiven) {
         other.tabIndex = other === tab ? 0 : -1
       }
       place.setAttribute('aria-labelledby', tab.id)
-      attempt(notice.id, show, place)
+      open(show)
     })
     buttons.push(tab)
     tabs.append(tab)
@@ -201,20 +257,21 @@ export async function showModeration(session, room, isAdmin, roleGiven) {
   const dialog = make('dialog', { id: 'moderating' }, close, tabs, notice, place)
   dialog.setAttribute('aria-labelledby', title.id)
   session.addEventListener('change', () => dialog.close(), { once: true })
+  dialog.addEventListener('close', () => closing.abort())
   showDialog(dialog)
   buttons[0]?.click()
   buttons[0]?.focus()
 }
 
 /**
- * Fills a list page by page.
+ * A list that is loaded page by page.
  * @template {{ id: number }} Item
- * @param {Session} session @param {string} path @param {HTMLElement} place
+ * @param {Panel} panel @param {string} path
  * @param {(item: Item) => HTMLElement} makeItem
  */
-async function showList(session, path, place, makeItem) {
+async function showList({ session, act }, path, makeItem) {
   const list = make('ul', { className: 'list' })
-  const more = action('showOlder', 'second', () => attempt('moderation-notice', load, place))
+  const more = action('showOlder', 'second', () => act(load))
   let before = ''
   /** @param {number} limit @returns {Promise<Item[]>} */
   const read = (limit) => session.call('GET', `${path}?limit=${limit}${before}`)
@@ -223,81 +280,71 @@ async function showList(session, path, place, makeItem) {
     list.append(...items.map(makeItem))
     before = `&before_id=${items.at(-1)?.id}`
     // A short page need not be the last: messages that are very long come fewer at a time.
-    more.hidden = items.length === 0 || (items.length < PAGE && (await read(1)).length === 0)
-    if (!list.firstElementChild) {
-      place.replaceChildren(make('p', { className: 'hint', textContent: say('nothing') }))
-    }
+    const isLast = items.length === 0 || (items.length < PAGE && (await read(1)).length === 0)
+    if (isLast && more === document.activeElement) focusItem(list, -1)
+    more.hidden = isLast
   }
   await load()
-  if (list.firstElementChild) place.replaceChildren(list, more)
+  if (!list.firstElementChild) return [make('p', { className: 'hint', textContent: say('nothing') })]
+  return [list, more]
 }
 
-/** @param {Session} session @param {HTMLElement} place @returns {Promise<void>} */
-function showReports(session, place) {
-  const again = () => showReports(session, place)
-  /** @param {() => Promise<unknown>} work */
-  const attemptHere = (work) => attempt('moderation-notice', work, place)
-  return showList(
-    session,
-    'reports',
-    place,
-    (/** @type {Report} */ { id, reason, createdAt, reporter, message }) => {
-      const { userId, nickname } = message
-      const by = say('reportedBy', { name: reporter.nickname ?? say('deletedUser'), time: moment(createdAt) })
-      return make(
-        'li',
-        { className: 'report' },
-        make(
-          'p',
-          {},
-          make('b', { dir: 'auto', textContent: nickname }),
-          ' ',
-          make('small', { textContent: by })
+/** @param {Panel} panel */
+function showReports(panel) {
+  const { session, refresh, act } = panel
+  return showList(panel, 'reports', (/** @type {Report} */ { id, reason, createdAt, reporter, message }) => {
+    const { userId, nickname } = message
+    const by = say('reportedBy', { name: reporter.nickname ?? say('deletedUser'), time: moment(createdAt) })
+    return make(
+      'li',
+      { className: 'report' },
+      make(
+        'p',
+        {},
+        make('b', { dir: 'auto', textContent: nickname }),
+        ' ',
+        make('small', { textContent: by })
+      ),
+      quote(message),
+      make('p', { textContent: say('reasonWas', { reason }) }),
+      make(
+        'p',
+        { className: 'row' },
+        action('goToMessage', 'second', () => {
+          part('moderating', HTMLDialogElement).close()
+          goTo(message.id)
+        }),
+        action('muteEntry', 'second', () => restrict(session, { userId, nickname }, 'mute', refresh)),
+        action('banEntry', 'second', () => restrict(session, { userId, nickname }, 'ban', refresh)),
+        action('delete', 'second', () =>
+          act(async () => {
+            await session.callPatiently('DELETE', `messages/${message.id}`)
+            await refresh()
+          })
         ),
-        quote(message),
-        make('p', { textContent: say('reasonWas', { reason }) }),
-        make(
-          'p',
-          { className: 'row' },
-          action('goToMessage', 'second', () => {
-            part('moderating', HTMLDialogElement).close()
-            location.hash = `#m${message.id}`
-          }),
-          action('muteEntry', 'second', () => restrict(session, { userId, nickname }, 'mute', again)),
-          action('banEntry', 'second', () => restrict(session, { userId, nickname }, 'ban', again)),
-          action('delete', 'second', () =>
-            attemptHere(async () => {
-              await session.callPatiently('DELETE', `messages/${message.id}`)
-              await again()
-            })
-          ),
-          action('dismiss', 'second', () =>
-            attemptHere(async () => {
-              await session.callPatiently('DELETE', `reports/${id}`)
-              await again()
-            })
-          )
+        action('dismiss', 'second', () =>
+          act(async () => {
+            await session.callPatiently('DELETE', `reports/${id}`)
+            await refresh()
+          })
         )
       )
-    }
-  )
+    )
+  })
 }
 
-/** @param {Session} session @param {HTMLElement} place @returns {Promise<void>} */
-function showRestrictions(session, place) {
-  return showList(session, 'restrictions', place, (/** @type {Restriction} */ each) => {
+/** @param {Panel} panel */
+function showRestrictions(panel) {
+  const { session, refresh, act } = panel
+  return showList(panel, 'restrictions', (/** @type {Restriction} */ each) => {
     const { kind, until, reason, createdAt, moderator, nickname, userId } = each
     const what = say(kind === 'ban' ? 'isBanned' : 'isMuted', { until: moment(until) })
     const by = say('byModerator', { name: nameOf(moderator), time: moment(createdAt) })
     const lift = action('lift', 'second', () =>
-      attempt(
-        'moderation-notice',
-        async () => {
-          await session.callPatiently('DELETE', `users/${userId}/restriction`)
-          await showRestrictions(session, place)
-        },
-        place
-      )
+      act(async () => {
+        await session.callPatiently('DELETE', `users/${userId}/restriction`)
+        await refresh()
+      })
     )
     lift.ariaLabel = `${say('lift')}: ${nickname}`
     const texts = make('div', {}, make('b', { dir: 'auto', textContent: nickname }), ` ${what}`)
@@ -331,12 +378,11 @@ function sayRole(name) {
 }
 
 /**
- * @param {Session} session @param {HTMLElement} place
+ * @param {Panel} panel
  * @param {() => Promise<unknown>} [roleGiven] none: the reader may not give roles
- * @returns {Promise<void>}
  */
-function showLog(session, place, roleGiven) {
-  return showList(session, 'moderation-log', place, (/** @type {ModerationEntry} */ entry) => {
+function showLog(panel, roleGiven) {
+  return showList(panel, 'moderation-log', (/** @type {ModerationEntry} */ entry) => {
     const { until, to, deleted } = /** @type {Record<string, unknown>} */ (entry.details ?? {})
     const deed = DEEDS[entry.action]
     const values = {
@@ -348,17 +394,15 @@ function showLog(session, place, roleGiven) {
     }
     const text = deed ? say(deed, values) : `${isolate(values.moderator)}: ${entry.action}`
     const item = make('div', {}, make('span', { textContent: text }))
-    if (entry.reason) {
-      item.append(make('p', { textContent: say('reasonWas', { reason: entry.reason }) }))
-    }
+    if (entry.reason) item.append(make('p', { textContent: say('reasonWas', { reason: entry.reason }) }))
     item.append(make('small', { textContent: moment(entry.createdAt) }))
     const { user } = entry
     if (!roleGiven || entry.action !== 'set_role' || user?.nickname === undefined) return make('li', {}, item)
     const { userId, nickname } = user
     const change = action('roleEntry', 'second', () =>
-      giveRole(session, { userId, nickname }, async () => {
+      giveRole(panel.session, { userId, nickname }, async () => {
         await roleGiven()
-        await showLog(session, place, roleGiven)
+        await panel.refresh()
       })
     )
     change.ariaLabel = `${say('roleEntry')}: ${nickname}`
@@ -366,47 +410,84 @@ function showLog(session, place, roleGiven) {
   })
 }
 
-/** @param {Session} session @param {import('../room.js').Room} room @param {HTMLElement} place */
-function showSettings(session, room, place) {
-  const { topic = '', slowModeSeconds = 0, readOnly = false } = room.settings ?? {}
-  const topicField = make('input', { name: 'topic', value: topic, maxLength: MAX_TOPIC, dir: 'auto' })
-  const steps = SLOW_MODES.includes(slowModeSeconds) ? SLOW_MODES : [...SLOW_MODES, slowModeSeconds]
-  const slow = make(
-    'select',
-    { name: 'slow' },
-    ...steps.map((seconds) => {
-      const textContent = seconds ? sayEvery(seconds) : say('off')
-      return make('option', { value: `${seconds}`, textContent })
-    })
+/**
+ * Those settings that have another value than before.
+ * @param {Settings} settings @param {Settings} before
+ * @returns {Partial<Settings>}
+ */
+function changesIn(settings, before) {
+  const names = /** @type {(keyof Settings)[]} */ (Object.keys(settings))
+  return Object.fromEntries(
+    names.filter((name) => settings[name] !== before[name]).map((name) => [name, settings[name]])
   )
-  slow.value = `${slowModeSeconds}`
-  const closed = make('input', { type: 'checkbox', name: 'readOnly', checked: readOnly })
+}
+
+/** As the form holds them: the topic in one line. @param {Settings} settings @returns {Settings} */
+const asFields = ({ topic, slowModeSeconds, readOnly }) => {
+  return { topic: topic.replace(/[\r\n]/g, ''), slowModeSeconds, readOnly }
+}
+
+/**
+ * The settings of the room. A field that the reader has not touched follows what others change, and is not
+ * sent.
+ * @param {Panel} panel @param {AbortSignal} closed
+ */
+async function showSettings({ session, room, act }, closed) {
+  let known = asFields(room.settings ?? (await session.call('GET', 'room')))
+  const topic = make('input', { name: 'topic', maxLength: MAX_TOPIC, dir: 'auto' })
+  const slow = make('select', { name: 'slow' })
+  const readOnly = make('input', { type: 'checkbox', name: 'readOnly' })
   const saved = make('output', { className: 'hint' })
   const form = make(
     'form',
     {},
-    field(say('topic'), topicField),
+    field(say('topic'), topic),
     field(say('slowModeSetting'), slow),
-    make('label', { className: 'check' }, closed, say('readOnlySetting')),
+    make('label', { className: 'check' }, readOnly, say('readOnlySetting')),
     make('p', { className: 'row' }, saved, make('button', { textContent: say('save') }))
   )
+
+  const entered = () => ({
+    topic: topic.value,
+    slowModeSeconds: Number(slow.value),
+    readOnly: readOnly.checked
+  })
+
+  /** @param {Settings} settings */
+  function fill({ topic: text, slowModeSeconds, readOnly: isReadOnly }) {
+    if (topic.value !== text) topic.value = text // Setting the same moves the caret.
+    const pause = `${slowModeSeconds}`
+    if (!Array.from(slow.options, ({ value }) => value).includes(pause)) addPause(slowModeSeconds)
+    slow.value = pause
+    readOnly.checked = isReadOnly
+  }
+
+  /** @param {number} seconds */
+  function addPause(seconds) {
+    const textContent = seconds ? sayEvery(seconds) : say('off')
+    slow.append(make('option', { value: `${seconds}`, textContent }))
+  }
+
+  /** @param {Settings} settings as they are now @param {Settings} before what the reader started from */
+  function update(settings, before) {
+    const changes = changesIn(entered(), before)
+    known = asFields(settings)
+    fill({ ...known, ...changes })
+  }
+
+  SLOW_MODES.forEach(addPause)
+  fill(known)
+  room.addEventListener('change', () => room.settings && update(room.settings, known), { signal: closed })
   form.addEventListener('submit', (event) => {
     event.preventDefault()
     saved.textContent = ''
-    attempt(
-      'moderation-notice',
-      async () => {
-        const body = {
-          topic: topicField.value,
-          slowModeSeconds: Number(slow.value),
-          readOnly: closed.checked
-        }
-        const settings = await session.callPatiently('PATCH', 'room', { body })
-        room.apply([{ type: 'room_updated', room: settings }])
-        saved.textContent = say('saved')
-      },
-      form
-    )
+    act(async () => {
+      const sent = entered()
+      const settings = await session.callPatiently('PATCH', 'room', { body: changesIn(sent, known) })
+      update(settings, sent)
+      room.apply([{ type: 'room_updated', room: settings }])
+      saved.textContent = say('saved')
+    })
   })
-  place.replaceChildren(form)
+  return [form]
 }

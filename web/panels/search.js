@@ -15,6 +15,7 @@ const PAUSE_MS = 250
 /** The messages of the room by their words. */
 export async function showSearch() {
   await loadStyles()
+  if (document.getElementById('searching')) return
   const input = make('input', {
     id: 'query',
     type: 'search',
