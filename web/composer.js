@@ -10,6 +10,7 @@ const WARN_BELOW = 200
 /** A screen reader hears how many characters are left once nothing was typed for so long. */
 const SAY_COUNT_MS = 1000
 const DRAFT = 'draft'
+const AUTHOR = 'author'
 const GROWS_BY_ITSELF = CSS.supports('field-sizing', 'content')
 
 /**
@@ -61,13 +62,18 @@ export function writeMessages(send, save, last) {
   }
 
   /** @param {string} text */
-  function fill(text) {
+  function show(text) {
     part('editing', HTMLElement).hidden = !edited
     const label = within(part('send', HTMLButtonElement), 'span')
     label.dataset['say'] = edited ? 'save' : 'send' // Named as well, so that it follows the language.
     label.textContent = say(edited ? 'save' : 'send')
     input.value = text
     check()
+  }
+
+  /** @param {string} text */
+  function fill(text) {
+    show(text)
     input.focus()
   }
 
@@ -127,5 +133,18 @@ export function writeMessages(send, save, last) {
     input.focus()
   }
 
-  return { edit, reply, focus: () => input.focus() }
+  /**
+   * Nobody finds here what somebody else began to write.
+   * @param {number} [userId] who writes from now on; undefined: nobody does
+   */
+  function belongTo(userId) {
+    const author = `${userId ?? ''}`
+    if (author === (tab.load(AUTHOR) ?? '')) return
+    tab.save(AUTHOR, author)
+    edited = undefined
+    replyBar.set()
+    show('')
+  }
+
+  return { edit, reply, belongTo, focus: () => input.focus() }
 }

@@ -105,6 +105,7 @@ function remove({ id, text }) {
 /** Shows the page as it is for the current user, or for nobody. */
 function enter() {
   const { account, ended, former } = session
+  composer.belongTo((account ?? former)?.userId)
   for (const id of ['account', 'logout']) part(id, HTMLElement).hidden = !account
   // A draft stays visible when its author has to log in again.
   const form = part('composer', HTMLFormElement)

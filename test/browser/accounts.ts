@@ -3,6 +3,7 @@ import { startService } from '../helpers/app.ts'
 import {
   audit,
   enter,
+  choose,
   message,
   openChat,
   PASSWORD,
@@ -112,6 +113,45 @@ t.test('the account: devices by their names, tokens for bots, and its deletion',
   t.strictSame(await texts(page), ['of somebody else'])
   const body = { nickname: 'alice', password: PASSWORD }
   t.equal((await call('POST', '/api/login', { body })).status, 401)
+})
+
+t.test('the next person finds nothing of what somebody else began to write', async (t) => {
+  const { url, call } = await startService(t)
+  const page = await openChat(t, browser, url)
+  const field = page.locator('#text')
+  await enter(page, 'alice')
+  await write(page, 'hello')
+  await choose(message(page, 'hello'), 'Reply')
+  await field.fill('a secret')
+  await page.click('#logout')
+  await enter(page, 'bob')
+  t.equal(await field.inputValue(), '')
+  t.equal(await page.locator('#replying').isVisible(), false)
+  await page.click('#logout')
+
+  await enter(page, 'alice', 'login')
+  await choose(message(page, 'hello'), 'Edit')
+  await page.click('#logout')
+  await enter(page, 'bob', 'login')
+  t.equal(await field.inputValue(), '')
+  t.equal(await page.locator('#editing').isVisible(), false)
+  await page.click('#logout')
+
+  // A session that ended keeps the draft, for the same person alone, also after a reload.
+  await enter(page, 'alice', 'login')
+  await choose(message(page, 'hello'), 'Reply')
+  await field.fill('another secret')
+  const body = { nickname: 'alice', password: PASSWORD }
+  const { token } = (await call('POST', '/api/login', { body })).body
+  await call('DELETE', '/api/sessions', { token })
+  await page.reload()
+  await page.locator('#entry').waitFor()
+  await page.reload()
+  t.equal(await field.inputValue(), 'another secret')
+  await enter(page, 'bob', 'login')
+  await page.locator('#logout').waitFor()
+  t.equal(await field.inputValue(), '')
+  t.equal(await page.locator('#replying').isVisible(), false)
 })
 
 t.test('whoever ends sessions by the keyboard stays in the list of them', async (t) => {
