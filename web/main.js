@@ -114,7 +114,8 @@ function enter() {
   if (former) part('nickname', HTMLInputElement).value = former.nickname
   part('entry', HTMLElement).hidden = Boolean(account)
   part('me', HTMLElement).textContent = account?.nickname ?? ''
-  tell(part('notice', HTMLElement), ended && `${ended.message} ${say('loginAgain')}`)
+  // An account that is no more cannot log in.
+  tell(part('notice', HTMLElement), ended && (former ? `${ended} ${say('loginAgain')}` : ended))
   list.redraw()
 }
 

@@ -156,6 +156,7 @@ export class Outbox {
       } catch (failure) {
         if (!(failure instanceof Failure)) throw failure
         if (!this.session.account) return // It waits for its owner.
+        if (failure.isSessionOver) continue // Another tab has begun a new session.
         entry.failure = failure
         this.changed()
         if (!failure.isTemporary) continue

@@ -5,6 +5,7 @@ import { onOtherTab, shared } from './storage.js'
 
 const NAME = 'session'
 const FORMER = 'former'
+const ENDED = 'ended'
 // How often a request is sent that the service keeps refusing as one too many, and how long it may ask to
 // wait each time.
 const MAX_TRIES = 4
@@ -15,7 +16,7 @@ export const PASSWORD_TIMEOUT_MS = 20_000
 /** Who is logged in, in all tabs of this browser. Dispatches `change`. */
 export class Session extends EventTarget {
   account = readAccount(shared.loadJson(NAME))
-  /** Why the session ended, unless somebody logged out. @type {Failure | undefined} */
+  /** Why the session ended, unless somebody logged out. @type {string | undefined} */
   ended
   /** Whose session ended by itself, and may want to log in again. */
   former = readPerson(shared.loadJson(FORMER))
@@ -31,10 +32,10 @@ export class Session extends EventTarget {
     })
   }
 
-  /** @param {Account | undefined} account @param {Failure} [ended] */
-  #become(account, ended) {
+  /** @param {Account | undefined} account */
+  #become(account) {
     this.account = account
-    this.ended = ended
+    this.ended = account ? undefined : shared.load(ENDED)
     this.former = account ? undefined : readPerson(shared.loadJson(FORMER))
     this.dispatchEvent(new Event('change'))
   }
@@ -46,9 +47,12 @@ export class Session extends EventTarget {
       const { userId, nickname } = former
       shared.save(FORMER, JSON.stringify({ userId, nickname }))
     } else shared.remove(FORMER)
+    // Other tabs learn of it by the storage, and say why as well.
+    if (ended) shared.save(ENDED, ended.message)
+    else shared.remove(ENDED)
     if (account) shared.save(NAME, JSON.stringify(account))
     else shared.remove(NAME)
-    this.#become(account, ended)
+    this.#become(account)
   }
 
   /** @param {'login' | 'register'} way @param {string} nickname @param {string} password @throws {Failure} */
@@ -85,9 +89,19 @@ export class Session extends EventTarget {
       return await call(method, path, { ...options, token })
     } catch (failure) {
       const isOver = failure instanceof Failure && failure.isSessionOver
-      if (isOver && token === this.account?.token) this.#set(undefined, failure)
+      if (isOver && token === this.account?.token) this.#lose(failure)
       throw failure
     }
+  }
+
+  /**
+   * The session is over, unless another tab has begun one that this one has not heard of.
+   * @param {Failure} ended
+   */
+  #lose(ended) {
+    const account = readAccount(shared.loadJson(NAME))
+    if (account && account.token !== this.account?.token) this.#become(account)
+    else this.#set(undefined, ended)
   }
 
   /**
@@ -111,6 +125,9 @@ export class Session extends EventTarget {
   }
 }
 
+/** Whether something fits into a header. @param {unknown} value */
+const isToken = (value) => typeof value === 'string' && /^[\x21-\x7e]+$/.test(value)
+
 /**
  * Anything may have been written into the storage.
  * @param {unknown} value @returns {Account | undefined} undefined if it is not an account
@@ -118,8 +135,7 @@ export class Session extends EventTarget {
 function readAccount(value) {
   const { token } = Object(value)
   const person = readPerson(value)
-  const isToken = typeof token === 'string' && /^[\x21-\x7e]+$/.test(token) // fit for a header
-  return person && isToken ? { token, ...person } : undefined
+  return person && isToken(token) ? { token, ...person } : undefined
 }
 
 /** @param {unknown} value @returns {Omit<Account, 'token'> | undefined} */

@@ -5,6 +5,7 @@ import {
   enter,
   choose,
   message,
+  newPerson,
   openChat,
   PASSWORD,
   sees,
@@ -12,6 +13,7 @@ import {
   texts,
   write
 } from '../helpers/browser.ts'
+import { connect } from '../helpers/database.ts'
 
 const browser = await startBrowser(t)
 t.jobs = 1
@@ -152,6 +154,54 @@ t.test('the next person finds nothing of what somebody else began to write', asy
   await page.locator('#logout').waitFor()
   t.equal(await field.inputValue(), '')
   t.equal(await page.locator('#replying').isVisible(), false)
+})
+
+t.test('when the account is gone, the page does not ask to log in again', async (t) => {
+  const { url, database } = await startService(t)
+  const page = await openChat(t, browser, url)
+  await enter(page, 'alice')
+  const client = await connect(t, database)
+  await client.query('delete from chat_user')
+  await write(page, 'anybody?')
+  const alert = page.getByRole('alert').filter({ hasText: 'Your account no longer exists.' })
+  await alert.waitFor()
+  t.equal(await alert.textContent(), 'Your account no longer exists.')
+})
+
+t.test('when a session has ended, each tab says so, and none ends a newer one', async (t) => {
+  const { url, call } = await startService(t)
+  const person = await newPerson(t, browser)
+  const [page, other] = [await person.newPage(), await person.newPage()]
+  await page.goto(url)
+  await enter(page, 'alice')
+  await other.goto(url)
+  await other.locator('#text').waitFor()
+  const endSessions = async () => {
+    const body = { nickname: 'alice', password: PASSWORD }
+    const { token } = (await call('POST', '/api/login', { body })).body
+    await call('DELETE', '/api/sessions', { token })
+  }
+  await endSessions()
+  await write(page, 'one')
+  for (const each of [page, other]) {
+    await each.getByRole('alert').filter({ hasText: 'Your session has expired.' }).waitFor()
+  }
+
+  // The other tab uses its token before it hears that somebody has logged in again.
+  await enter(page, 'alice', 'login')
+  await sees(other, 'one')
+  await other.evaluate(() => {
+    addEventListener('storage', (event) => event.stopImmediatePropagation(), { capture: true })
+  })
+  await endSessions()
+  await write(page, 'two')
+  await page.getByRole('alert').filter({ hasText: 'Your session has expired.' }).waitFor()
+  await enter(page, 'alice', 'login')
+  await sees(page, 'two')
+  await write(other, 'three')
+  await sees(page, 'three')
+  t.ok(await page.locator('#composer').isVisible())
+  t.ok(await other.locator('#composer').isVisible())
 })
 
 t.test('whoever ends sessions by the keyboard stays in the list of them', async (t) => {
