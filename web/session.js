@@ -1,4 +1,5 @@
 import { call, Failure } from './api.js'
+import { say } from './i18n.js'
 import { onOtherTab, shared } from './storage.js'
 
 /** @typedef {{ token: string, userId: number, nickname: string }} Account */
@@ -6,6 +7,9 @@ import { onOtherTab, shared } from './storage.js'
 const NAME = 'session'
 const FORMER = 'former'
 const ENDED = 'ended'
+/** Before the token of a session that is over here, but perhaps not at the service. */
+const LOGOUT = 'logout.'
+const MAX_LOGOUT_PAUSE_MS = 15_000
 // How often a request is sent that the service keeps refusing as one too many, and how long it may ask to
 // wait each time.
 const MAX_TRIES = 4
@@ -30,6 +34,8 @@ export class Session extends EventTarget {
       if (isUnreadable || account?.token === this.account?.token) return
       this.#become(account)
     })
+    const unconfirmed = shared.names(LOGOUT).map((name) => name.slice(LOGOUT.length))
+    for (const token of unconfirmed.filter(isToken)) this.#logOut(token).catch(() => {})
   }
 
   /** @param {Account | undefined} account */
@@ -65,12 +71,28 @@ export class Session extends EventTarget {
 
   /**
    * Logs out, on this page immediately.
-   * @throws {Failure} if the service did not hear of it: the token then expires by itself
+   * @throws {Failure} if the service could not be told: it will be, by this page or a later one
    */
   async end() {
     const token = this.account?.token
+    if (token) shared.save(LOGOUT + token, 'unconfirmed')
     this.#set(undefined)
-    await call('POST', 'logout', { token })
+    if (token) await this.#logOut(token)
+  }
+
+  /** @param {string} token @throws {Failure} if that did not work yet */
+  async #logOut(token, failures = 0) {
+    try {
+      await call('POST', 'logout', { token })
+    } catch (failure) {
+      if (!(failure instanceof Failure)) throw failure
+      if (!failure.isSessionOver) {
+        const pauseMs = failure.retryMs || Math.min(1000 * 2 ** failures, MAX_LOGOUT_PAUSE_MS)
+        setTimeout(() => this.#logOut(token, failures + 1).catch(() => {}), pauseMs)
+        throw new Failure(`${failure.message} ${say('logoutLater')}`)
+      }
+    }
+    shared.remove(LOGOUT + token)
   }
 
   /** Logs out of an account that is no more. */

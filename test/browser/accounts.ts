@@ -14,6 +14,7 @@ import {
   write
 } from '../helpers/browser.ts'
 import { connect } from '../helpers/database.ts'
+import { waitUntil } from '../helpers/raw.ts'
 
 const browser = await startBrowser(t)
 t.jobs = 1
@@ -155,6 +156,30 @@ t.test('the next person finds nothing of what somebody else began to write', asy
   t.equal(await field.inputValue(), '')
   t.equal(await page.locator('#replying').isVisible(), false)
 })
+
+t.test(
+  'a logout that the service cannot hear of says so, and is repeated, also after a reload',
+  async (t) => {
+    const { url, call } = await startService(t)
+    const page = await openChat(t, browser, url)
+    await enter(page, 'alice')
+    const { token } = await page.evaluate(() => JSON.parse(localStorage['chat.session']))
+    const status = async () => (await call('GET', '/api/me', { token })).status
+    await page.route('**/api/logout', (route) => route.abort())
+    await page.click('#logout')
+    await page.getByRole('alert').filter({ hasText: 'You are logged out on this device.' }).waitFor()
+    const tried = page.waitForRequest('**/api/logout')
+    await page.reload()
+    await tried
+    t.equal(await status(), 200)
+    await page.unroute('**/api/logout')
+    await waitUntil('the session is over', async () => (await status()) === 401)
+    await page.waitForFunction(() =>
+      Object.keys(localStorage).every((name) => !name.startsWith('chat.logout'))
+    )
+    t.ok(await page.locator('#entry').isVisible())
+  }
+)
 
 t.test('when the account is gone, the page does not ask to log in again', async (t) => {
   const { url, database } = await startService(t)

@@ -14,6 +14,7 @@ export default {
     messages: 'Messages',
     account: 'Account',
     logOut: 'Log out',
+    logoutLater: 'You are logged out on this device. Your session will end when the server can be reached.',
     logIn: 'Log in',
     register: 'Create account',
     join: 'Anyone can read. Log in to post.',
