@@ -139,6 +139,7 @@ class Follower {
   /** @param {number} since */
   async *#stream(since) {
     const { signal, firstByteMs, silenceMs, pollForMs } = this.#options
+    const headers = this.#client.headers({ Accept: 'text/event-stream' })
     const watch = new Watch(signal)
     const parser = new EventParser()
     const openedAt = Date.now()
@@ -149,7 +150,7 @@ class Follower {
     watch.expect(firstByteMs)
     try {
       const response = await this.#client.open(`/api/events?since=${since}`, {
-        headers: { Accept: 'text/event-stream' },
+        headers,
         signal: watch.signal
       })
       hasAnswer = true

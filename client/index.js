@@ -31,9 +31,10 @@ export class ChatClient {
   #retryForMs
   #timeoutMs
 
-  /** @param {ClientOptions} options */
+  /** @param {ClientOptions} options @throws {TypeError} if `url` is not an address of the web */
   constructor({ url, token, retryForMs = 30_000, timeoutMs = 15_000, fetch = globalThis.fetch }) {
     this.#url = `${url}`.replace(/\/+$/, '')
+    checkUrl(this.#url)
     this.token = token
     this.#retryForMs = retryForMs
     this.#timeoutMs = timeoutMs
@@ -152,6 +153,7 @@ export class ChatClient {
    * @param {OptionsOf<P, M>} [options]
    * @returns {Promise<{ data: Output<P, M>, headers: Headers }>}
    * @throws {ChatError}
+   * @throws {TypeError} for a token or a key that no header can carry
    */
   async request(method, path, input, options) {
     // The types know which routes take which options; here they are all the same.
@@ -159,15 +161,16 @@ export class ChatClient {
       options ?? {}
     )
     const { url, body, waitMs } = toRequest(method, path, input)
+    const headersSent = this.headers({
+      ...(body !== undefined && { 'Content-Type': 'application/json' }),
+      ...(idempotencyKey !== undefined && { 'Idempotency-Key': idempotencyKey })
+    })
     const watch = new Watch(signal)
     watch.expect(this.#timeoutMs + waitMs)
     try {
       const response = await this.open(url, {
         method: method.toUpperCase(),
-        headers: {
-          ...(body !== undefined && { 'Content-Type': 'application/json' }),
-          ...(idempotencyKey !== undefined && { 'Idempotency-Key': idempotencyKey })
-        },
+        headers: headersSent,
         ...(body !== undefined && { body }),
         signal: watch.signal
       })
@@ -186,15 +189,29 @@ export class ChatClient {
   }
 
   /**
-   * Sends a request with the token.
+   * The headers of a request, with the token. They are made apart from the request itself, because what they
+   * cannot carry is the caller's mistake and no reason to try again.
+   * @param {Record<string, string>} others
+   * @throws {TypeError}
+   */
+  headers(others) {
+    try {
+      return new Headers({ ...(this.token && { Authorization: `Bearer ${this.token}` }), ...others })
+    } catch {
+      // The message of the original error may quote the token.
+      throw new TypeError('the token or the idempotency key has characters that a header cannot carry')
+    }
+  }
+
+  /**
+   * Sends a request.
    * @param {string} url below that of the service
-   * @param {RequestInit & { headers: Record<string, string> }} init
+   * @param {RequestInit} init with `headers()`
    * @returns {Promise<Response>} a successful response, whose body is still to be read
    */
   async open(url, init) {
     const fetch = this.#fetch
-    const headers = { ...(this.token && { Authorization: `Bearer ${this.token}` }), ...init.headers }
-    const response = await fetch(this.#url + url, { ...init, headers })
+    const response = await fetch(this.#url + url, init)
     if (!response.ok) throw await toError(response)
     return response
   }
@@ -215,6 +232,18 @@ export class ChatClient {
     // For TypeScript it is open whether P may be called without an input.
     return /** @type {Method<P, M>} */ (call)
   }
+}
+
+/**
+ * Refuses what `fetch` would refuse with every request, as if the service could not be reached.
+ * @param {string} url in browsers it may be relative to that of the page
+ * @throws {TypeError}
+ */
+function checkUrl(url) {
+  const base = globalThis.document?.baseURI ?? globalThis.location?.href
+  const { protocol, username, password } = new URL(`${url}/`, base)
+  if (!/^https?:$/.test(protocol)) throw new TypeError('the URL must begin with http:// or https://')
+  if (username || password) throw new TypeError('the URL must not contain a user name or a password')
 }
 
 /**

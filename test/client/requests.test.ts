@@ -134,3 +134,53 @@ t.test('a post whose answer was lost is sent again, and posted once', async (t) 
   await t.rejects(chat.editMessage({ id: message.id, text: 'x' }), { status: 0, code: 'network_error' })
   t.equal(requests, 1, 'only posts are sent again')
 })
+
+t.test('what only the caller can put right throws at once, and never as an outage', async (t) => {
+  for (const url of [
+    'chat.example',
+    '',
+    '/base',
+    'localhost:8080',
+    'ftp://chat.example',
+    'http://',
+    'https://alice:secret@chat.example'
+  ]) {
+    t.throws(() => new ChatClient({ url }), TypeError, url)
+  }
+  for (const url of ['http://localhost:8080', 'https://chat.example/base//', new URL('http://[::1]:80')]) {
+    t.doesNotThrow(() => new ChatClient({ url }), `${url}`)
+  }
+
+  let requests = 0
+  const count: typeof fetch = async () => {
+    requests++
+    throw new TypeError('fetch failed')
+  }
+  for (const token of ['to…ken', 'to\nken']) {
+    const chat = new ChatClient({ url: 'http://localhost', token, fetch: count })
+    await t.rejects(chat.postMessage({ text: 'x' }), { name: 'TypeError', message: /token/ })
+    await t.rejects(chat.follow().next(), { name: 'TypeError', message: /token/ })
+    await t.rejects(chat.follow({ since: 1 }).next(), { name: 'TypeError', message: /token/ })
+    const { message } = await chat.getMe().catch((error) => error)
+    t.notMatch(message, token, 'an error may end up in a log')
+  }
+  const chat = new ChatClient({ url: 'http://localhost', fetch: count })
+  for (const idempotencyKey of ['a\nb', 'a…b']) {
+    const posted = chat.postMessage({ text: 'x' }, { idempotencyKey })
+    await t.rejects(posted, { name: 'TypeError', message: /idempotency key/ })
+  }
+  t.equal(requests, 0)
+})
+
+t.test('in browsers, the URL may be relative to the page', async (t) => {
+  const page = { baseURI: 'https://chat.example/page' }
+  t.teardown(() => Reflect.deleteProperty(globalThis, 'document'))
+  Object.defineProperty(globalThis, 'document', { value: page, configurable: true })
+  const sent: string[] = []
+  const fetch: typeof globalThis.fetch = async (url) => {
+    sent.push(`${url}`)
+    return new Response(null, { status: 204 })
+  }
+  for (const url of ['', '/base/']) await new ChatClient({ url, fetch }).logout()
+  t.strictSame(sent, ['/api/logout', '/base/api/logout'])
+})
