@@ -95,11 +95,11 @@ export function sayDate(date, as = 'time') {
 
 /** @param {Date} date */
 export function sayDay(date) {
-  const isDay = (/** @type {number} */ ago) => {
-    return date.toDateString() === new Date(Date.now() - ago * 86_400_000).toDateString()
-  }
-  if (isDay(0)) return say('today')
-  return isDay(1) ? say('yesterday') : sayDate(date, 'day')
+  const today = new Date()
+  const yesterday = new Date()
+  yesterday.setDate(yesterday.getDate() - 1) // Not 24 hours ago: some days are shorter, others longer.
+  if (date.toDateString() === today.toDateString()) return say('today')
+  return date.toDateString() === yesterday.toDateString() ? say('yesterday') : sayDate(date, 'day')
 }
 
 function render() {

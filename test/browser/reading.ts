@@ -208,6 +208,30 @@ t.test('a topic that is too long for a phone can be opened and read in full', as
   t.ok((await hidden()) > 0, 'it is closed again')
 })
 
+t.test('days are called by the calendar, whatever the clocks do', async (t) => {
+  const { url, register, database } = await startService(t)
+  const { userId } = await register()
+  const client = await connect(t, database)
+  // In Berlin, Sunday the 28th of March 2027 has 23 hours, and Sunday the 31st of October 25.
+  for (const [now, days] of Object.entries({
+    '2027-03-28T22:30:00Z': [/^Saturday/, 'Yesterday'],
+    '2027-10-31T22:30:00Z': ['Yesterday', 'Today']
+  })) {
+    await client.query('delete from chat_message')
+    for (const hoursAgo of [35, 11]) {
+      await client.query(
+        "insert into chat_message (user_id, text, created_at) values ($1, 'x', $2::timestamptz - make_interval(hours => $3))",
+        [userId, now, hoursAgo]
+      )
+    }
+    const page = await openChat(t, browser, 'about:blank', { timezoneId: 'Europe/Berlin' })
+    await page.clock.setFixedTime(new Date(now))
+    await page.goto(url)
+    await page.locator('#messages .text').nth(1).waitFor()
+    t.match(await page.locator('#messages .day').allTextContents(), days, now)
+  }
+})
+
 t.test('another language keeps the place', async (t) => {
   const { url, register, database } = await startService(t)
   const { userId } = await register()
