@@ -208,6 +208,45 @@ t.test('a topic that is too long for a phone can be opened and read in full', as
   t.ok((await hidden()) > 0, 'it is closed again')
 })
 
+t.test('whatever the nickname and the width, the topic can be seen and opened', async (t) => {
+  const { url, registerAs, call, client } = await startModerated(t)
+  const { token, userId, nickname } = await registerAs('moderator')
+  await client.query('update chat_user set nickname = $2 where id = $1', [
+    userId,
+    `${nickname} ${'M'.repeat(40)}`
+  ])
+  const text = 'Release on Friday: write here what you tested, and on which machine it was.'
+  await call('PATCH', '/api/room', { token, body: { topic: text } })
+  const page = await openChat(t, browser, url, phone)
+  await page.evaluate(
+    (session) => localStorage.setItem('chat.session', session),
+    JSON.stringify({ token, userId, nickname: `${nickname} ${'M'.repeat(40)}` })
+  )
+  await page.reload()
+  const topic = page.getByRole('button', { name: text })
+  await topic.waitFor()
+  await page.getByRole('button', { name: 'Moderation' }).waitFor()
+  for (const locale of ['en', 'ru']) {
+    await page.selectOption('#language', locale)
+    await page.locator(`html[lang=${locale}]`).waitFor()
+    for (const width of [260, 320, 360, 390, 480, 640, 700, 770, 900]) {
+      await page.setViewportSize({ width, height: 760 })
+      const { x, width: shown } = (await topic.boundingBox())!
+      t.ok(
+        shown >= 120 && x >= 0 && x + shown <= width,
+        `${locale}, ${width} px: ${shown} px of it are shown`
+      )
+      for (const id of ['account', 'search', 'moderation']) {
+        const button = (await page.locator(`#${id}`).boundingBox())!
+        t.ok(button.x >= 0 && button.width >= 24 && button.x + button.width <= width, `#${id} as well`)
+      }
+    }
+  }
+  await page.setViewportSize({ width: 360, height: 760 })
+  await topic.tap()
+  await page.getByRole('button', { name: text, expanded: true }).waitFor()
+})
+
 t.test('days are called by the calendar, whatever the clocks do', async (t) => {
   const { url, register, database } = await startService(t)
   const { userId } = await register()
