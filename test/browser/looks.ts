@@ -66,6 +66,44 @@ const open = async (options: BrowserContextOptions = {}, nickname?: string) => {
 }
 const phone = { viewport: { width: 390, height: 760 }, isMobile: true, hasTouch: true }
 
+/**
+ * In each place that has a name in a quote, the hue at which its contrast is the lowest. The page runs it, so
+ * it can use nothing from outside.
+ */
+function contrastOfNames() {
+  const canvas = document.createElement('canvas').getContext('2d', { willReadFrequently: true })!
+  const paint = (colors: string[]) => {
+    for (const color of colors) {
+      canvas.fillStyle = color
+      canvas.fillRect(0, 0, 1, 1)
+    }
+    // As WCAG 2.2 defines it: https://www.w3.org/TR/WCAG22/#dfn-relative-luminance
+    const [red = 0, green = 0, blue = 0] = [...canvas.getImageData(0, 0, 1, 1).data].map((value) => {
+      return value <= 10 ? value / 255 / 12.92 : ((value / 255 + 0.055) / 1.055) ** 2.4
+    })
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+  }
+  const lowest: Record<string, { contrast: number; hue: number }> = {}
+  for (const name of document.querySelectorAll<HTMLElement>('.whom')) {
+    const quote = name.parentElement!
+    if (!quote.checkVisibility()) continue
+    const place = `${quote.closest('li')?.querySelector('.text')?.textContent ?? 'the reply'}`
+    for (let hue = 0; hue < 360; hue++) {
+      quote.style.setProperty('--hue', `${hue}`)
+      const behind = []
+      for (let element: HTMLElement | null = quote; element; element = element.parentElement) {
+        behind.unshift(getComputedStyle(element).backgroundColor)
+      }
+      const [dark = 0, light = 0] = [paint(behind), paint([getComputedStyle(name).color])].sort(
+        (a, b) => a - b
+      )
+      const contrast = (light + 0.05) / (dark + 0.05)
+      if (contrast < (lowest[place]?.contrast ?? Infinity)) lowest[place] = { contrast, hue }
+    }
+  }
+  return lowest
+}
+
 t.test('logged out', async () => {
   await look(await open(), 'logged-out')
   await look(await open({ ...phone, colorScheme: 'dark' }), 'logged-out-phone')
@@ -219,6 +257,33 @@ t.test('the page works in a browser that stores nothing', async (t) => {
     await page.getByRole('button', { name: 'Discard' }).click()
     await page.locator('#pending li').waitFor({ state: 'detached' })
     t.equal(await page.locator('#unsaved').isVisible(), false)
+  }
+})
+
+t.test('the names in quotes can be read, whoever it is', async (t) => {
+  for (const colorScheme of ['light', 'dark'] as const) {
+    const { url, call } = await startService(t)
+    const page = await openChat(t, browser, url, { colorScheme })
+    await enter(page, colorScheme)
+    const { token } = await page.evaluate(
+      () => JSON.parse(localStorage['chat.session']!) as { token: string }
+    )
+    const body = { nickname: `other ${colorScheme}`, password: 'correct horse' }
+    const other = (await call('POST', '/api/register', { body })).body.token
+    const say = async (token: string, text: string, replyTo?: number): Promise<number> =>
+      (await call('POST', '/api/messages', { token, body: { text, replyTo } })).body.id
+    const id = await say(other, 'a question')
+    await say(token, 'an answer of mine', id)
+    await say(other, 'an answer of others', id)
+    await say(other, `an answer of others to @${colorScheme}`, id)
+    await message(page, 'an answer of mine').waitFor()
+    await page.locator('#messages mark').waitFor()
+    await choose(message(page, 'a question').first(), 'Reply')
+    const lowest = await page.evaluate(contrastOfNames)
+    t.equal(Object.keys(lowest).length, 4, 'in a bubble of mine, in two of others, and where I write')
+    for (const [place, { contrast, hue }] of Object.entries(lowest)) {
+      t.ok(contrast >= 4.5, `${place}, ${colorScheme}: ${contrast.toFixed(2)} at a hue of ${hue}`)
+    }
   }
 })
 
