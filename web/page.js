@@ -91,7 +91,9 @@ export async function attempt(place, work, form) {
     await work()
   } catch (failure) {
     if (!(failure instanceof Failure)) throw failure
-    tell(part(place, HTMLElement), failure.message)
+    tell(notice, failure.message)
+    // What was sent may be far below.
+    notice.scrollIntoView({ block: 'nearest' })
   } finally {
     if (form) form.ariaBusy = null
   }

@@ -14,6 +14,8 @@ import {
   write
 } from '../helpers/browser.ts'
 import { connect } from '../helpers/database.ts'
+import { startModerated } from '../helpers/people.ts'
+import { waitUntil } from '../helpers/raw.ts'
 
 // axe-core checks each state of the page. With SCREENSHOTS=<folder> it is also drawn, for people to look at;
 // SCREENSHOTS=docs redraws the pictures of the documentation.
@@ -102,6 +104,23 @@ function contrastOfNames() {
     }
   }
   return lowest
+}
+
+/** Whether nothing of an element is outside of the window. */
+function isInSight(element: Element) {
+  const { top, bottom } = element.getBoundingClientRect()
+  return top >= 0 && bottom <= innerHeight
+}
+
+/** Turns the wheel beside the list once, towards a control, unless all of it is in sight already. */
+async function wheelTo(page: Page, id: string): Promise<boolean> {
+  const control = page.locator(`#${id}`)
+  if (await control.evaluate(isInSight)) return true
+  const header = await page.locator('header').evaluate((element) => element.getBoundingClientRect().bottom)
+  await page.mouse.move(2, header > 8 ? 4 : page.viewportSize()!.height - 4)
+  const isAbove = await control.evaluate((element) => element.getBoundingClientRect().top < 0)
+  await page.mouse.wheel(0, isAbove ? -20 : 20)
+  return false
 }
 
 t.test('logged out', async () => {
@@ -285,6 +304,48 @@ t.test('the names in quotes can be read, whoever it is', async (t) => {
       t.ok(contrast >= 4.5, `${place}, ${colorScheme}: ${contrast.toFixed(2)} at a hue of ${hue}`)
     }
   }
+})
+
+t.test('at 400 % zoom, every control can be scrolled into sight', async (t) => {
+  const { url, registerAs, call } = await startModerated(t)
+  const small = { width: 320, height: 256 } // of 1280 x 1024
+  const page = await openChat(t, browser, url, { viewport: small })
+  const reach = async (...ids: string[]) => {
+    for (const id of ids) {
+      await waitUntil(`#${id} is in sight`, () => wheelTo(page, id))
+      t.pass(`#${id} can be clicked`)
+    }
+    t.ok((await page.locator('#scroller').boundingBox())!.height >= 64, 'and the list has some space as well')
+  }
+  await page.locator('#login').waitFor()
+  await reach('nickname', 'password', 'register', 'login', 'language', 'search')
+  const { nickname } = await registerAs('member')
+  await page.fill('#nickname', nickname)
+  await page.fill('#password', 'wrong')
+  await reach('login')
+  await page.click('#login')
+  await page.getByRole('alert').filter({ visible: true }).waitFor()
+  await waitUntil('the reason is in sight', () => page.locator('#notice').evaluate(isInSight))
+  await reach('create', 'password', 'register', 'login', 'language')
+  await page.fill('#password', 'correct horse')
+  await page.keyboard.press('Enter')
+  await page.locator('#text').waitFor()
+
+  const { token } = await registerAs('moderator')
+  await call('PATCH', '/api/room', { token, body: { slowModeSeconds: 300 } })
+  await page.locator('#rules').waitFor()
+  await write(page, 'one')
+  await page.locator('#countdown').waitFor()
+  await choose(message(page, 'one'), 'Reply')
+  await page.fill('#text', '1\n2\n3\n4\n5\n6')
+  await reach('cancel-reply', 'send', 'account', 'search')
+
+  await page.setViewportSize({ width: 390, height: 500 })
+  await page.fill('#text', '')
+  const { scrolled, window } = await page.evaluate(() => {
+    return { scrolled: document.documentElement.scrollHeight, window: innerHeight }
+  })
+  t.equal(scrolled, window, 'where there is space, the list alone is scrolled')
 })
 
 t.test('an empty room', async (t) => {
