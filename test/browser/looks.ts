@@ -365,31 +365,36 @@ t.test('the first load is small, and one round trip deep', async (t) => {
     }
     watch()
   })
+  // What Chrome received, headers included: the `transferSize` of the entries below only estimates those.
+  let bytes = 0
+  const devtools = await page.context().newCDPSession(page)
+  await devtools.send('Network.enable')
+  devtools.on('Network.loadingFinished', ({ encodedDataLength }) => {
+    bytes += encodedDataLength
+  })
   const load = async () => {
+    bytes = 0
+    await page.goto(url)
     await page.waitForFunction(() => 'firstMessageAt' in window)
-    return page.evaluate(() => {
+    await page.locator('#online').waitFor() // It comes last.
+    const measured = await page.evaluate(() => {
       // Both kinds are of that type, which the DOM's types do not know.
       const found = [
         ...performance.getEntriesByType('navigation'),
         ...performance.getEntriesByType('resource')
       ]
       const entries = found as PerformanceResourceTiming[]
-      const sum = (what: 'transferSize' | 'decodedBodySize') => {
-        return entries.reduce((total, entry) => total + entry[what], 0)
-      }
       return {
         requests: entries.length,
-        bytes: sum('transferSize'),
-        content: sum('decodedBodySize'),
+        content: entries.reduce((total, { decodedBodySize }) => total + decodedBodySize, 0),
         firstMessage: (window as unknown as { firstMessageAt: number }).firstMessageAt,
         firstPaint: performance.getEntriesByName('first-contentful-paint')[0]?.startTime ?? 0,
         pages: entries.filter(({ name }) => name.endsWith('api/messages?limit=50')).length
       }
     })
+    return { ...measured, bytes }
   }
-  await page.goto(url)
   const first = await load()
-  await page.reload()
   const second = await load()
   for (const [name, { requests, bytes, content, firstMessage, firstPaint }] of Object.entries({
     first,
@@ -401,5 +406,5 @@ t.test('the first load is small, and one round trip deep', async (t) => {
     )
   }
   t.equal(first.pages, 1, 'the messages are asked for once')
-  t.ok(first.bytes < 90_000 && second.bytes < 20_000)
+  t.ok(first.bytes < 90_000 && second.bytes < 30_000)
 })
