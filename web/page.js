@@ -84,8 +84,10 @@ export const loaded = (loading) =>
  */
 export async function attempt(place, work, form) {
   if (form?.ariaBusy) return
-  part(place, HTMLElement).classList.remove('good')
-  tell(part(place, HTMLElement))
+  // When the work fails, a dialog may be closed, and another one may have an element with the same id.
+  const notice = part(place, HTMLElement)
+  notice.classList.remove('good')
+  tell(notice)
   if (form) form.ariaBusy = 'true'
   try {
     await work()

@@ -82,6 +82,39 @@ t.test('the account: devices by their names, tokens for bots, and its deletion',
   const { url, call, register, post } = await startService(t)
   await post((await register()).token, 'of somebody else')
   const page = await openChat(t, browser, url)
+t.test('a dialog that is closed before the answer comes leaves nothing behind', async (t) => {
+  const { url } = await startService(t)
+  const page = await openChat(t, browser, url) // It fails if anything throws.
+  await enter(page, 'alice')
+  /** Sends the form for the password, and closes the panel before the answer. */
+  async function change(current: string, next: string) {
+    let answer = () => {}
+    const closed = new Promise<void>((resolve) => {
+      answer = resolve
+    })
+    const asked = page.waitForRequest('**/api/password')
+    await page.route('**/api/password', async (route) => {
+      await closed
+      await route.continue()
+    })
+    await page.click('#account')
+    await page.fill('#secret-current', current)
+    await page.fill('#secret-next', next)
+    await page.locator('#change').getByRole('button', { name: 'Change password' }).click()
+    await asked
+    await page.keyboard.press('Escape')
+    await page.locator('#settings').waitFor({ state: 'detached' })
+    const answered = page.waitForResponse('**/api/password')
+    answer()
+    await answered
+    await page.unroute('**/api/password')
+  }
+  await change('wrong', 'battery staple')
+  await change(PASSWORD, 'battery staple')
+  await page.getByRole('status').filter({ hasText: 'Password changed' }).waitFor()
+  t.equal(await page.getByRole('alert').filter({ visible: true }).count(), 0)
+})
+
   await enter(page, 'alice')
   await write(page, 'of alice')
   await sees(page, 'of alice')

@@ -2,7 +2,7 @@ import { copyText } from '../copy.js'
 import { setSound, setWish, wantsSound, wish } from '../alerts.js'
 import { Failure } from '../api.js'
 import { say, sayDate } from '../i18n.js'
-import { attempt, part, tell } from '../page.js'
+import { attempt, part, tell, tellBriefly } from '../page.js'
 import { reveal } from '../secret.js'
 import { PASSWORD_TIMEOUT_MS } from '../session.js'
 import { action, field, focusItem, loadStyles, make, replaceContent, showDialog } from './element.js'
@@ -79,9 +79,10 @@ function explain(failure) {
   throw failure
 }
 
-/** @param {string} text */
+/** Says that something went well, on the page where the panel is closed already. @param {string} text */
 function tellGoodNews(text) {
-  const notice = part(NOTICE, HTMLElement)
+  const notice = document.getElementById(NOTICE)
+  if (!notice) return tellBriefly(text)
   notice.classList.add('good')
   tell(notice, text)
   notice.scrollIntoView({ block: 'nearest' })
@@ -98,7 +99,8 @@ function alertsOf() {
   choice.value = wish()
   choice.addEventListener('change', async () => {
     const chosen = /** @type {import('../alerts.js').Wish} */ (choice.value)
-    tell(part(NOTICE, HTMLElement), (await setWish(chosen)) ? '' : say('notifyRefused'))
+    const notice = part(NOTICE, HTMLElement)
+    tell(notice, (await setWish(chosen)) ? '' : say('notifyRefused'))
   })
   const sound = make('input', { type: 'checkbox', id: 'sound', checked: wantsSound() })
   sound.addEventListener('change', () => setSound(sound.checked))
