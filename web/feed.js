@@ -1,4 +1,4 @@
-import { ask, Failure, readPage, textOf } from './api.js'
+import { ask, call, Failure, readPage, textOf } from './api.js'
 import { EventParser } from './events.js'
 import { WINDOW } from './room.js'
 
@@ -124,6 +124,16 @@ export async function follow(room, report) {
     return isUseful
   }
 
+  /** Reads what may have changed without an event: the messages that are shown, and the settings. */
+  async function refresh() {
+    await room.refresh()
+    await refreshSettings()
+  }
+
+  async function refreshSettings() {
+    room.apply([{ type: 'room_updated', room: await call('GET', 'room') }])
+  }
+
   /**
    * Asks for what is new, and finds out whether anything else happened.
    * @param {number} seconds to wait for it
@@ -144,15 +154,15 @@ export async function follow(room, report) {
       room.apply(page.messages.map((message) => ({ type: 'message_created', message })))
       count += page.messages.length
       const isAll = page.cursor <= (room.cursor ?? 0) + count
-      // The log grew by more than what is new. Either the page was cut short and there is more, or an older
-      // message was changed or deleted, which such a page does not tell.
+      // The log grew by more than what is new. Either the page was cut short and there is more, or a message
+      // or the room was changed, which such a page does not tell.
       if (!isAll && page.messages.length > 0) continue
-      if (!isAll) await room.refresh()
+      if (!isAll) await refresh()
       room.cursor = page.cursor
       return count > 0
     }
     // There is always more: so what changed is read now, and the cursor stays where it is.
-    await room.refresh()
+    await refresh()
     return true
   }
 
@@ -174,7 +184,11 @@ export async function follow(room, report) {
 
   for (let failures = 0, doubts = 0; ;) {
     try {
-      while (room.cursor === undefined) await room.loadNewest()
+      if (room.cursor === undefined) {
+        while (room.cursor === undefined) await room.loadNewest()
+        // Where the log was lost, changes of the room were as well. At first they are read beside the stream.
+        if (room.settings) await refreshSettings()
+      }
       if (isUnseen()) {
         await pause(HIDDEN_MS)
         await poll(0)

@@ -1,4 +1,4 @@
-import type { Route } from 'playwright-core'
+import type { Page, Route } from 'playwright-core'
 import t from 'tap'
 import { freePort } from '../../src/embedded/process.ts'
 import { startService } from '../helpers/app.ts'
@@ -13,12 +13,20 @@ import {
   write
 } from '../helpers/browser.ts'
 import { config, connect, createDatabase } from '../helpers/database.ts'
+import { startModerated } from '../helpers/people.ts'
 import { startProxy } from '../helpers/proxy.ts'
 import { waitUntil } from '../helpers/raw.ts'
 import { externalEngines, startServer } from '../helpers/server.ts'
 
 const browser = await startBrowser(t)
 t.jobs = 1
+
+/** Hides the page, as another tab in front of it does, or shows it. */
+const look = (page: Page, hidden: boolean) =>
+  page.evaluate((hidden) => {
+    Object.defineProperty(document, 'hidden', { value: hidden, configurable: true })
+    document.dispatchEvent(new Event('visibilitychange'))
+  }, hidden)
 
 t.test(
   'the service is killed and started in mid-sentence: nothing is lost, and nothing has to be done',
@@ -209,27 +217,36 @@ t.test('a service that is busy says so, and the page comes back by itself', asyn
   await page.getByRole('status').waitFor({ state: 'hidden' })
 })
 
+t.test('a page that was hidden knows the rules and the topic that changed meanwhile', async (t) => {
+  const { url, registerAs, call } = await startModerated(t)
+  const { token } = await registerAs('moderator')
+  const page = await openChat(t, browser, url)
+  await page.locator('#online').getByText('online').waitFor()
+  const polled = page.waitForRequest(/after_id=\d+&limit=200&wait=0/, { timeout: 40_000 })
+  await look(page, true)
+  await polled
+  await call('PATCH', '/api/room', { token, body: { topic: 'Release day' } })
+  await look(page, false)
+  // Sooner than it is read anew in any case.
+  await page.locator('#topic').getByText('Release day').waitFor({ timeout: 20_000 })
+})
+
 t.test(
   'a page that nobody looks at gives its stream up, and has missed nothing when somebody does',
   async (t) => {
     const { url, register, post } = await startService(t)
     const { token } = await register()
     const page = await openChat(t, browser, url)
-    const look = (hidden: boolean) =>
-      page.evaluate((hidden) => {
-        Object.defineProperty(document, 'hidden', { value: hidden, configurable: true })
-        document.dispatchEvent(new Event('visibilitychange'))
-      }, hidden)
     await post(token, 'one')
     await sees(page, 'one')
     const polled = page.waitForRequest(/after_id=\d+&limit=200&wait=0/, { timeout: 40_000 })
-    await look(true)
+    await look(page, true)
     await post(token, 'two')
     await page.waitForFunction(() => document.title === '(1) Chat')
     await polled
     await post(token, 'three')
     const resumed = page.waitForRequest(/api\/events/)
-    await look(false)
+    await look(page, false)
     await resumed
     await shows(page, ['one', 'two', 'three'])
     await page.waitForFunction(() => document.title === 'Chat')
