@@ -18,6 +18,9 @@ export function manageAccount(session) {
   const offer = part('offer', HTMLElement)
   const create = part('create', HTMLButtonElement)
 
+  /** For whom the form offers to create an account; empty: nobody. */
+  let offered = ''
+
   reveal(part('reveal', HTMLButtonElement), password)
 
   /** What Enter does, and what a password manager makes of the password. @param {Way} way */
@@ -31,6 +34,7 @@ export function manageAccount(session) {
 
   /** Offers to create an account. @param {string} [name] none: no longer */
   function offerAccount(name = '') {
+    offered = name
     offer.hidden = !name
     part('join', HTMLElement).hidden = Boolean(name)
     create.textContent = say('createAs', { nickname: name })
@@ -79,4 +83,8 @@ export function manageAccount(session) {
       const { showAccount } = await loaded(import('./panels/account.js'))
       await showAccount(session)
     })
+  return {
+    /** To be called after the language has changed. */
+    draw: () => offerAccount(offered)
+  }
 }

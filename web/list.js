@@ -106,9 +106,11 @@ export function showList(room, outbox, session) {
   async function show(id) {
     wanted = room.cursor === undefined ? id : undefined
     if (wanted !== undefined) return
+    const notice = part('notice', HTMLElement)
+    if (notice.textContent === say('messageGone')) tell(notice) // That was another one.
     if (!room.messages.some((message) => message.id === id)) {
       const isFound = await room.loadAround(id).catch(failed)
-      if (isFound === false) tell(part('notice', HTMLElement), say('messageGone'))
+      if (isFound === false) tell(notice, say('messageGone'))
       if (!isFound) return
     }
     drawNow()

@@ -71,6 +71,7 @@ async function copy(text) {
 
 /** @param {string} text @param {import('./replies.js').Replied} [replyTo] */
 function send(text, replyTo) {
+  tell(part('notice', HTMLElement)) // It is about something earlier.
   outbox.add(text, replyTo)
   list.toNewest()
 }
@@ -146,6 +147,8 @@ choice.value = language
 choice.onchange = async () => {
   try {
     if (!(await switchTo(choice.value))) return
+    tell(part('notice', HTMLElement)) // It is in the other language.
+    entry.draw()
     list.redraw()
     topic.draw(true)
     rules.draw()
@@ -156,7 +159,7 @@ choice.onchange = async () => {
 }
 part('search', HTMLButtonElement).onclick = () =>
   attempt('notice', async () => (await loaded(import('./panels/search.js'))).showSearch())
-manageAccount(session)
+const entry = manageAccount(session)
 copyWithAuthors(part('messages', HTMLElement), (id) => room.messages.find((message) => message.id === id))
 enter()
 outbox.load()

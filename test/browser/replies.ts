@@ -81,6 +81,15 @@ t.test('a reply to a message that is deleted meanwhile is sent without the quote
   await page.locator('#pending li').waitFor({ state: 'detached' })
   const [answer] = (await call('GET', '/api/messages?limit=1')).body
   t.strictSame([answer.text, answer.replyTo], ['an answer', undefined])
+
+  await page.evaluate((id) => {
+    location.hash = `#m${id}`
+  }, idOf(400))
+  const notice = page.getByRole('alert').getByText('no longer exists')
+  await notice.waitFor()
+  await write(page, 'something else')
+  await sees(page, 'something else')
+  t.equal(await notice.isVisible(), false, 'it was about something earlier')
 })
 
 t.test('a link to a message opens the room around it', async (t) => {
@@ -101,4 +110,10 @@ t.test('a link to a message opens the room around it', async (t) => {
   }, idOf(200))
   await page.getByRole('alert').getByText('no longer exists').waitFor()
   t.ok(await isInView(page, 'message 100'), 'and the view stays where it is')
+  const alert = page.getByRole('alert').filter({ visible: true })
+  await page.evaluate((id) => {
+    location.hash = `#m${id}`
+  }, idOf(101))
+  await page.locator('li.found').getByText('message 101', { exact: true }).waitFor()
+  t.equal(await alert.count(), 0, 'which was said about the other one')
 })
