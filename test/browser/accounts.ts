@@ -82,10 +82,6 @@ t.test('a session that expires says so; what was written stays in sight and is s
   t.notOk(await page.locator('#text').isVisible())
 })
 
-t.test('the account: devices by their names, tokens for bots, and its deletion', async (t) => {
-  const { url, call, register, post } = await startService(t)
-  await post((await register()).token, 'of somebody else')
-  const page = await openChat(t, browser, url)
 t.test('a dialog that is closed before the answer comes leaves nothing behind', async (t) => {
   const { url } = await startService(t)
   const page = await openChat(t, browser, url) // It fails if anything throws.
@@ -119,6 +115,10 @@ t.test('a dialog that is closed before the answer comes leaves nothing behind', 
   t.equal(await page.getByRole('alert').filter({ visible: true }).count(), 0)
 })
 
+t.test('the account: devices by their names, tokens for bots, and its deletion', async (t) => {
+  const { url, call, register, post } = await startService(t)
+  await post((await register()).token, 'of somebody else')
+  const page = await openChat(t, browser, url)
   await enter(page, 'alice')
   await write(page, 'of alice')
   await sees(page, 'of alice')
@@ -128,6 +128,15 @@ t.test('a dialog that is closed before the answer comes leaves nothing behind', 
   t.notOk(await dialog.getByRole('button', { name: 'End all other sessions' }).isVisible(), 'there are none')
 
   await dialog.getByText('Bot tokens').click()
+  await dialog.getByLabel('What is it for?').focus()
+  await page.keyboard.insertText('🌦'.repeat(64))
+  await dialog.getByRole('button', { name: 'Create token' }).click()
+  await dialog
+    .locator('#tokens li')
+    .filter({ hasText: '🌦'.repeat(64) })
+    .waitFor()
+  await dialog.getByRole('button', { name: 'Revoke: 🌦' }).click()
+  await dialog.locator('#tokens li').waitFor({ state: 'detached' })
   await dialog.getByLabel('What is it for?').fill('weather bot')
   await dialog.getByRole('button', { name: 'Create token' }).click()
   const token = await dialog.getByLabel('Copy the token now.').inputValue()

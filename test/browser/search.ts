@@ -39,6 +39,11 @@ t.test('what is searched is found while one types, and leads to its place in the
   t.match(await result.first().textContent(), 'hay 400', 'the newest comes first')
   t.match(await result.nth(39).textContent(), 'hay 361')
 
+  await input.clear()
+  await page.keyboard.insertText('😀'.repeat(100))
+  t.equal(await input.inputValue(), '😀'.repeat(100), 'as many characters as the service takes')
+  await page.getByText('Nothing found.').waitFor()
+
   await input.fill('needle')
   await result.filter({ hasText: 'the needle is release 1' }).waitFor()
   await page.keyboard.press('ArrowDown')

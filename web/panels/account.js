@@ -250,7 +250,7 @@ function tokensOf(session) {
   const name = make('input', {
     name: 'name',
     required: true,
-    maxLength: 64,
+    maxLength: 64 * 2, // code points; an emoji may have two units of UTF-16
     autocomplete: 'off',
     dir: 'auto'
   })

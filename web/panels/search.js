@@ -19,7 +19,7 @@ export async function showSearch() {
   const input = make('input', {
     id: 'query',
     type: 'search',
-    maxLength: LONGEST,
+    maxLength: LONGEST * 2, // in units of UTF-16: an emoji may have two
     placeholder: say('searchHint'),
     ariaLabel: say('search'),
     autocomplete: 'off',
