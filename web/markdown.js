@@ -107,3 +107,18 @@ function linkOf(run) {
   const href = /^www\./i.test(text) ? `https://${text}` : text
   return URL.canParse(href) ? { type: 'link', text, href } : undefined
 }
+
+/** Characters without a shape that change the order of those around them. */
+const BIDI_CONTROLS = /[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]/g
+
+/**
+ * What a link shows: where it leads. A typed address can pretend to be another one, by letters that look like
+ * others (the host is then shown in punycode), a host before an `@`, or characters that turn its end around.
+ * @param {Link} link
+ */
+export function shownAddress({ text, href }) {
+  const [start = '', scheme = '', typedHost = ''] = /^(https?:\/\/)?([^/\\?#]*)/i.exec(text) ?? []
+  const { host } = new URL(href)
+  const address = typedHost.toLowerCase() === host ? text : scheme + host + text.slice(start.length)
+  return address.replace(BIDI_CONTROLS, encodeURIComponent)
+}

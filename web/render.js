@@ -1,3 +1,5 @@
+import { shownAddress } from './markdown.js'
+
 /** @typedef {import('./markdown.js').Part} Part */
 
 /** @param {Part[]} parts @returns {Node[]} */
@@ -19,7 +21,7 @@ function renderPart(part) {
       return block
     }
     case 'link':
-      return makeLink(part.text, part.href)
+      return makeLink(part)
     default: {
       const emphasis = makeElement(part.type)
       emphasis.append(...render(part.parts))
@@ -35,11 +37,12 @@ function makeElement(name, text = '') {
   return element
 }
 
-/** @param {string} text @param {string} href */
-function makeLink(text, href) {
+/** @param {import('./markdown.js').Link} part */
+function makeLink(part) {
   const link = document.createElement('a')
-  link.href = href
-  link.textContent = text
+  link.href = part.href
+  link.textContent = shownAddress(part)
+  link.dir = 'ltr' // Otherwise a word from right to left would change places with what is beside it.
   link.target = '_blank'
   link.rel = 'noopener noreferrer nofollow'
   return link

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import fc from 'fast-check'
 import t from 'tap'
-import { isMentioned, parse, type Part } from '../../web/markdown.js'
+import { isMentioned, parse, type Part, shownAddress } from '../../web/markdown.js'
 import { namesFor, typedName } from '../../web/names.js'
 
 /** Parts as a person would write them down: `strong(bold)`, and text as it is. */
@@ -156,4 +156,35 @@ t.test('names are completed by whoever was seen last', async (t) => {
   t.strictSame(namesFor('', names), names)
   t.strictSame(namesFor('ма', names), ['Маша'])
   t.strictSame(namesFor('x', names), [])
+})
+
+t.test('a link shows where it leads, whatever it looks like', async (t) => {
+  const shown = (text: string) =>
+    parse(text).flatMap((part) => (part.type === 'link' ? shownAddress(part) : []))
+  for (const [text, expected] of Object.entries({
+    'http://аррӏе.com/login': 'http://xn--80ak6aa92e.com/login',
+    'www.аррӏе.com/login': 'www.xn--80ak6aa92e.com/login',
+    'https://google.com@evil.example/a?b#c': 'https://evil.example/a?b#c',
+    'https://evil.example.google.com@evil.example': 'https://evil.example',
+    'https://google.com\\@evil.example/': 'https://google.com\\@evil.example/',
+    'https://g\u00adoogle.com/': 'https://google.com/',
+    'https://google.com\uff0eevil.example/': 'https://google.com.evil.example/',
+    'http://0x7f.1/x': 'http://127.0.0.1/x',
+    'https://evil.example/\u202egpj.exe': 'https://evil.example/%E2%80%AEgpj.exe',
+    'https://evil.example/\u2067a\u2069': 'https://evil.example/%E2%81%A7a%E2%81%A9'
+  })) {
+    t.strictSame(shown(text), [expected], text)
+  }
+  for (const text of [
+    'HTTP://EXAMPLE.COM/Ä',
+    'http://localhost:8080/x',
+    'www.example.com?a',
+    'http://[::1]/'
+  ]) {
+    t.strictSame(shown(text), [text], 'as it was typed')
+  }
+  t.equal(
+    read('(https://google.com@evil.example), and on'),
+    '(link(https://google.com@evil.example)), and on'
+  )
 })
