@@ -77,7 +77,7 @@ async function ask(title, content, submit, work, done) {
 const makeReason = (isRequired = false) =>
   make('input', {
     name: 'reason',
-    maxLength: MAX_REASON,
+    maxLength: MAX_REASON * 2, // in units of UTF-16: an emoji may have two
     dir: 'auto',
     autocomplete: 'off',
     required: isRequired
@@ -434,7 +434,7 @@ const asFields = ({ topic, slowModeSeconds, readOnly }) => {
  */
 async function showSettings({ session, room, act }, closed) {
   let known = asFields(room.settings ?? (await session.call('GET', 'room')))
-  const topic = make('input', { name: 'topic', maxLength: MAX_TOPIC, dir: 'auto' })
+  const topic = make('input', { name: 'topic', maxLength: MAX_TOPIC * 2, dir: 'auto' })
   const slow = make('select', { name: 'slow' })
   const readOnly = make('input', { type: 'checkbox', name: 'readOnly' })
   const saved = make('output', { className: 'hint' })
