@@ -10,7 +10,8 @@ const BUDGET_MS = 250
 /** Above every id of a message. */
 export const AFTER_ALL = Number.MAX_SAFE_INTEGER + 1
 
-// Changes are indexed within two seconds. Longer than this, the index is behind, or nobody keeps it up to date.
+// Changes are indexed within two seconds. If one waits for longer than this, the index is behind, or nobody
+// keeps it up to date.
 const BEHIND_SECONDS = 10
 const IS_COMPLETE = `(
   state.seq is not null and state.below is null and not exists (
