@@ -2840,7 +2840,7 @@ export interface operations {
                     "X-Event-Cursor"?: number;
                     /** @description The search stopped early, after 250 ms or 4 MiB of text. Continue with this id as `before_id`. */
                     "X-Search-Next"?: number;
-                    /** @description Not all messages are indexed yet: older ones may be missing. */
+                    /** @description Not all messages are indexed yet: some may be missing. */
                     "X-Search-Incomplete"?: "true";
                     [name: string]: unknown;
                 };
