@@ -87,11 +87,11 @@ export function buildApp(config: Config, logger: FastifyBaseLogger, signal?: Abo
     let serialize: ((data: unknown) => string) | undefined
     return (data) => (serialize ??= fastJson(schema as object))(data)
   })
+  app.register(clientGone)
   app.register(tracing, { config })
   app.register(clientAddress, { config })
   app.register(securityHeaders)
   app.register(metrics)
-  app.register(clientGone)
   app.addHook('onRequest', (request, reply, done) => {
     reply.header('x-request-id', request.id)
     done()
