@@ -3,6 +3,7 @@ import type { FastifyError, FastifyReply, FastifyRequest } from 'fastify'
 import { ErrorResponse } from '../../schemas/errors.ts'
 import * as errors from './catalogue.ts'
 import { http } from '../lib/node-http.ts'
+import type { RawResponse } from '../http/connections.ts'
 import { requestId } from '../lib/request-id.ts'
 
 declare module 'fastify' {
@@ -61,11 +62,11 @@ export function answerError(error: FastifyError, request: FastifyRequest, reply:
 }
 
 /** The response to bytes that never became a request: not HTTP, too large or too late. */
-export function clientErrorResponse({ code: reason }: NodeJS.ErrnoException): string {
+export function clientErrorResponse({ code: reason }: NodeJS.ErrnoException): RawResponse {
   const { statusCode, code, message } = new (refusals[reason ?? ''] ?? errors.InvalidHttp)()
   const answer: ErrorResponse = { error: message, code, requestId: requestId() }
   const body = errorJson(answer)
-  return [
+  const lines = [
     `HTTP/1.1 ${statusCode} ${http.STATUS_CODES[statusCode]}`,
     'connection: close',
     `x-request-id: ${answer.requestId}`,
@@ -73,5 +74,6 @@ export function clientErrorResponse({ code: reason }: NodeJS.ErrnoException): st
     `content-length: ${Buffer.byteLength(body)}`,
     '',
     body
-  ].join('\r\n')
+  ]
+  return { statusCode, bytes: lines.join('\r\n') }
 }

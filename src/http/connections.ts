@@ -34,6 +34,12 @@ const SHUTDOWN_WAIT_MS = 3000
 const MAX_UNREAD_BYTES = 64 * 1024 * 1024
 const SWEEP_MS = 1000
 
+/** A response that is sent as it is, without a `ServerResponse`. */
+export interface RawResponse {
+  statusCode: number
+  bytes: string
+}
+
 type Handler = (request: DroppableRequest, response: PacedResponse) => void
 
 /**
@@ -140,18 +146,19 @@ export class Connections {
    * Answers bytes that are not HTTP, after the responses to earlier requests, and closes the connection. If
    * they belong to a request whose response is already complete, that response is the answer.
    */
-  refuse(socket: Socket, answer: string): void {
+  refuse(socket: Socket, { statusCode, bytes }: RawResponse): void {
     const connection = this.#all.get(socket)
     const current = connection?.current
     if (!connection || !socket.writable) return
     if (current?.isEnding || (current?.req.complete && !current.headersSent)) {
-      if (current.req.complete) connection.lastWords = answer
+      if (current.req.complete) connection.lastWords = bytes
       else current.abandonRequest()
       this.#closeAfterAnswers(socket, connection)
     } else if (current?.headersSent) {
       socket.destroy() // in the middle of a response, which this would corrupt
     } else {
-      socket.end(answer)
+      if (current) current.statusCode = statusCode // for the log
+      socket.end(bytes)
       this.#closeWithin(CLOSING_MS, socket, connection)
     }
   }
