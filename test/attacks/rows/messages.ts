@@ -164,7 +164,7 @@ export const messages = [
     name: 'searches all the time',
     sent: '50 connections that search for frequent words, phrases of them and beginnings of words in a room of 60,000 messages, one after the other',
     stops:
-      'a connection has one request handled at a time; a fifth of the database connections search, each for a second at most, and 100 searches wait',
+      'a connection has one request handled at a time; a fifth of the database connections search, each for about 250 ms, and 100 searches wait',
     prepare: async ({ insert, sql }) => {
       for (const text of SEARCHED) await insert(20_000, text)
       const isIndexed = async () =>
