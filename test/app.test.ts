@@ -87,7 +87,7 @@ t.test('a known path with another method is 405 with an Allow header', async (t)
   )
 })
 
-t.test('an id of 2^53 or more is that of nothing, whatever there is', async (t) => {
+t.test('an id of 2^53 or more never stands for another one', async (t) => {
   const service = await startModerated(t)
   const { app, call, client, registerAs } = service
   const admin = await registerAs('admin')

@@ -35,8 +35,8 @@ const IDLE_MS = 6000
 // Also where there is so much to read that nobody ever waits.
 const CHECK_MS = 700
 /**
- * Who is more than this many entries behind starts over from the newest messages, which takes less time than
- * to read them all.
+ * A replica or a client that is more than this many entries behind starts over from the newest messages,
+ * which takes less time than reading all entries.
  */
 export const MAX_CATCH_UP = 10_000
 const READ_ONLY = 'the server is read-only'
@@ -365,7 +365,7 @@ export class Follower {
    * still answer on it, as a standby or with writes forbidden
    */
   async #check(query: Query, schema: number | undefined): Promise<void> {
-    const isOpen = schema !== undefined && this.#channel.isOpen === true
+    const isOpen = schema !== undefined && this.#channel.isOpen
     if (this.#isAnnouncer && !isOpen) {
       this.#isAnnouncer = false
       await withTimeout(TIMEOUT_MS, resign(query, schema))

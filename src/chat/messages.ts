@@ -49,16 +49,15 @@ export const messageColumns = (message = 'message', author = 'author', details =
   case when octet_length(${message}.text) <= ${MAX_TEXT_BYTES} then ${message}.text
     else left(${message}.text, ${CUT_TEXT_LENGTH}) || '…' end as text`
 
-/**
- * The messages that readers may see, as a FROM item named `message`. A later version of Django adds a column
- * `deleted_at`; messages that have it set are deleted. Without the column, the name resolves to `absent` in
- * the outer query, so the statement does not change when the column appears.
- */
-export const visibleMessages = (
-  conditions = ''
-) => `(select null::timestamptz as deleted_at) absent cross join lateral (
-  select id, user_id, text, created_at from chat_message
-  where deleted_at is null and ${isExact('id')} and ${isExact('user_id')} ${conditions}
+// A later version of Django adds a column `deleted_at`; messages that have it set are deleted. Without the
+// column, the name resolves to `absent` in the outer query, so a statement does not change when the column
+// appears.
+const ABSENT = '(select null::timestamptz as deleted_at) absent'
+const IS_VISIBLE = `deleted_at is null and ${isExact('id')} and ${isExact('user_id')}`
+
+/** The messages that readers may see, as a FROM item named `message`. */
+export const visibleMessages = (conditions = '') => `${ABSENT} cross join lateral (
+  select id, user_id, text, created_at from chat_message where ${IS_VISIBLE} ${conditions}
 ) message`
 
 /**
@@ -216,9 +215,8 @@ export async function findMessage(query: Query, id: number): Promise<Message | u
  * @param message the alias of the target
  */
 const isVisible = (message: string, conditions: string) => `exists (
-  select from (select null::timestamptz as deleted_at) absent cross join lateral (
-    select from (select ${message}.*) target
-    where deleted_at is null and ${isExact('id')} and ${isExact('user_id')} ${conditions}
+  select from ${ABSENT} cross join lateral (
+    select from (select ${message}.*) target where ${IS_VISIBLE} ${conditions}
   ) visible
 )`
 

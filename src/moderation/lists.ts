@@ -137,7 +137,7 @@ type ReportRow = MessageRow & {
   reporter: string | null
 }
 
-// In order of the reports, until the texts have so many bytes.
+// Newest first, until the texts exceed the bytes of a page.
 const reports = (conditions: string) => `
   select message.report_id, message.report_reason, message.reported_ms, message.reporter_id,
     message.reporter, ${messageColumns('message', 'message')}

@@ -38,7 +38,7 @@ declare module 'fastify' {
     /** A hook after `authenticate`, for changes of the room. Counts by user. */
     limitWrites: onRequestAsyncHookHandler
     /**
-     * A hook after `authenticate`, for whatever manages the own account: its sessions, API tokens and
+     * A hook after `authenticate`, for users who manage their own account: its sessions, API tokens and
      * password, and its deletion. Counts by session, not by user: a thief with a stolen token must not use up
      * the quota that the user needs to end that session.
      */

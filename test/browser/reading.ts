@@ -247,7 +247,7 @@ t.test('whatever the nickname and the width, the topic can be seen and opened', 
   await page.getByRole('button', { name: text, expanded: true }).waitFor()
 })
 
-t.test('days are called by the calendar, whatever the clocks do', async (t) => {
+t.test('today and yesterday follow the calendar, also when clocks change', async (t) => {
   const { url, register, database } = await startService(t)
   const { userId } = await register()
   const client = await connect(t, database)

@@ -135,7 +135,7 @@ t.test('a post whose answer was lost is sent again, and posted once', async (t) 
   t.equal(requests, 1, 'only posts are sent again')
 })
 
-t.test('what only the caller can put right throws at once, and never as an outage', async (t) => {
+t.test('a wrong URL, token or key throws at once and is never retried', async (t) => {
   for (const url of [
     'chat.example',
     '',

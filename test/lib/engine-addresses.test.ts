@@ -1,7 +1,7 @@
 import { spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdirSync, readFileSync } from 'node:fs'
-import { type AddressInfo, connect, createServer, type ListenOptions } from 'node:net'
+import { type AddressInfo, connect, createServer, type ListenOptions, type Socket } from 'node:net'
 import { join } from 'node:path'
 import { TLSSocket } from 'node:tls'
 import pg from 'pg'
@@ -13,19 +13,21 @@ import { config, createDatabase } from '../helpers/database.ts'
 import { waitUntil } from '../helpers/raw.ts'
 import { ask, checkout, externalEngines, folder, startServer, withoutExit } from '../helpers/server.ts'
 
+/** Passes everything on between a client and an engine. */
+function connectBoth(client: Socket, engine: Socket): void {
+  client
+    .on('error', () => {})
+    .on('close', () => engine.destroy())
+    .pipe(engine)
+  engine
+    .on('error', () => {})
+    .on('close', () => client.destroy())
+    .pipe(client)
+}
+
 /** Passes everything on to an engine, from another kind of address. @returns the port, if it has one */
 async function relay(t: Test, from: ListenOptions, port: number): Promise<number | undefined> {
-  const server = createServer((client) => {
-    const engine = connect(port, '127.0.0.1')
-    client
-      .on('error', () => {})
-      .on('close', () => engine.destroy())
-      .pipe(engine)
-    engine
-      .on('error', () => {})
-      .on('close', () => client.destroy())
-      .pipe(client)
-  }).listen(from)
+  const server = createServer((client) => connectBoth(client, connect(port, '127.0.0.1'))).listen(from)
   t.teardown(() => server.close())
   await once(server, 'listening')
   const address = server.address()
@@ -144,16 +146,7 @@ async function startTls(t: Test): Promise<{ port: number; certificate: string }>
         // https://www.postgresql.org/docs/current/protocol-message-formats.html#PROTOCOL-MESSAGE-FORMATS-SSLREQUEST
         if (first.readInt32BE(4) !== 80877103) return socket.destroy()
         socket.write('S')
-        const client = new TLSSocket(socket, options)
-        const engine = connect(config.POSTGRES_PORT, config.POSTGRES_HOST!)
-        client
-          .on('error', () => {})
-          .on('close', () => engine.destroy())
-          .pipe(engine)
-        engine
-          .on('error', () => {})
-          .on('close', () => client.destroy())
-          .pipe(client)
+        connectBoth(new TLSSocket(socket, options), connect(config.POSTGRES_PORT, config.POSTGRES_HOST!))
       })
   }).listen(0)
   t.teardown(() => server.close())

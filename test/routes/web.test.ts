@@ -93,7 +93,7 @@ t.test('the files are sent compressed to clients that accept it, and plain to ot
   t.equal(tags.size, 3)
 })
 
-t.test('304 says nothing of a body, whatever way the client says that it has the file', async (t) => {
+t.test('a 304 has neither type nor length, however the client says that it has the file', async (t) => {
   const { app, url } = await startService(t)
   for (const path of ['/', '/web/style.css', '/api/docs/swagger-ui-bundle.js']) {
     const { etag } = (await app.inject(path)).headers

@@ -208,7 +208,7 @@ t.test('while another connection holds the lock, nothing is indexed', async (t) 
   await waitUntil('it has taken over', async () => (await indexed()) === 10)
 })
 
-t.test('an answer says that messages are missing when nobody has indexed them for long', async (t) => {
+t.test('a search says that it is incomplete when messages wait too long to be indexed', async (t) => {
   const { app, url, database, post, register } = await startService(t)
   const { token } = await register()
   await post(token, 'one')
