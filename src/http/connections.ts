@@ -173,7 +173,13 @@ export class Connections {
   }
 
   #add(socket: Socket): void {
-    const address = socket.remoteAddress ?? ''
+    const address = socket.remoteAddress
+    // Its client left while it waited to be accepted. What it sent could still be read and carried out, so
+    // whoever sends and leaves fast enough would make everybody else wait.
+    if (address === undefined) {
+      socket.destroy()
+      return
+    }
     const isFull = this.#all.size - this.#beyondLimit.size >= this.#limit
     const isBeyondLimit = isFull && !this.#closeIdle()
     const waiting: Connection['waiting'] = []

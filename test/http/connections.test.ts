@@ -1,4 +1,5 @@
 import { request } from 'node:http'
+import { Worker } from 'node:worker_threads'
 import t from 'tap'
 import { startService } from '../helpers/app.ts'
 import { openRaw, waitUntil } from '../helpers/raw.ts'
@@ -275,4 +276,42 @@ t.test('a request whose end is unknown is answered completely, then the connecti
     t.equal(bodies.length, 1)
     t.match(JSON.parse(bodies[0]!), { code })
   }
+})
+
+// In a thread, because the service must not accept a connection before all of them have left.
+const LEAVE = `
+  const { once } = require('node:events')
+  const { connect } = require('node:net')
+  const { workerData: { port, request, state } } = require('node:worker_threads')
+  Atomics.wait(state, 0, 0)
+  Promise.all(Array.from({ length: 20 }, async () => {
+    const socket = connect(port, '127.0.0.1')
+    await once(socket, 'connect')
+    await new Promise((sent) => socket.write(request, sent))
+    socket.resetAndDestroy()
+  })).then(() => {
+    Atomics.store(state, 0, 2)
+    Atomics.notify(state, 0)
+  })`
+
+t.test('nothing is done for those who left before their connection was accepted', async (t) => {
+  const { app, url, register, post } = await startService(t)
+  const { token } = await register()
+  const state = new Int32Array(new SharedArrayBuffer(4))
+  const thread = new Worker(LEAVE, {
+    eval: true,
+    workerData: { port: Number(new URL(url).port), request: get('/api/messages'), state }
+  })
+  t.teardown(() => thread.terminate())
+  Atomics.store(state, 0, 1)
+  Atomics.notify(state, 0)
+  t.equal(Atomics.wait(state, 0, 1, 30_000), 'ok', 'they have left')
+
+  await post(token, 'of one who stays')
+  const metrics = await app.metrics.registry.metrics()
+  const requests = [...metrics.matchAll(/^http_request_duration_seconds_count\{(.+)\} (\d+)$/gm)]
+  t.strictSame(requests.map(([, labels, count]) => `${labels} ${count}`).toSorted(), [
+    'method="POST",route="/api/messages",status="201" 1',
+    'method="POST",route="/api/register",status="201" 1'
+  ])
 })
