@@ -3,7 +3,7 @@
  * and addresses of the web. Everything else is text, as it was written.
  *
  * @typedef {{ type: 'text' | 'mention' | 'code' | 'block', text: string }} Plain
- * @typedef {{ type: 'link', text: string, href: string }} Link
+ * @typedef {{ type: 'link', text: string, href: string, host: string }} Link
  * @typedef {{ type: 'strong' | 'em', parts: Part[] }} Emphasis
  * @typedef {Plain | Link | Emphasis} Part
  */
@@ -105,7 +105,11 @@ function linkOf(run) {
   }
   const text = run.slice(0, end)
   const href = /^www\./i.test(text) ? `https://${text}` : text
-  return URL.canParse(href) ? { type: 'link', text, href } : undefined
+  try {
+    return { type: 'link', text, href, host: new URL(href).host }
+  } catch {
+    return undefined
+  }
 }
 
 /** Characters without a shape that change the order of those around them. */
@@ -116,9 +120,8 @@ const BIDI_CONTROLS = /[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]/g
  * others (the host is then shown in punycode), a host before an `@`, or characters that turn its end around.
  * @param {Link} link
  */
-export function shownAddress({ text, href }) {
+export function shownAddress({ text, host }) {
   const [start = '', scheme = '', typedHost = ''] = /^(https?:\/\/)?([^/\\?#]*)/i.exec(text) ?? []
-  const { host } = new URL(href)
   const address = typedHost.toLowerCase() === host ? text : scheme + host + text.slice(start.length)
   return address.replace(BIDI_CONTROLS, encodeURIComponent)
 }
