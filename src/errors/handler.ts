@@ -63,7 +63,8 @@ export function answerError(error: FastifyError, request: FastifyRequest, reply:
 
 /** The response to bytes that never became a request: not HTTP, too large or too late. */
 export function clientErrorResponse({ code: reason }: NodeJS.ErrnoException): RawResponse {
-  const { statusCode, code, message } = new (refusals[reason ?? ''] ?? errors.InvalidHttp)()
+  const error = new (refusals[reason ?? ''] ?? errors.InvalidHttp)()
+  const { statusCode, code, message } = error
   const answer: ErrorResponse = { error: message, code, requestId: requestId() }
   const body = errorJson(answer)
   const lines = [
@@ -75,5 +76,5 @@ export function clientErrorResponse({ code: reason }: NodeJS.ErrnoException): Ra
     '',
     body
   ]
-  return { statusCode, bytes: lines.join('\r\n') }
+  return { error, bytes: lines.join('\r\n') }
 }

@@ -1,5 +1,6 @@
 import type { Server, ServerOptions } from 'node:http'
 import type { Socket } from 'node:net'
+import type { ClientError } from '../errors/catalogue.ts'
 import { http } from '../lib/node-http.ts'
 import { PacedResponse } from './paced-response.ts'
 
@@ -34,13 +35,13 @@ const SHUTDOWN_WAIT_MS = 3000
 const MAX_UNREAD_BYTES = 64 * 1024 * 1024
 const SWEEP_MS = 1000
 
-/** A response that is sent as it is, without a `ServerResponse`. */
+/** A response that is sent as it is, without a `ServerResponse`, and the error that it tells. */
 export interface RawResponse {
-  statusCode: number
+  error: ClientError
   bytes: string
 }
 
-type Handler = (request: DroppableRequest, response: PacedResponse) => void
+type Handler = (request: DroppableRequest, response: Response) => void
 
 /**
  * When a connection closes, Node destroys each unanswered request with an error, whose stack it formats. With
@@ -49,19 +50,33 @@ type Handler = (request: DroppableRequest, response: PacedResponse) => void
  */
 class DroppableRequest extends http.IncomingMessage {
   isDropped = false
+  #isRefused = false
 
   override destroy(error?: Error): this {
     return this.isDropped ? this : super.destroy(error)
   }
+
+  /** Lets whoever reads the body fail. The connection is left alone, because the response is on its way. */
+  refuse(error: Error): void {
+    this.#isRefused = true
+    this.destroy(error)
+  }
+
+  override _destroy(error: Error | null, done: (error?: Error | null) => void): void {
+    if (this.#isRefused) done(this.listenerCount('error') > 0 ? error : null)
+    else super._destroy(error, done)
+  }
 }
+
+type Response = PacedResponse<DroppableRequest>
 
 /** The state of one connection. */
 interface Connection {
   readonly address: string
   readonly isBeyondLimit: boolean
   /** The response under way. It is the only one that gets `close` from Node when the client goes away. */
-  current: PacedResponse | undefined
-  readonly waiting: [DroppableRequest, PacedResponse][]
+  current: Response | undefined
+  readonly waiting: [DroppableRequest, Response][]
   /** How many requests were dropped. They are never answered. */
   dropped: number
   isClosing: boolean
@@ -144,9 +159,10 @@ export class Connections {
 
   /**
    * Answers bytes that are not HTTP, after the responses to earlier requests, and closes the connection. If
-   * they belong to a request whose response is already complete, that response is the answer.
+   * they belong to a request whose response is already complete, that response is the answer. Nothing that
+   * arrives later is carried out, because clients and proxies may send again what was answered with 408.
    */
-  refuse(socket: Socket, { statusCode, bytes }: RawResponse): void {
+  refuse(socket: Socket, { error, bytes }: RawResponse): void {
     const connection = this.#all.get(socket)
     const current = connection?.current
     if (!connection || !socket.writable) return
@@ -157,9 +173,12 @@ export class Connections {
     } else if (current?.headersSent) {
       socket.destroy() // in the middle of a response, which this would corrupt
     } else {
-      if (current) current.statusCode = statusCode // for the log
+      if (current) {
+        current.statusCode = error.statusCode // for the log
+        current.req.refuse(error)
+      }
       socket.end(bytes)
-      this.#closeWithin(CLOSING_MS, socket, connection)
+      this.#closeAfterAnswers(socket, connection)
     }
   }
 
@@ -264,7 +283,7 @@ export class Connections {
     return longestIdle
   }
 
-  #dispatch(request: DroppableRequest, response: PacedResponse, handle: Handler): void {
+  #dispatch(request: DroppableRequest, response: Response, handle: Handler): void {
     const { socket } = request
     const connection = this.#all.get(socket)
     if (connection === undefined) {
@@ -301,7 +320,7 @@ export class Connections {
     connection.deadline ??= setTimeout(() => socket.destroy(), limit).unref()
   }
 
-  #handle(connection: Connection, request: DroppableRequest, response: PacedResponse, handle: Handler): void {
+  #handle(connection: Connection, request: DroppableRequest, response: Response, handle: Handler): void {
     const { socket } = request
     connection.current = response
     response.isLast = connection.isLast
