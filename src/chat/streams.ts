@@ -5,12 +5,11 @@ import { Slots } from '../lib/slots.ts'
 import { EventStream, toBroadcast } from './event-stream.ts'
 import { type Follower, MAX_CATCH_UP } from './follower.ts'
 import { type LogEntry, readPartOfLog } from './event-log.ts'
+import { LiveStreams } from './live-streams.ts'
 import { type Timeline, toFrame } from './timeline.ts'
 
 const HEARTBEAT_MS = 15_000
-// After a slow flush there is a pause of the same length, up to this, so that streams leave half of the time
-// to everything else.
-const MAX_PAUSE_MS = 50
+const HEARTBEAT = Buffer.from(': still here\n')
 /** How much is sent at a time to a stream that is catching up. */
 const BATCH_BYTES = 16 * 1024
 
@@ -67,7 +66,7 @@ export interface Listener {
   signal: AbortSignal
 }
 
-/** The open event streams of this process. New events go to all of them as the same bytes. */
+/** The open event streams of this process. A stream catches up with the log, and then follows it live. */
 export class EventStreams {
   #timeline: Timeline
   #follower: Follower
@@ -75,10 +74,10 @@ export class EventStreams {
   #logReads: FairQueue
   #slots: Slots
   #open = new Map<EventStream, Listener>()
-  #live = new Set<EventStream>() // those that have got everything so far
-  #pending: Buffer[] = []
-  #flushTimer: NodeJS.Timeout | undefined
-  #nextFlushAt = 0
+  #live = new LiveStreams<EventStream>((stream) => {
+    const listener = this.#open.get(stream)
+    if (listener) this.#follow(stream, listener, this.#timeline.seq)
+  })
   #isClosed = false
   #heartbeat: NodeJS.Timeout
 
@@ -88,8 +87,8 @@ export class EventStreams {
     this.#query = query
     this.#logReads = new FairQueue({ concurrency, maxWaiting: limit })
     this.#slots = new Slots(limit, limitPerAddress)
-    timeline.on('frames', (frames) => this.#send(frames))
-    this.#heartbeat = setInterval(() => this.#send([Buffer.from(': still here\n')]), HEARTBEAT_MS)
+    timeline.on('frames', (frames) => this.#live.send(frames))
+    this.#heartbeat = setInterval(() => this.#live.send([HEARTBEAT]), HEARTBEAT_MS)
   }
 
   /** The number of open streams. */
@@ -136,7 +135,7 @@ export class EventStreams {
       await stream.drained()
       // Another replica may be ahead, and so may the log itself.
       if (seq > this.#timeline.seq) await this.#follower.caughtUp()
-      if (!this.#open.has(stream)) return
+      if (this.#isClosed || !this.#open.has(stream)) return
 
       if (this.#timeline.seq - seq > MAX_CATCH_UP) {
         seq = this.#reset(stream)
@@ -151,8 +150,6 @@ export class EventStreams {
         seq = recent.seq
       }
     }
-    // This stream has already got the events that are waiting to be flushed.
-    this.#flush()
     this.#live.add(stream)
   }
 
@@ -183,35 +180,11 @@ export class EventStreams {
     return this.#timeline.seq
   }
 
-  #send(frames: Buffer[]): void {
-    this.#pending.push(...frames)
-    const pause = this.#nextFlushAt - performance.now()
-    if (pause <= 0) this.#flush()
-    else this.#flushTimer ??= setTimeout(() => this.#flush(), pause)
-  }
-
-  #flush(): void {
-    clearTimeout(this.#flushTimer)
-    this.#flushTimer = undefined
-    if (this.#pending.length === 0) return
-    const started = performance.now()
-    const broadcast = toBroadcast(this.#pending.splice(0))
-    for (const stream of this.#live) {
-      if (stream.write(broadcast)) continue
-      this.#live.delete(stream)
-      const listener = this.#open.get(stream)
-      if (listener) this.#follow(stream, listener, this.#timeline.seq)
-    }
-    const now = performance.now()
-    this.#nextFlushAt = now + Math.min(now - started, MAX_PAUSE_MS)
-  }
-
   /** Ends all streams. The clients reconnect after a moment, spread over time. */
   close(): void {
     this.#isClosed = true
     clearInterval(this.#heartbeat)
-    this.#flush()
-    this.#live.clear()
+    this.#live.close()
     for (const stream of this.#open.keys()) stream.end(retry(2000))
   }
 }
