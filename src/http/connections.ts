@@ -167,8 +167,12 @@ export class Connections {
     const current = connection?.current
     if (!connection || !socket.writable) return
     if (current?.isEnding || (current?.req.complete && !current.headersSent)) {
-      if (current.req.complete) connection.lastWords = bytes
-      else current.abandonRequest()
+      if (current.req.complete) {
+        connection.lastWords = bytes
+        this.#dropIncomplete(socket, connection)
+      } else {
+        current.abandonRequest()
+      }
       this.#closeAfterAnswers(socket, connection)
     } else if (current?.headersSent) {
       socket.destroy() // in the middle of a response, which this would corrupt
@@ -308,6 +312,15 @@ export class Connections {
     connection.dropped++
     this.#droppedCount++
     if (this.#droppedCount > MAX_DROPPED_IN_TOTAL) socket.destroy()
+  }
+
+  /** Drops the request that has not arrived completely, if one waits. The last words are its answer. */
+  #dropIncomplete(socket: Socket, connection: Connection): void {
+    const [request] = connection.waiting.at(-1) ?? []
+    if (request === undefined || request.complete) return
+    connection.waiting.pop()
+    this.#waitingCount--
+    this.#drop(socket, connection, request)
   }
 
   #closeAfterAnswers(socket: Socket, connection: Connection): void {

@@ -1,3 +1,4 @@
+import { once } from 'node:events'
 import { request } from 'node:http'
 import { Worker } from 'node:worker_threads'
 import t from 'tap'
@@ -97,6 +98,39 @@ t.test('garbage after a valid request is refused after the response to that requ
   const { socket, closed } = await openRaw(t, url)
   socket.write(`${get('/health/livez')}NONSENSE\r\n\r\n`)
   t.match(await closed, /^HTTP\/1.1 200 OK[^]*{"status":"ok"}HTTP\/1.1 400 [^]*"code":"invalid_http"/)
+})
+
+t.test('a broken request is refused after the responses to earlier ones, without a wait', async (t) => {
+  const { url, app, register, post, call } = await startService(t)
+  const { token } = await register()
+  const newest = await post(token, 'the newest')
+  const head = ['POST /api/messages HTTP/1.1', 'host: x', `authorization: Bearer ${token}`]
+  const json = 'content-type: application/json'
+  const chunked = `${[...head, json, 'transfer-encoding: chunked'].join('\r\n')}\r\n\r\n`
+  for (const [what, rest] of [
+    ['no chunk', `${chunked}NONSENSE\r\n`],
+    ['no chunk after the first', `${chunked}2\r\n{}NONSENSE\r\n`],
+    ['a bad trailer', `${chunked}10\r\n{"text":"broken"}\r\n0\r\nno trailer\r\n\r\n`]
+  ] as const) {
+    const { socket, until } = await openRaw(t, url)
+    const sent = performance.now()
+    socket.write(get('/health/livez') + rest)
+    t.match(await until(/"code":"invalid_http"/), /^HTTP\/1.1 200 OK[^]*HTTP\/1.1 400 /, what)
+    t.ok(performance.now() - sent < 5000, 'at once')
+  }
+
+  const { socket, closed } = await openRaw(t, url)
+  const body = '{"text":"too late"}'
+  const late = [...head, json, `content-length: ${body.length}`].join('\r\n')
+  const refused = once(app.server, 'clientError')
+  socket.write(`${get(`/api/messages?after_id=${newest.id}&wait=25`)}${late}\r\n\r\n{`)
+  await refused
+  socket.write(body.slice(1))
+  await post(token, 'the first answer waits for this')
+  const statuses = [...(await closed).matchAll(/HTTP\/1.1 (\d+)/g)].map(([, status]) => status)
+  t.strictSame(statuses, ['200', '408'], 'one answer for each request')
+  const texts = (await call('GET', '/api/messages')).body.map(({ text }: { text: string }) => text)
+  t.strictSame(texts, ['the newest', 'the first answer waits for this'], 'and no other is carried out')
 })
 
 t.test('an early response arrives completely while its request is still being sent', async (t) => {
