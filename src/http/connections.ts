@@ -292,7 +292,7 @@ export class Connections {
     const connection = this.#all.get(socket)
     if (connection === undefined) {
       request.isDropped = true
-    } else if (connection.isClosing) {
+    } else if (connection.isClosing || !socket.writable) {
       this.#drop(socket, connection, request)
     } else if (connection.current === undefined) {
       this.#handle(connection, request, response, handle)
@@ -342,7 +342,8 @@ export class Connections {
     peer?.idle.delete(socket)
     response.once('close', () => {
       connection.current = undefined
-      if (socket.destroyed) return
+      // Also after `Connection: close`: no further response can be sent (RFC 9112, 9.6).
+      if (!socket.writable) return
       const next = connection.waiting.shift()
       if (next) {
         this.#waitingCount--

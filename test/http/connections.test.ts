@@ -133,6 +133,31 @@ t.test('a broken request is refused after the responses to earlier ones, without
   t.strictSame(texts, ['the newest', 'the first answer waits for this'], 'and no other is carried out')
 })
 
+t.test('nothing is carried out after a response that closes the connection', async (t) => {
+  const { url, app, register, post, call } = await startService(t, { MAX_STREAMS: 1 })
+  const { token } = await register()
+  const messages = [await post(token, 'first'), await post(token, 'second'), await post(token, 'third')]
+  const [first, second, third] = messages.map(({ id }) => `/api/messages/${id}`)
+  const authorization = `authorization: Bearer ${token}\r\n`
+  const remove = (path = '') => `DELETE ${path} HTTP/1.1\r\nhost: x\r\n${authorization}\r\n`
+  await openStream(t, url)
+
+  const stream = await openRaw(t, url)
+  stream.socket.write(get('/api/events') + remove(first))
+  t.match(await stream.closed, /^HTTP\/1.1 200 [^]*connection: close/i, 'a stream that is refused')
+
+  app.drain.hasBegun = true
+  const early = await openRaw(t, url)
+  early.socket.write('POST /nowhere HTTP/1.1\r\nhost: x\r\ncontent-length: 4\r\n\r\n')
+  t.match(await early.until(/"code":"not_found"/), /^HTTP\/1.1 404 [^]*connection: close/i)
+  early.socket.write(`body${remove(second)}`)
+  await early.closed
+
+  t.equal((await call('DELETE', third!, { token })).status, 200)
+  const texts = (await call('GET', '/api/messages')).body.map(({ text }: { text: string }) => text)
+  t.strictSame(texts, ['first', 'second'])
+})
+
 t.test('an early response arrives completely while its request is still being sent', async (t) => {
   const { url } = await startService(t)
   const body = Buffer.alloc(900 * 1024, '{"a":1} ')
