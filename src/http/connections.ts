@@ -91,6 +91,8 @@ interface Connection {
    */
   sentBytes: number
   stalledSince: number
+  /** Since when some bytes were waiting at each check. */
+  unreadSince: number
   /** Since when a server that is closing has been waiting for the rest of a request. */
   incompleteSince: number
 }
@@ -218,6 +220,7 @@ export class Connections {
       lastWords: '',
       sentBytes: 0,
       stalledSince: performance.now(),
+      unreadSince: performance.now(),
       incompleteSince: performance.now()
     }
     this.#all.set(socket, connection)
@@ -376,12 +379,12 @@ export class Connections {
 
   /**
    * Closes connections whose clients do not read: those that stalled for too long and, if too much is waiting
-   * in total, those that stalled the longest.
+   * in total, those that stalled the longest, and then those that have been reading the longest.
    */
   #closeStalled(): void {
     const now = performance.now()
     const limit = this.#isClosing ? SHUTDOWN_WAIT_MS : MAX_STALL_MS
-    const stalled: [Socket, Connection][] = []
+    const slow: [Socket, Connection][] = []
     const bodies = new Set<Buffer>()
     let unread = 0
     for (const [socket, connection] of this.#all) {
@@ -390,18 +393,18 @@ export class Connections {
       const waiting = socket.writableLength
       const sent = socket.bytesWritten - waiting
       unread += waiting
+      if (waiting === 0) connection.unreadSince = now
       if (waiting === 0 || sent > connection.sentBytes) {
         connection.sentBytes = sent
         connection.stalledSince = now
-      } else if (now - connection.stalledSince >= limit) {
-        socket.destroy()
-      } else {
-        stalled.push([socket, connection])
       }
+      if (now - connection.stalledSince >= limit) socket.destroy()
+      else if (waiting > 0) slow.push([socket, connection])
     }
     for (const { length } of bodies) unread += length
-    stalled.sort(([, a], [, b]) => a.stalledSince - b.stalledSince)
-    for (const [socket, { current }] of stalled) {
+    if (unread <= MAX_UNREAD_BYTES) return
+    slow.sort(([, a], [, b]) => a.stalledSince - b.stalledSince || a.unreadSince - b.unreadSince)
+    for (const [socket, { current }] of slow) {
       if (unread <= MAX_UNREAD_BYTES) break
       unread -= socket.writableLength + (current?.unsent?.length ?? 0)
       socket.destroy()

@@ -1,8 +1,10 @@
 import { once } from 'node:events'
 import { request } from 'node:http'
+import { Duplex } from 'node:stream'
 import { Worker } from 'node:worker_threads'
 import t from 'tap'
-import { startService } from '../helpers/app.ts'
+import { startQuietService, startService } from '../helpers/app.ts'
+import { connect } from '../helpers/database.ts'
 import { openRaw, waitUntil } from '../helpers/raw.ts'
 import { openStream } from '../helpers/stream.ts'
 
@@ -223,6 +225,65 @@ t.test('an endless body is not read forever', async (t) => {
   send()
   t.match(await closed, /^HTTP\/1.1 413 /)
   t.ok(socket.bytesWritten < 64 * 1024 * 1024, `${socket.bytesWritten} bytes`)
+})
+
+/**
+ * A connection whose client reads 64 KiB at a time, a few times a second. A socket cannot show that on one
+ * machine, where the kernel keeps megabytes for it.
+ */
+class SlowConnection extends Duplex {
+  readonly remoteAddress = '127.0.0.1'
+  #taken = 0
+
+  get bytesWritten(): number {
+    return this.#taken + this.writableLength
+  }
+
+  override _read(): void {}
+
+  override _write(chunk: Buffer, _encoding: BufferEncoding, done: () => void): void {
+    const take = () => {
+      this.#taken += chunk.length
+      done()
+    }
+    setTimeout(take, 200)
+  }
+
+  // What Node calls on a socket.
+  setTimeout(): this {
+    return this
+  }
+
+  destroySoon(): void {
+    this.end(() => this.destroy())
+  }
+}
+
+t.test('what is not read yet is bounded, also if each client reads a little all the time', async (t) => {
+  const { app, register, database } = await startQuietService(t)
+  const { userId } = await register()
+  const client = await connect(t, database)
+  const { rows } = await client.query<{ id: string }>(
+    `insert into chat_message (user_id, text)
+     select $1, repeat('a', 10000000) from generate_series(1, 10) returning id`,
+    [userId]
+  )
+  const ids = rows.map(({ id }) => Number(id))
+  await waitUntil('they can be read', () => app.room.timeline.newestId === ids.at(-1))
+  const readers = ids.map((id) => {
+    const connection = new SlowConnection()
+    t.teardown(() => connection.destroy())
+    app.server.emit('connection', connection)
+    connection.push(get(`/api/messages?limit=1&before_id=${id + 1}`))
+    return connection
+  })
+  // 6 of these pages are 60 MB, and 7 are more than 64 MiB.
+  await waitUntil(
+    'those beyond the limit are closed',
+    () => readers.filter(({ destroyed }) => !destroyed).length === 6,
+    15_000
+  )
+  t.notOk(readers.at(-1)!.destroyed, 'they are those that have been reading the longest')
 })
 
 t.test('health checks are answered when all connections are in use; idle ones make room', async (t) => {
