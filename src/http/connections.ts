@@ -180,7 +180,7 @@ export class Connections {
       socket.destroy() // in the middle of a response, which this would corrupt
     } else {
       if (current) {
-        current.statusCode = error.statusCode // for the log
+        current.refuse(error.statusCode)
         current.req.refuse(error)
       }
       socket.end(bytes)

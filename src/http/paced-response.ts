@@ -22,6 +22,7 @@ export class PacedResponse<
 > extends http.ServerResponse<Request> {
   /** Whether the connection is closed after this response. Called when the head is sent. */
   isLast: () => boolean = () => false
+  #refusedWith: number | undefined
   #isEnding = false
   #isRequestBroken = false
   #stopDiscarding: (() => void) | undefined
@@ -37,16 +38,26 @@ export class PacedResponse<
     return this.#isEnding || this.writableEnded
   }
 
+  /**
+   * Keeps the status of the error that was sent instead, for the log and the metrics. A handler that does not
+   * read the body may still answer with another one.
+   */
+  refuse(statusCode: number): void {
+    this.#refusedWith = statusCode
+    this.statusCode = statusCode
+  }
+
   /** Ends the response without the rest of the request, which cannot be read. */
   abandonRequest(): void {
     this.#isRequestBroken = true
     this.#stopDiscarding?.()
   }
 
-  override writeHead(...args: unknown[]): this {
+  override writeHead(statusCode: number, ...args: unknown[]): this {
     if (this.isLast()) this.shouldKeepAlive = false
+    const status = this.#refusedWith ?? statusCode
     // Its overloads are the same as here.
-    return super.writeHead(...(args as Parameters<ServerResponse['writeHead']>))
+    return super.writeHead(...([status, ...args] as Parameters<ServerResponse['writeHead']>))
   }
 
   override end(callback?: () => void): this

@@ -133,6 +133,27 @@ t.test('a request that turns out to be broken is logged with the status that it 
   t.match(completed(logs).get('broken'), { route: '/api/login', status: 400 })
 })
 
+t.test('a request that is refused as broken while it is handled is logged as refused', async (t) => {
+  const { url, app, logs, register, post } = await startService(t)
+  const { token } = await register()
+  const { longPolls } = app.room
+  // Without reading, so that the client does not close the connection once the error has come.
+  const { socket } = await openRaw(t, url, { reads: false })
+  const head = ['GET /api/messages?after_id=0&wait=25 HTTP/1.1', 'host: x', 'x-request-id: poll']
+  socket.write(`${head.join('\r\n')}\r\ntransfer-encoding: chunked\r\n\r\n`)
+  await waitUntil('it waits', () => longPolls.size === 1)
+  const refused = once(app.server, 'clientError')
+  socket.write('no chunk\r\n')
+  await refused
+  await post(token, 'what it waits for')
+  await waitUntil('it is handled', () => longPolls.size === 0)
+  socket.destroy()
+  await waitUntil('it is logged', () => completed(logs).has('poll'))
+  t.match(completed(logs).get('poll'), { route: '/api/messages', status: 400 })
+  const metrics = await app.metrics.registry.metrics()
+  t.match(metrics, /_count\{method="GET",route="\/api\/messages",status="400"\} 1/)
+})
+
 t.test('a long poll or stream that its client leaves is no error, and its wait no latency', async (t) => {
   const { url, app, logs } = await startService(t)
   const { longPolls, streams } = app.room
