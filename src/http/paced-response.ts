@@ -53,11 +53,11 @@ export class PacedResponse<
     this.#stopDiscarding?.()
   }
 
-  override writeHead(statusCode: number, ...args: unknown[]): this {
+  override writeHead(...args: unknown[]): this {
     if (this.isLast()) this.shouldKeepAlive = false
-    const status = this.#refusedWith ?? statusCode
+    if (this.#refusedWith !== undefined) args[0] = this.#refusedWith
     // Its overloads are the same as here.
-    return super.writeHead(...([status, ...args] as Parameters<ServerResponse['writeHead']>))
+    return super.writeHead(...(args as Parameters<ServerResponse['writeHead']>))
   }
 
   override end(callback?: () => void): this
