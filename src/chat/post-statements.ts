@@ -1,10 +1,19 @@
 import { milliseconds } from '../database/query.ts'
 import { refusalColumns } from '../moderation/refusals.ts'
-import { joinDetails, messageColumns, visibleMessages } from './messages.ts'
+import { isExact, joinDetails, messageColumns, visibleMessages } from './messages.ts'
 
 /** SQL for a digest that shows whether a key is reused for the same message. Texts contain no NUL. */
 const digest = (text: string, replyTo: string) => `sha256(
   convert_to(${text}, 'UTF8') || coalesce('\\x00'::bytea || convert_to(${replyTo}::text, 'UTF8'), ''))`
+
+// A trigger of another program may discard a row, and an id that is not exact in JSON is shown to nobody.
+// Then the null makes the whole statement fail, so that no post is answered with 201 in vain, or with the
+// message of another post of its batch.
+const CHECKED = `checked as (
+    insert into chat_message_detail (message_id)
+    select null from (select count(*) as n from message where ${isExact('id')}) stored
+    where stored.n <> (select count(*) from author where refusal is null)
+  )`
 
 // `chat_admit` takes the lock that orders the ids, finds the authors, and decides which posts are accepted.
 //
@@ -16,7 +25,7 @@ export const POST_ONE = `
     insert into chat_message (user_id, text, created_at)
     select user_id, $2, clock_timestamp() from author where refusal is null
     returning id, text, created_at
-  ), claimed as (
+  ), ${CHECKED}, claimed as (
     insert into chat_message_key (user_id, key, message_id, digest)
     select $1, $3::text, id, ${digest('$2', '$4::bigint')} from message where $3::text is not null
   ), replying as (
@@ -38,7 +47,7 @@ export const POST_MANY = `
     insert into chat_message (user_id, text, created_at)
     select user_id, ($2::text[])[n], clock_timestamp() from author where refusal is null order by n
     returning id, text, created_at
-  ), posted as (
+  ), ${CHECKED}, posted as (
     select posted.* from
       (
         select array_agg(n order by n) as ns, array_agg(nickname order by n) as nicknames

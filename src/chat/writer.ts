@@ -135,7 +135,16 @@ const isRefusal = (error: unknown) => error instanceof DatabaseUnavailable && ha
 const isDuplicate = (error: unknown) => hasCode(error, '23505')
 const isDuplicateOfSequence = (error: unknown) =>
   hasCode(error, '23505') && error.table !== 'chat_message_key'
+/** Whether PostgreSQL has not stored all messages of a batch as they can be shown. */
+const isDiscarded = (error: unknown) => hasCode(error, '23502') && error.table === 'chat_message_detail'
 const isUserGone = (error: unknown) => hasCode(error, '23503') // a foreign key violation
+
+/** The error for a post that PostgreSQL refuses, also alone. */
+function reasonOfOne(error: unknown): unknown {
+  if (isUserGone(error)) return new UserNotFound()
+  if (!isDiscarded(error)) return error
+  return new Error('a trigger discarded the message, or its id is 2^53 or more', { cause: error })
+}
 
 /**
  * Writes messages, one batch at a time. Posts that arrive while a batch is being written, or while it is the
@@ -356,7 +365,7 @@ export class MessageWriter {
       await this.#query(RELEASE_KEY, [post.userId, post.key]).catch(() => {})
       await this.#write([post], attempt + 1)
     } else {
-      post.reject(isUserGone(error) ? new UserNotFound() : error)
+      post.reject(reasonOfOne(error))
     }
   }
 

@@ -92,6 +92,49 @@ t.test('one invalid message does not fail others in its batch', async (t) => {
   t.equal((await client.query('select from chat_message')).rowCount, 48)
 })
 
+t.test('a message that a trigger discards is not answered with 201, nor are others mixed up', async (t) => {
+  const { call, register, database, logs } = await startService(t)
+  const users = await Promise.all(range(4).map(() => register()))
+  const client = await connect(t, database)
+  await client.query(`create function no_spam () returns trigger language plpgsql as $$ begin
+      return case when new.text <> 'spam' then new end; end $$;
+    create trigger no_spam before insert on chat_message for each row execute function no_spam()`)
+  const answers = await Promise.all(
+    range(60).map(async (n) => {
+      const { token, userId } = users[n % users.length]!
+      const text = n % 10 === 3 ? 'spam' : `message ${n}`
+      const headers = { 'idempotency-key': `${n}` }
+      const { status, body } = await call('POST', '/api/messages', { token, body: { text }, headers })
+      return { status, userId, text, body }
+    })
+  )
+  for (const { status, userId, text, body } of answers) {
+    if (text === 'spam') t.equal(status, 500)
+    else t.match({ status, body }, { status: 201, body: { userId, text } })
+  }
+  const stored = answers.flatMap(({ status, body }) => (status === 201 ? [body] : []))
+  t.strictSame(
+    (await call('GET', '/api/messages?limit=200')).body,
+    stored.toSorted((a, b) => a.id - b.id)
+  )
+  t.match(
+    logs.find(({ level }) => level === 50),
+    { error: { message: /^a trigger discarded the message/ } },
+    'the log says why'
+  )
+})
+
+t.test('a message whose id would not be exact is neither stored nor answered with 201', async (t) => {
+  const { call, register, database } = await startService(t)
+  const { token } = await register()
+  const client = await connect(t, database)
+  await client.query(`select setval(pg_get_serial_sequence('chat_message', 'id'), ${2 ** 53 - 2})`)
+  const post = (text: string) => call('POST', '/api/messages', { token, body: { text } })
+  t.match(await post('the last'), { status: 201, body: { id: Number.MAX_SAFE_INTEGER } })
+  t.equal((await post('one too many')).status, 500)
+  t.equal((await client.query('select from chat_message')).rowCount, 1)
+})
+
 t.test('a message that a database policy refuses does not fail others in its batch', async (t) => {
   const { call, register, database } = await startService(t)
   const { token } = await register()
