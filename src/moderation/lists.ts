@@ -63,7 +63,8 @@ const restrictions = (conditions: string) => `
   from chat_restriction restriction
   join chat_user member on member.id = restriction.user_id
   left join chat_user moderator on moderator.id = restriction.moderator_id
-  where (restriction.until is null or restriction.until > now()) ${conditions}`
+  where ${conditions}`
+const IN_FORCE = '(restriction.until is null or restriction.until > now())'
 
 const toRestriction = (row: RestrictionRow): Restriction => ({
   id: row.id,
@@ -76,8 +77,9 @@ const toRestriction = (row: RestrictionRow): Restriction => ({
   ...(row.moderator_id !== null && { moderator: toPerson(row.moderator_id, row.moderator) })
 })
 
-const RESTRICTIONS = page(restrictions, 'restriction.id')
-const RESTRICTION_OF = restrictions('and restriction.user_id = $1')
+const RESTRICTIONS = page((conditions) => restrictions(`${IN_FORCE} ${conditions}`), 'restriction.id')
+const LATEST_RESTRICTION_OF = restrictions('restriction.user_id = $1')
+const RESTRICTION_OF = `${LATEST_RESTRICTION_OF} and ${IN_FORCE}`
 
 /** Lists the restrictions in force, newest first. */
 export const listRestrictions = async (query: Query, wanted: PageQuery): Promise<Restriction[]> =>
@@ -86,6 +88,12 @@ export const listRestrictions = async (query: Query, wanted: PageQuery): Promise
 /** Finds the restriction in force for a user. */
 export async function findRestriction(query: Query, userId: number): Promise<Restriction | undefined> {
   const [row] = await query<RestrictionRow>(RESTRICTION_OF, [userId])
+  return row && toRestriction(row)
+}
+
+/** Finds the restriction of a user that was set last, even if it has ended, perhaps by another clock. */
+export async function findLatestRestriction(query: Query, userId: number): Promise<Restriction | undefined> {
+  const [row] = await query<RestrictionRow>(LATEST_RESTRICTION_OF, [userId])
   return row && toRestriction(row)
 }
 

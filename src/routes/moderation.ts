@@ -36,7 +36,7 @@ import {
 import { liftRestriction, restrict, setRole } from '../moderation/actions.ts'
 import { deleteAllMessages } from '../moderation/deletions.ts'
 import {
-  findRestriction,
+  findLatestRestriction,
   findUserRole,
   listModerationLog,
   listReports,
@@ -93,9 +93,10 @@ const moderation: FastifyPluginAsyncTypebox = async (app) => {
       const until = untilText ? new Date(untilText) : undefined
       if (until !== undefined && until.getTime() <= Date.now()) throw new UntilPast()
       await restrict(sql, request.userId, id, { kind, until, reason: reason || undefined })
+      // Before the sessions end, which may take longer than the restriction lasts.
+      const restriction = await findLatestRestriction(sql, id)
       if (kind === 'ban') await sessions.endAll(id)
-      const restriction = await findRestriction(sql, id)
-      if (restriction === undefined) throw new UserUnknown() // It was deleted or has ended meanwhile.
+      if (restriction === undefined) throw new UserUnknown() // It was deleted meanwhile.
       return reply.code(200).send(restriction)
     }
   )
@@ -231,7 +232,7 @@ const moderation: FastifyPluginAsyncTypebox = async (app) => {
     '/api/reports/:id(^\\d+$)',
     { onRequest: moderatorOnly, schema: close },
     async (request, reply) => {
-      if (!(await closeReport(sql, request.userId, request.params.id))) throw new ReportUnknown()
+      await closeReport(sql, request.userId, request.params.id)
       return reply.code(204).send(null)
     }
   )

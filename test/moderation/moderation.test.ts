@@ -1,7 +1,7 @@
 import t from 'tap'
 import { deleteMessagesOf } from '../../src/chat/messages.ts'
 import { startService } from '../helpers/app.ts'
-import { openRedis } from '../helpers/database.ts'
+import { connect, openRedis } from '../helpers/database.ts'
 import { overtaker } from '../helpers/overtake.ts'
 import { startModerated } from '../helpers/people.ts'
 import { waitUntil } from '../helpers/raw.ts'
@@ -303,6 +303,69 @@ t.test('each user can report a message once, and moderators can close the report
     { action: 'delete_message', messageId: second.id, user: { userId: author.userId } },
     { action: 'close_report', messageId: first.id }
   ])
+})
+
+t.test('a report is never lost while the sequence of their ids was set back', async (t) => {
+  const { call, client, registerAs, post } = await startModerated(t)
+  const [author, reporter, moderator] = [
+    await registerAs('member'),
+    await registerAs('member'),
+    await registerAs('moderator')
+  ]
+  const report = ({ id }: { id: number }) =>
+    call('POST', `/api/messages/${id}/report`, { token: reporter.token, body: { reason: 'it is rude' } })
+  t.equal((await report(await post(author.token, 'first'))).status, 204)
+  const second = await post(author.token, 'second')
+  await client.query("select setval(pg_get_serial_sequence('chat_report', 'id'), 1, false)")
+  await waitUntil('the report is accepted', async () => (await report(second)).status === 204)
+  t.match((await call('GET', '/api/reports', { token: moderator.token })).body, [
+    { message: { text: 'second' } },
+    { message: { text: 'first' } }
+  ])
+})
+
+t.test('a moderator who loses the role or is banned meanwhile closes no report', async (t) => {
+  const { call, client, registerAs, post, database } = await startModerated(t)
+  const [author, reporter, admin] = [
+    await registerAs('member'),
+    await registerAs('member'),
+    await registerAs('admin')
+  ]
+  const { id } = await post(author.token, 'rude')
+  await call('POST', `/api/messages/${id}/report`, { token: reporter.token, body: { reason: 'rude' } })
+  const list = async () => (await call('GET', '/api/reports', { token: admin.token })).body
+  const [report] = await list()
+  const other = await connect(t, database)
+  const changes: [string, number][] = [
+    ['delete from chat_user_role where user_id = $1', 403],
+    ["insert into chat_restriction (user_id, kind) values ($1, 'ban')", 401]
+  ]
+  for (const [change, status] of changes) {
+    const moderator = await registerAs('moderator')
+    await other.query('begin; lock table chat_report')
+    await other.query(change, [moderator.userId])
+    const closing = call('DELETE', `/api/reports/${report.id}`, { token: moderator.token })
+    const waiting = `select from pg_stat_activity
+      where datname = current_database() and wait_event = 'relation' and query like '%close_report%'`
+    await waitUntil('it waits', async () => (await client.query(waiting)).rowCount !== 0)
+    await other.query('commit')
+    t.equal((await closing).status, status)
+    t.strictSame(await list(), [report])
+  }
+})
+
+t.test('a restriction that ends before its moderator has the answer is answered as it was set', async (t) => {
+  const { call, registerAs, database } = await startModerated(t)
+  const { token } = await registerAs('moderator')
+  const { userId } = await registerAs('member')
+  const other = await connect(t, database)
+  await other.query('begin; select pg_advisory_xact_lock(7243002)') // as somebody who changes many messages
+  const until = new Date(Date.now() + 500).toISOString()
+  const muting = call('PUT', `/api/users/${userId}/restriction`, { token, body: { kind: 'mute', until } })
+  await waitUntil('it has ended', () => Date.now() > Date.parse(until))
+  await other.query('commit')
+  const muted = await muting
+  t.match(muted, { status: 200, body: { userId, kind: 'mute', until } })
 })
 
 t.test('reports of huge messages come a few at a time, down to the oldest', async (t) => {
