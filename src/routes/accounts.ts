@@ -24,6 +24,7 @@ import {
   Banned,
   bodyFailures,
   Busy,
+  DatabaseUnavailable,
   failures,
   InvalidCredentials,
   LastAdmin,
@@ -41,6 +42,10 @@ import {
 import { bearerToken } from '../plugins/authenticate.ts'
 import { abortOnClose } from '../http/abort-on-close.ts'
 import { reasonOf } from '../lib/reason.ts'
+import { withTimeout } from '../lib/timeout.ts'
+
+// How long a request that has failed may take to find out or to undo what PostgreSQL has done.
+const AFTERMATH_MS = 500
 
 const clientOf = (reply: FastifyReply) => ({
   address: reply.request.clientAddress,
@@ -96,7 +101,15 @@ const accounts: FastifyPluginAsyncTypebox<{ config: Config }> = async (app, { co
     const userId = await app.limitRegistrations(reply, async () => {
       if (skeletonIndex.isFarBehind) throw new Busy() // before hashing the password in vain
       const hash = await passwords.hash(password, client)
-      return insertUser(sql, skeletonIndex, nickname, hash, () => app.room.watch.repairSequences())
+      const repairSequences = () => app.room.watch.repairSequences()
+      return insertUser(sql, skeletonIndex, nickname, hash, repairSequences).catch(async (error) => {
+        // If only the result was lost, the account is there. An error would make the user try again, and then
+        // say that the nickname is taken. No other account has this hash, which is salted.
+        if (!(error instanceof DatabaseUnavailable)) throw error
+        const user = await withTimeout(AFTERMATH_MS, findUser(sql, nickname)).catch(() => undefined)
+        if (user?.passwordHash !== hash) throw error
+        return user.id
+      })
     })
     if (userId === 'taken') throw new NicknameTaken()
     if (userId === 'similar') throw new NicknameTooSimilar()
@@ -119,14 +132,17 @@ const accounts: FastifyPluginAsyncTypebox<{ config: Config }> = async (app, { co
     userAgent: string | undefined
   ): Promise<string> {
     const token = await sessions.start(user.id, userAgent)
-    // A password change or a ban ends only the sessions that it finds. A session that starts meanwhile has to
-    // end itself.
-    const [known, member] = await Promise.all([findUserById(sql, user.id), findMember(sql, user.id)])
-    const isBanned = member?.restriction?.kind === 'ban'
-    if (known?.passwordHash === user.passwordHash && !isBanned) return token
-    await sessions.end(token)
-    if (isBanned) throw new Banned(member.restriction?.until)
-    throw new InvalidCredentials()
+    try {
+      // A password change or a ban ends only the sessions that it finds. A session that starts meanwhile has
+      // to end itself.
+      const [known, member] = await Promise.all([findUserById(sql, user.id), findMember(sql, user.id)])
+      if (member?.restriction?.kind === 'ban') throw new Banned(member.restriction.until)
+      if (known?.passwordHash !== user.passwordHash) throw new InvalidCredentials()
+    } catch (error) {
+      await sessions.end(token) // Nobody gets its token, so the user must not find it in the list.
+      throw error
+    }
+    return token
   }
 
   const login = {
@@ -209,15 +225,21 @@ const accounts: FastifyPluginAsyncTypebox<{ config: Config }> = async (app, { co
       // Whatever fails, no older session survives under a new password, and an error means that the old
       // password still holds. So the other sessions end first, then the password changes, then sessions that
       // were started in between end. In another order, a crash after the change would leave all of them. If
-      // the last step fails, the change is undone, so that the user can try again.
+      // the last step fails, or the result of the change is lost, the change is undone, so that the user can
+      // try again.
       const endOthers = () => sessions.endOthers(user.id, bearerToken(request))
       await endOthers()
-      // Another change was faster.
-      if (!(await replacePassword(sql, user.id, user.passwordHash, newHash))) throw new InvalidCredentials()
-      await endOthers().catch(async (error) => {
-        await replacePassword(sql, user.id, newHash, user.passwordHash)
+      try {
+        const isChanged = await replacePassword(sql, user.id, user.passwordHash, newHash)
+        if (!isChanged) throw new InvalidCredentials() // Another change was faster.
+        await endOthers()
+      } catch (error) {
+        const undo = replacePassword(sql, user.id, newHash, user.passwordHash)
+        await withTimeout(AFTERMATH_MS, undo).catch((failure: unknown) => {
+          request.log.warn(`could not undo a password change: ${reasonOf(failure)}`)
+        })
         throw error
-      })
+      }
       return reply.code(204).send(null)
     }
   )

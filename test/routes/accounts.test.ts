@@ -1,8 +1,10 @@
 import { randomBytes, randomInt } from 'node:crypto'
 import t from 'tap'
 import { persist, startService } from '../helpers/app.ts'
-import { connect, openRedis } from '../helpers/database.ts'
+import { config, connect, openRedis } from '../helpers/database.ts'
 import { printable } from '../helpers/printable.ts'
+import { startProxy } from '../helpers/proxy.ts'
+import { waitUntil } from '../helpers/raw.ts'
 
 const password = 'correct horse'
 const sentences = {
@@ -56,6 +58,29 @@ t.test('a registration that gets no new id is a 503', async (t) => {
   const register = (nickname: string) => call('POST', '/api/register', { body: { nickname, password } })
   t.equal((await register('alice')).status, 201)
   t.match(await register('bob'), { status: 503, body: { code: 'database_unavailable' } })
+})
+
+t.test('a registration whose result was lost is answered with 201, not with 503 and then 409', async (t) => {
+  const proxy = await startProxy(t, config.POSTGRES_HOST!, config.POSTGRES_PORT)
+  const { call, database } = await startService(t, {
+    POSTGRES_HOST: '127.0.0.1',
+    POSTGRES_PORT: proxy.port
+  })
+  const [holder, watcher] = [await connect(t, database), await connect(t, database)]
+  await holder.query('begin; lock table chat_user_skeleton')
+  const registering = call('POST', '/api/register', {
+    body: { nickname: 'alice', password: 'correct horse' }
+  })
+  const waiting = `select from pg_stat_activity where datname = current_database()
+    and wait_event = 'relation' and query like '%chat_user_register%'`
+  await waitUntil('it waits', async () => (await watcher.query(waiting)).rowCount !== 0)
+  proxy.blackhole() // The statement is with the server; its answer will not come back.
+  await holder.query('commit')
+  const { status, body } = await registering
+  t.equal(status, 201)
+  const { rows } = await watcher.query('select id from chat_user')
+  t.strictSame(rows, [{ id: body.userId }])
+  t.equal((await call('GET', '/api/me', { token: body.token })).status, 200)
 })
 
 t.test('passwords are stored as bcrypt hashes at cost 10', async (t) => {

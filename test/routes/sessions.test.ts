@@ -470,6 +470,34 @@ t.test('a password change that fails half-way ends other sessions, keeps the old
   )
 })
 
+t.test('a password change whose result was lost keeps the old password, and can be repeated', async (t) => {
+  const proxy = await startProxy(t, config.POSTGRES_HOST!, config.POSTGRES_PORT)
+  const { register, login, change, database } = await start(t, {
+    POSTGRES_HOST: '127.0.0.1',
+    POSTGRES_PORT: proxy.port
+  })
+  const { token, nickname } = await register()
+  const { reached, go } = await holdChanges(t, database)
+  const changed = change(token, { currentPassword: password, newPassword })
+  await reached()
+  proxy.blackhole() // The update is with the server; its answer will not come back.
+  await go()
+  t.match(await changed, { status: 503, body: { code: 'database_unavailable' } })
+  t.equal((await login(nickname, newPassword)).status, 401)
+  t.equal((await login(nickname, password)).status, 200)
+  t.equal((await change(token, { currentPassword: password, newPassword })).status, 204)
+})
+
+t.test('a login that fails leaves no session behind', async (t) => {
+  const { register, login, list, database } = await start(t)
+  const { token, nickname } = await register()
+  const client = await connect(t, database)
+  await client.query('alter function chat_member rename to gone')
+  t.equal((await login(nickname, password)).status, 503)
+  await client.query('alter function gone rename to chat_member')
+  t.match(await list(token), { status: 200, body: { length: 1 } })
+})
+
 t.test("a deleted user's token opens none of this, and an outage is 503", async (t) => {
   const proxy = await startProxy(t, config.REDIS_HOST!, config.REDIS_PORT)
   const { register, call, database } = await start(t, { REDIS_HOST: '127.0.0.1', REDIS_PORT: proxy.port })
