@@ -69,6 +69,10 @@ export async function insertUser(
 /** Undoes a registration whose session could not be created. */
 export const deleteUser = (query: Query, id: number) => query('delete from chat_user where id = $1', [id])
 
+/** Undoes a registration whose result is unknown. No other user has the same hash, because it is salted. */
+export const deleteNewUser = (query: Query, nickname: string, passwordHash: string) =>
+  query('delete from chat_user where nickname = $1 and password_hash = $2', [nickname, passwordHash])
+
 /** Finds a user by nickname, as typed or as this service stores it. */
 export async function findUser(query: Query, nickname: string) {
   const { typed, normal } = lookupNickname(nickname)

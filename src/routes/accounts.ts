@@ -16,7 +16,14 @@ import { deleteAccount } from '../accounts/deletion.ts'
 import { lookupNickname } from '../accounts/nicknames.ts'
 import { confirmChange } from '../chat/confirm-change.ts'
 import { publishDeletions } from '../chat/redis-events.ts'
-import { deleteUser, findUser, findUserById, insertUser, replacePassword } from '../accounts/users.ts'
+import {
+  deleteNewUser,
+  deleteUser,
+  findUser,
+  findUserById,
+  insertUser,
+  replacePassword
+} from '../accounts/users.ts'
 import type { Config } from '../config.ts'
 import { findMember, requireMember } from '../moderation/members.ts'
 import {
@@ -103,12 +110,15 @@ const accounts: FastifyPluginAsyncTypebox<{ config: Config }> = async (app, { co
       const hash = await passwords.hash(password, client)
       const repairSequences = () => app.room.watch.repairSequences()
       return insertUser(sql, skeletonIndex, nickname, hash, repairSequences).catch(async (error) => {
-        // If only the result was lost, the account is there. An error would make the user try again, and then
-        // say that the nickname is taken. No other account has this hash, which is salted.
-        if (!(error instanceof DatabaseUnavailable)) throw error
-        const user = await withTimeout(AFTERMATH_MS, findUser(sql, nickname)).catch(() => undefined)
-        if (user?.passwordHash !== hash) throw error
-        return user.id
+        // The result may have been lost, and without a session the account must not keep the nickname. It is
+        // not enough to find the account: it may wait for a standby that does not confirm it.
+        if (error instanceof DatabaseUnavailable) {
+          const undo = deleteNewUser(sql, nickname, hash)
+          await withTimeout(AFTERMATH_MS, undo).catch((failure: unknown) => {
+            request.log.warn(`could not undo a registration: ${reasonOf(failure)}`)
+          })
+        }
+        throw error
       })
     })
     if (userId === 'taken') throw new NicknameTaken()
