@@ -15,6 +15,9 @@ import { channels, traced } from '../telemetry/tracing.ts'
 
 // From waiting for a free connection to the last row.
 const TIMEOUT_MS = 2500
+// A statement that began late, because it waited for a connection, is cancelled after this time. It comes
+// before the timeout, so that a change that is answered with 503 is not made later.
+const CANCEL_AFTER_MS = 2250
 /** From sending a statement to its last row: slightly longer than the server's own `statement_timeout`. */
 const STATEMENT_MS = 2250
 /** How long a server may take to end a statement after a cancel request. */
@@ -171,24 +174,47 @@ export class PoolConnections {
   /**
    * Waits for the statements that were sent on a connection, and returns it to the pool. If one of them got
    * no answer, the other connections are replaced as well, because they lead to the same server.
+   * @param cancelAfterMs asks the server then to cancel them
    */
   async settle<First, Second>(
     client: PoolClient,
     statements: [Promise<First>, Promise<Second>]
   ): Promise<[PromiseSettledResult<First>, PromiseSettledResult<Second>]>
-  async settle<Only>(client: PoolClient, statements: [Promise<Only>]): Promise<[PromiseSettledResult<Only>]>
-  async settle(client: PoolClient, statements: Promise<unknown>[]): Promise<PromiseSettledResult<unknown>[]> {
+  async settle<Only>(
+    client: PoolClient,
+    statements: [Promise<Only>],
+    cancelAfterMs: number
+  ): Promise<[PromiseSettledResult<Only>]>
+  async settle(
+    client: PoolClient,
+    statements: Promise<unknown>[],
+    cancelAfterMs = STATEMENT_MS
+  ): Promise<PromiseSettledResult<unknown>[]> {
+    let isCancelled = false
+    const cancelOnce = () => {
+      if (!isCancelled) cancel(client)
+      isCancelled = true
+    }
+    const canceller = setTimeout(cancelOnce, cancelAfterMs)
     const outcomes = await Promise.allSettled(statements.map((it) => withTimeout(STATEMENT_MS, it)))
+    clearTimeout(canceller)
     const failures: unknown[] = outcomes.flatMap((it) => (it.status === 'rejected' ? [it.reason] : []))
     if (failures.some((error) => !(error instanceof DatabaseError))) this.retire()
-    if (failures.some((error) => error instanceof TimeoutError)) void this.#abandon(client, statements)
-    else client.release(failures.length > 0)
-    return outcomes
+    if (failures.some((error) => error instanceof TimeoutError)) {
+      cancelOnce()
+      void this.#abandon(client, statements)
+    } else {
+      client.release(failures.length > 0 || isCancelled) // The next statement must not be cancelled.
+    }
+    // A commit that no standby has confirmed counts as a success on the server once its wait is cancelled.
+    const isDoubtful = isCancelled && failures.length === 0
+    return isDoubtful
+      ? outcomes.map(() => ({ status: 'rejected', reason: new DatabaseUnavailable() }))
+      : outcomes
   }
 
   /** Abandons a connection that got no answer, and lets go of it once the server is done with it. */
   async #abandon(client: PoolClient, statements: Promise<unknown>[]): Promise<void> {
-    cancel(client)
     await new Promise<void>((resolve) => {
       const abandoned = { processID: cancellable(client).processID, letGo: resolve }
       void Promise.allSettled(statements).then(() => {
@@ -256,8 +282,14 @@ export class PoolConnections {
 /** Creates a `Query` that takes a connection from the pool for each statement. */
 export const createPoolQuery = (connections: PoolConnections): Query => {
   const run = async <Row extends QueryResultRow>(sql: string, values?: unknown[]) => {
+    const startedAt = performance.now()
     const client = await connections.acquire()
-    const [outcome] = await connections.settle(client, [send<Row>(client, sql, values)])
+    const leftMs = CANCEL_AFTER_MS - (performance.now() - startedAt)
+    if (leftMs <= 0) {
+      client.release()
+      throw new DatabaseUnavailable()
+    }
+    const [outcome] = await connections.settle(client, [send<Row>(client, sql, values)], leftMs)
     if (outcome.status === 'rejected') throw outcome.reason
     return outcome.value
   }

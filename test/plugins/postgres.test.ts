@@ -207,3 +207,27 @@ for (const encoding of ['LATIN1', 'EUC_JP', 'SQL_ASCII']) {
     }
   })
 }
+
+t.test('a deletion that waits too long for a connection and for the lock is not done later', async (t) => {
+  const POOL = 4
+  const { call, register, post, database } = await startQuietService(t, { POSTGRES_POOL: POOL })
+  const { token } = await register()
+  const { id } = await post(token, 'hello')
+  const [holder, watcher] = [await connect(t, database), await connect(t, database)]
+  await holder.query('begin; select pg_advisory_xact_lock(7243002)')
+  const edits = Array.from({ length: POOL }, (_, n) =>
+    call('PATCH', `/api/messages/${id}`, { token, body: { text: `edit ${n}` } })
+  )
+  const waiting =
+    "select from pg_stat_activity where datname = current_database() and wait_event = 'advisory'"
+  await waitUntil('all connections are in use', async () => (await watcher.query(waiting)).rowCount === POOL)
+  const { status } = await call('DELETE', `/api/messages/${id}`, { token })
+  t.equal(status, 503)
+  await holder.query('commit')
+  for (const answer of await Promise.all(edits)) t.equal(answer.status, 503)
+  const deleting = `select from pg_stat_activity
+    where datname = current_database() and state = 'active' and query like '%delete from chat_message %'
+      and pid <> pg_backend_pid()`
+  await waitUntil('nothing is under way', async () => (await watcher.query(deleting)).rowCount === 0)
+  t.equal((await watcher.query('select from chat_message')).rowCount, 1)
+})
