@@ -1,5 +1,5 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
-import type { FastifyReply } from 'fastify'
+import type { FastifyReply, FastifyRequest } from 'fastify'
 import {
   Account,
   ChangePasswordRequest,
@@ -51,8 +51,14 @@ import { abortOnClose } from '../http/abort-on-close.ts'
 import { reasonOf } from '../lib/reason.ts'
 import { withTimeout } from '../lib/timeout.ts'
 
-// How long a request that has failed may take to find out or to undo what PostgreSQL has done.
-const AFTERMATH_MS = 500
+/** How long the error of a failed request waits until what PostgreSQL may have done is undone. */
+const UNDO_MS = 300
+
+async function undo(request: FastifyRequest, what: string, undoing: Promise<unknown>): Promise<void> {
+  await withTimeout(UNDO_MS, undoing).catch((error: unknown) => {
+    request.log.warn(`could not undo ${what} in time: ${reasonOf(error)}`)
+  })
+}
 
 const clientOf = (reply: FastifyReply) => ({
   address: reply.request.clientAddress,
@@ -113,10 +119,7 @@ const accounts: FastifyPluginAsyncTypebox<{ config: Config }> = async (app, { co
         // The result may have been lost, and without a session the account must not keep the nickname. It is
         // not enough to find the account: it may wait for a standby that does not confirm it.
         if (error instanceof DatabaseUnavailable) {
-          const undo = deleteNewUser(sql, nickname, hash)
-          await withTimeout(AFTERMATH_MS, undo).catch((failure: unknown) => {
-            request.log.warn(`could not undo a registration: ${reasonOf(failure)}`)
-          })
+          await undo(request, 'a registration', deleteNewUser(sql, nickname, hash))
         }
         throw error
       })
@@ -244,10 +247,7 @@ const accounts: FastifyPluginAsyncTypebox<{ config: Config }> = async (app, { co
         if (!isChanged) throw new InvalidCredentials() // Another change was faster.
         await endOthers()
       } catch (error) {
-        const undo = replacePassword(sql, user.id, newHash, user.passwordHash)
-        await withTimeout(AFTERMATH_MS, undo).catch((failure: unknown) => {
-          request.log.warn(`could not undo a password change: ${reasonOf(failure)}`)
-        })
+        await undo(request, 'a password change', replacePassword(sql, user.id, newHash, user.passwordHash))
         throw error
       }
       return reply.code(204).send(null)
