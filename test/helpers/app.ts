@@ -4,7 +4,7 @@ import { pino } from 'pino'
 import type { Test } from 'tap'
 import { buildApp } from '../../src/app.ts'
 import type { Config } from '../../src/config.ts'
-import { config, createDatabase, ownUserIds } from './database.ts'
+import { config, createMigratedDatabase, ownUserIds } from './database.ts'
 import { waitUntil } from './raw.ts'
 
 export interface Answer {
@@ -58,7 +58,7 @@ export async function startQuietService(t: Test, overrides: Partial<Config> = {}
 }
 
 export async function startService(t: Test, overrides: Partial<Config> = {}): Promise<Service> {
-  const database = overrides.POSTGRES_DB ?? (await createDatabase(t))
+  const database = overrides.POSTGRES_DB ?? (await createMigratedDatabase(t))
   const logs: Record<string, unknown>[] = []
   const sink = new Writable({
     write: (line, _encoding, done) => {

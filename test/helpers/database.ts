@@ -25,9 +25,15 @@ export const admin = async (sql: string) => {
 }
 
 /** Makes an empty database for one test. @returns its name */
-export async function createDatabase(t: Test): Promise<string> {
+export const createDatabase = (t: Test): Promise<string> => copyDatabase(t, 'template0')
+
+/** Makes a database for one test, with the tables of the service. @returns its name */
+export const createMigratedDatabase = (t: Test): Promise<string> =>
+  copyDatabase(t, process.env['TEST_TEMPLATE'] ?? 'template0') // of test/run.ts
+
+async function copyDatabase(t: Test, template: string): Promise<string> {
   const name = `test_${randomBytes(8).toString('hex')}`
-  await admin(`create database ${name} template template0`)
+  await admin(`create database ${name} template ${template}`)
   t.teardown(() => admin(`drop database ${name} with (force)`))
   return name
 }
