@@ -91,7 +91,7 @@ interface Connection {
    */
   sentBytes: number
   stalledSince: number
-  /** Since when some bytes were waiting at each check. */
+  /** Since when some bytes have been waiting at each check. `Infinity` if none are. */
   unreadSince: number
   /** Since when a server that is closing has been waiting for the rest of a request. */
   incompleteSince: number
@@ -220,7 +220,7 @@ export class Connections {
       lastWords: '',
       sentBytes: 0,
       stalledSince: performance.now(),
-      unreadSince: performance.now(),
+      unreadSince: Infinity,
       incompleteSince: performance.now()
     }
     this.#all.set(socket, connection)
@@ -393,8 +393,9 @@ export class Connections {
       const waiting = socket.writableLength
       const sent = socket.bytesWritten - waiting
       unread += waiting
-      if (waiting === 0) connection.unreadSince = now
-      if (waiting === 0 || sent > connection.sentBytes) {
+      connection.unreadSince = waiting === 0 ? Infinity : Math.min(connection.unreadSince, now)
+      // What was not waiting at the last check has not stalled yet.
+      if (connection.unreadSince >= now || sent > connection.sentBytes) {
         connection.sentBytes = sent
         connection.stalledSince = now
       }
