@@ -45,9 +45,9 @@ t.test('while many streams are written to, everything else gets a turn', async (
   t.equal(joined.got, 'bc', 'one that joins meanwhile gets what is new')
   t.strictSame(streams.at(-1)!.turns.length, 1, 'what comes during a round is sent with the rest')
 
-  const written = new Map<number, number>()
-  for (const turn of streams.flatMap(({ turns }) => turns)) written.set(turn, (written.get(turn) ?? 0) + 1)
-  t.ok(Math.max(...written.values()) <= 10, 'each turn is as short as it should be')
+  // 10 of them in 10 ms. The first slice and the second may be in the same turn, if that was nearly over.
+  const turns = new Set(streams.flatMap(({ turns }) => turns))
+  t.ok(turns.size >= MANY / 10 - 1, `${turns.size} turns of the event loop`)
   live.close()
 })
 

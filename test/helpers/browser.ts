@@ -40,6 +40,8 @@ export async function newPerson(
   const viewport = { width: 1100, height: 760 }
   const context = await browser.newContext({ viewport, locale: 'en-GB', ...options })
   context.setDefaultTimeout(30_000)
+  // On Node 20, tsx wraps named functions in this, also in what is sent to the page.
+  await context.addInitScript('globalThis.__name = (named) => named')
   context.on('weberror', (error) => {
     t.fail(`on the page: ${error.error().stack}`)
   })
