@@ -139,10 +139,10 @@ t.test('the account: devices by their names, tokens for bots, and its deletion',
   await dialog.locator('#tokens li').waitFor({ state: 'detached' })
   await dialog.getByLabel('What is it for?').fill('weather bot')
   await dialog.getByRole('button', { name: 'Create token' }).click()
+  await dialog.locator('#tokens li').filter({ hasText: 'weather bot' }).waitFor()
   const token = await dialog.getByLabel('Copy the token now.').inputValue()
   const asBot = async () => (await call('GET', '/api/me', { token })).status
   t.equal(await asBot(), 200)
-  await dialog.locator('#tokens li').filter({ hasText: 'weather bot' }).waitFor()
   await audit(t, page, 'bot tokens')
   await dialog.getByRole('button', { name: 'Revoke: weather bot' }).click()
   await dialog.locator('#tokens li').waitFor({ state: 'detached' })

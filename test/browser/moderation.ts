@@ -236,7 +236,8 @@ t.test('a mute that is lifted is over on the page a minute later, however much o
   const { token } = await registerAs('moderator')
   const { page, userId } = await enterAs('member')
   await page.clock.install()
-  await page.reload()
+  // What it asks there must not tell of the mute already.
+  await Promise.all([page.waitForResponse(/\/api\/me$/), page.reload()])
   await restrict(token, userId, { kind: 'mute' })
   await write(page, 'muted')
   await page.locator('#rules').getByText('You can read, but not post.').waitFor()
