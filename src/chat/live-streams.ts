@@ -22,7 +22,7 @@ export class LiveStreams<Stream extends Pick<EventStream, 'write'>> {
   /** The streams that this round has not reached yet, and how many frames all will have got after it. */
   #round = this.#got.entries()
   #roundEnd = 0
-  /** What streams get that have got so many frames. */
+  /** The bytes for streams that have got so many frames. */
   #broadcasts = new Map<number, Broadcast>()
   #timer: NodeJS.Timeout | undefined
   /** When everything else will have had as much time as the streams. */

@@ -126,7 +126,7 @@ export class Connections {
   #server: Server | undefined
   #sweep = setInterval(() => {
     this.#refuseIncomplete()
-    this.#closeStalled()
+    this.#closeSlowReaders()
   }, SWEEP_MS).unref()
 
   /** @param limit how many connections may be open at a time */
@@ -381,7 +381,7 @@ export class Connections {
    * Closes connections whose clients do not read: those that stalled for too long and, if too much is waiting
    * in total, those that stalled the longest, and then those that have been reading the longest.
    */
-  #closeStalled(): void {
+  #closeSlowReaders(): void {
     const now = performance.now()
     const limit = this.#isClosing ? SHUTDOWN_WAIT_MS : MAX_STALL_MS
     const slow: [Socket, Connection][] = []

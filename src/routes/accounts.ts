@@ -54,6 +54,7 @@ import { withTimeout } from '../lib/timeout.ts'
 /** How long the error of a failed request waits until what PostgreSQL may have done is undone. */
 const UNDO_MS = 300
 
+/** Waits until a failed request is undone, and logs it if that fails or takes too long. */
 async function undo(request: FastifyRequest, what: string, undoing: Promise<unknown>): Promise<void> {
   await withTimeout(UNDO_MS, undoing).catch((error: unknown) => {
     request.log.warn(`could not undo ${what} in time: ${reasonOf(error)}`)

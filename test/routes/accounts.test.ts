@@ -69,9 +69,7 @@ t.test('a registration whose result was lost is undone, so that it can be repeat
   const [holder, watcher] = [await connect(t, database), await connect(t, database)]
   const alice = { nickname: 'alice', password }
   await holder.query('begin; lock table chat_user_skeleton')
-  const registering = call('POST', '/api/register', {
-    body: { nickname: 'alice', password: 'correct horse' }
-  })
+  const registering = call('POST', '/api/register', { body: alice })
   const waiting = `select from pg_stat_activity where datname = current_database()
     and wait_event = 'relation' and query like '%chat_user_register%'`
   await waitUntil('it waits', async () => (await watcher.query(waiting)).rowCount !== 0)

@@ -200,7 +200,8 @@ export const accounts = [
     name: 'requests reset right after they are sent',
     sent: '20 accounts that change passwords, log in, register, post, edit and end sessions, and reset each connection at once',
     stops:
-      'nothing is done for those who leave before they are accepted; what is needed of a client is read before anything is awaited; nothing that a client does to itself is a 5xx',
+      'nothing is done for those who leave before they are accepted; what is needed of a client is read ' +
+      'before anything is awaited; nothing that a client does to itself is a 5xx',
     prepare: ({ register }) => register(20),
     attack: async (attacker, people) => {
       let sent = 0
