@@ -42,6 +42,14 @@ FormatRegistry.Set('languages', parsedBy(parseLanguages))
 FormatRegistry.Set('nodes', parsedBy(parseNodes))
 const Nodes = Type.String({ format: 'nodes', description: 'host:port, with commas between' })
 
+// Not a whole URL, whose password would be in each message about the engine. Nor a name with a newline, as it
+// is read from some files.
+FormatRegistry.Set('host', (text) => text.startsWith('/') || /^[^\s/@]+$/.test(text))
+const Host = Type.String({
+  format: 'host',
+  description: 'a host name, an address or the path of a Unix socket'
+})
+
 /**
  * The environment variables with their types and defaults. An empty variable counts as unset.
  */
@@ -49,7 +57,7 @@ export const Config = Type.Object({
   // Unset: all addresses, or loopback if both engines are embedded.
   HTTP_HOST: Type.Optional(Type.String()),
   HTTP_PORT: Whole(0, 65535, 8080), // 0: any free port
-  POSTGRES_HOST: Type.Optional(Type.String()), // unset: the embedded PostgreSQL
+  POSTGRES_HOST: Type.Optional(Host), // unset: the embedded PostgreSQL
   POSTGRES_URL: Type.Optional(
     Type.String({ format: 'postgres-url', description: 'postgres://user:password@host:port/database' })
   ), // before the others
@@ -58,7 +66,7 @@ export const Config = Type.Object({
   POSTGRES_USER: Type.String({ default: 'chat' }),
   POSTGRES_PASSWORD: Type.String({ default: 'chat' }),
   POSTGRES_POOL: Whole(1, 1000, 10), // connections, per process
-  REDIS_HOST: Type.Optional(Type.String()), // unset: the embedded session store
+  REDIS_HOST: Type.Optional(Host), // unset: the embedded session store
   REDIS_PORT: Whole(1, 65535, 6379),
   REDIS_PASSWORD: Type.Optional(Type.String()),
   REDIS_DB: Whole(0, 1_000_000, 0),
@@ -141,8 +149,8 @@ export function loadConfig(env: NodeJS.ProcessEnv): Config {
       const legal = schema.enum
         ? `one of ${schema.enum.join(', ')}`
         : (schema.description ?? `a whole number from ${schema.minimum} to ${schema.maximum}`)
-      // A URL may contain a password.
-      const given = name.endsWith('_URL') ? 'and is not' : `not ${JSON.stringify(text.slice(0, 80))}`
+      const mayHoldSecret = name.endsWith('_URL') || /:.*@/s.test(text)
+      const given = mayHoldSecret ? 'and is not' : `not ${JSON.stringify(text.slice(0, 80))}`
       throw new StartError(`${name} must be ${legal}, ${given}`)
     }
     if (value !== undefined) config[name] = value

@@ -67,6 +67,15 @@ t.test('values that are set are used as they are', async (t) => {
     REDIS_CLUSTER_NODES: '10.0.0.1:7000'
   }
   t.match(loadConfig(addresses), addresses)
+  for (const REDIS_HOST of [
+    'redis',
+    'redis_1.example.',
+    '::1',
+    '[fe80::1%eth0]',
+    '/run/of @redis/redis.sock'
+  ]) {
+    t.match(loadConfig({ REDIS_HOST }), { REDIS_HOST })
+  }
   t.match(
     loadConfig({ LOG_LEVEL: 'DEBUG', MIGRATE: 'Off' }),
     { LOG_LEVEL: 'debug', MIGRATE: 'off' },
@@ -147,6 +156,32 @@ t.test('an invalid value fails with one line that names the variable and its val
           `REDIS_SENTINELS must be host:port, with commas between, not "${value}"`
         ] as const
     ),
+    ...['redis://:secret@redis:6379', ':secret@redis:6379'].map(
+      (value) =>
+        [
+          'REDIS_CLUSTER_NODES',
+          value,
+          'REDIS_CLUSTER_NODES must be host:port, with commas between, and is not'
+        ] as const
+    ),
+    ...['postgres://chat:secret@db:5432/chat', 'chat:secret@db'].map(
+      (value) =>
+        [
+          'POSTGRES_HOST',
+          value,
+          'POSTGRES_HOST must be a host name, an address or the path of a Unix socket, and is not'
+        ] as const
+    ),
+    [
+      'REDIS_HOST',
+      'redis\n',
+      'REDIS_HOST must be a host name, an address or the path of a Unix socket, not "redis\\n"'
+    ],
+    [
+      'OTEL_EXPORTER_OTLP_ENDPOINT',
+      'otlp://chat:secret@collector:4318',
+      'OTEL_EXPORTER_OTLP_ENDPOINT must be a URL such as http://collector:4318, and is not'
+    ],
     [
       'OTEL_EXPORTER_OTLP_ENDPOINT',
       'collector:4318',
