@@ -89,13 +89,17 @@ const toOptions = (settings: object) =>
 
 /**
  * How this service connects. The server cancels a statement after 2 s; should it hang, the client gives up a
- * moment later. All settings are sent in the startup parameter `options`.
+ * moment later. All settings are sent in the startup parameter `options`, over which the server would prefer
+ * the limits of a URL.
  */
 export function connectionOptions(config: Config, limits = LIMITS): pg.ClientConfig {
   const target = postgresTarget(config)
   return {
     application_name: 'chat-backend',
     ...target,
+    statement_timeout: undefined,
+    lock_timeout: undefined,
+    idle_in_transaction_session_timeout: undefined,
     connectionTimeoutMillis: 2000,
     ...(limits.statement_timeout > 0 && { query_timeout: limits.statement_timeout + 250 }),
     options: `${target.options ?? ''} ${toOptions({ ...SESSION, ...PLANS, ...limits })}`.trim()

@@ -87,7 +87,7 @@ t.test('a statement that does not end times out, and its connection is not used 
   t.equal((await call('GET', '/api/messages')).body.length, 1, 'the message that was refused is not there')
 })
 
-t.test('POSTGRES_URL and REDIS_URL work like the separate variables', async (t) => {
+t.test('POSTGRES_URL and REDIS_URL work like the separate variables, whatever limits they set', async (t) => {
   const database = await createDatabase(t)
   const {
     POSTGRES_HOST,
@@ -98,8 +98,10 @@ t.test('POSTGRES_URL and REDIS_URL work like the separate variables', async (t) 
     REDIS_PORT,
     REDIS_PASSWORD = ''
   } = config
+  const password = encodeURIComponent(POSTGRES_PASSWORD)
+  const limits = 'statement_timeout=1&lock_timeout=1&idle_in_transaction_session_timeout=1'
   const { call, register, post } = await startService(t, {
-    POSTGRES_URL: `postgres://${POSTGRES_USER}:${encodeURIComponent(POSTGRES_PASSWORD)}@${POSTGRES_HOST}:${POSTGRES_PORT}/${database}`,
+    POSTGRES_URL: `postgres://${POSTGRES_USER}:${password}@${POSTGRES_HOST}:${POSTGRES_PORT}/${database}?${limits}`,
     POSTGRES_HOST: 'nowhere.invalid',
     POSTGRES_DB: await createDatabase(t), // which stays empty
     REDIS_URL: `redis://:${REDIS_PASSWORD}@${REDIS_HOST}:${REDIS_PORT}/0`,
