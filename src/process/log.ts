@@ -21,8 +21,13 @@ async function openTerminal(): Promise<DestinationStream | undefined> {
   })
 }
 
+/** How many characters wait for a destination that cannot take them, such as a full disk. More are lost. */
+const MAX_WAITING = 1024 * 1024
+
 function openStandardOutput(): DestinationStream {
-  const buffer = new LogBuffer(pino.destination({ sync: true }))
+  const destination = pino.destination({ sync: true, maxLength: MAX_WAITING })
+  destination.on('error', () => {}) // The chat goes on without its log.
+  const buffer = new LogBuffer(destination)
   process.on('exit', () => buffer.flushSync())
   return buffer
 }

@@ -1,8 +1,9 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { writeFileSync } from 'node:fs'
+import { closeSync, openSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
+import { freePort } from '../../src/embedded/process.ts'
 import { LogBuffer } from '../../src/process/log-buffer.ts'
 import { createDatabase } from '../helpers/database.ts'
 import { waitUntil } from '../helpers/raw.ts'
@@ -64,6 +65,38 @@ t.test('the service ends when nobody reads its log any more', async (t) => {
   }
   server.child.kill('SIGTERM')
   t.equal(await server.exited, 0)
+})
+
+t.test('the service works on when the disk of its log is full', async (t) => {
+  const port = await freePort()
+  const errors: Buffer[] = []
+  const full = openSync('/dev/full', 'w')
+  const child = spawn('/usr/bin/env', ['-u', 'NODE_OPTIONS', process.execPath, 'dist/src/server.js'], {
+    cwd: checkout,
+    env: {
+      PATH: process.env['PATH'],
+      ...externalEngines(),
+      POSTGRES_DB: await createDatabase(t),
+      HTTP_HOST: '127.0.0.1',
+      HTTP_PORT: `${port}`
+    },
+    stdio: ['ignore', full, 'pipe']
+  })
+  closeSync(full)
+  t.teardown(() => child.kill('SIGKILL'))
+  const exited = once(child, 'close')
+  child.stderr!.on('data', (chunk) => errors.push(chunk))
+  const isUp = async () => {
+    const answer = await fetch(`http://127.0.0.1:${port}/health/readyz`).catch(() => undefined)
+    return answer?.status === 200 || child.exitCode !== null
+  }
+  await waitUntil('it is ready', isUp, 60_000)
+  // An error has a line, which is written at once.
+  t.equal((await fetch(`http://127.0.0.1:${port}/nowhere`)).status, 404)
+  t.equal((await fetch(`http://127.0.0.1:${port}/health/livez`)).status, 200)
+  child.kill('SIGTERM')
+  t.strictSame(await exited, [0, null])
+  t.equal(Buffer.concat(errors).toString(), '')
 })
 
 t.test('on a terminal, the start ends with three lines, and a request is one', async (t) => {
