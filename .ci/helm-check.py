@@ -730,6 +730,22 @@ def variants(helm, program, chart):
             'Deployment ' + 'r' * 52,
         ],
     )
+    numbers = 'nameOverride=1,priorityClassName=2,serviceAccount.name=3,ingress.name=4'
+    numbers += ',service.loadBalancerClass=5'
+    objects = render('--set', 'ingress.enabled=true,service.type=LoadBalancer', '--set-string', numbers)
+    deployment, service = (one(objects, kind, 'chat-backend-1') for kind in ('Deployment', 'Service'))
+    check(
+        f'{helm} keeps names that look like numbers',
+        [
+            deployment['metadata']['labels']['app.kubernetes.io/name'],
+            deployment['spec']['template']['metadata']['labels']['app.kubernetes.io/name'],
+            deployment['spec']['template']['spec']['priorityClassName'],
+            deployment['spec']['template']['spec']['serviceAccountName'],
+            [o['metadata']['name'] for o in objects if o['kind'] == 'Ingress'],
+            service['spec']['loadBalancerClass'],
+        ],
+        ['1', '1', '2', '3', ['4'], '5'],
+    )
     check(
         f'{helm} takes its name from values',
         [names(render('--set', f'{key}=room'))[0] for key in ('nameOverride', 'fullnameOverride')],

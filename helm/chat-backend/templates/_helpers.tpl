@@ -34,7 +34,7 @@ app: {{ include "chat-backend.fullname" . }}
 {{- end }}
 
 {{- define "chat-backend.commonLabels" -}}
-app.kubernetes.io/name: {{ include "chat-backend.name" . }}
+app.kubernetes.io/name: {{ include "chat-backend.name" . | quote }}
 app.kubernetes.io/instance: {{ .Release.Name | quote }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
@@ -57,7 +57,7 @@ imagePullSecrets:
   {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- with .Values.priorityClassName }}
-priorityClassName: {{ . }}
+priorityClassName: {{ . | quote }}
 {{- end }}
 {{- with .Values.nodeSelector }}
 nodeSelector:

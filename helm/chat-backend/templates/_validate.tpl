@@ -14,7 +14,7 @@
     {{- printf "the value `ingress.%s` is now `%s`" $old $new | fail }}
   {{- end }}
 {{- end }}
-{{- range $path := splitList " " "replicaCount global image postgres.secretKeys redis.secretKeys migrationJob autoscaling podDisruptionBudget serviceAccount probes service httpRoute ingress networkPolicy metrics.serviceMonitor metrics.podMonitor metrics.prometheusRule metrics.dashboard" }}
+{{- range $path := splitList " " "replicaCount global image postgres.secretKeys redis.secretKeys migrationJob autoscaling.enabled autoscaling.cpu podDisruptionBudget.enabled podDisruptionBudget.maxUnavailable serviceAccount.create probes service.port httpRoute ingress networkPolicy metrics.serviceMonitor metrics.podMonitor metrics.prometheusRule.runbooks metrics.dashboard" }}
   {{- $found := $values }}
   {{- range $key := splitList "." $path }}
     {{- if not (and (kindIs "map" $found) (hasKey $found $key)) }}
@@ -71,6 +71,9 @@
 {{- end }}
 {{- if and $values.service.nodePort (eq $values.service.type "ClusterIP") }}
   {{- fail "service.nodePort needs service.type NodePort or LoadBalancer" }}
+{{- end }}
+{{- if and (gt (len ($values.service.ipFamilies | default list)) 1) (not (hasSuffix "DualStack" (toString $values.service.ipFamilyPolicy))) }}
+  {{- fail "service.ipFamilies with two families needs service.ipFamilyPolicy PreferDualStack or RequireDualStack" }}
 {{- end }}
 {{- range $kind, $request := ($values.resources | default dict).requests }}
   {{- $limit := index ($values.resources.limits | default dict) $kind }}
