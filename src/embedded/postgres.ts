@@ -46,7 +46,7 @@ export async function startPostgres(
     })
     renameSync(`${cluster}.new`, cluster)
   }
-  await predecessorGone(join(cluster, 'postmaster.pid'), signal)
+  await predecessorGone(cluster, signal)
 
   const connection = {
     host: '127.0.0.1',
@@ -161,11 +161,11 @@ function runAs(isMade: boolean, ...paths: string[]): string[] {
   return ['setpriv', `--reuid=${id}`, `--regid=${id}`, '--clear-groups']
 }
 
-const isPostgres = (pidFile: string) => {
+/** Whether the process of the pid file is the PostgreSQL of this cluster, and not another program's. */
+const isRunning = (pidFile: string, cluster: string) => {
   try {
-    return readFileSync(`/proc/${parseInt(readFileSync(pidFile, 'utf8'))}/comm`, 'utf8').startsWith(
-      'postgres'
-    )
+    const pid = parseInt(readFileSync(pidFile, 'utf8'))
+    return readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0').includes(cluster)
   } catch {
     return false
   }
@@ -173,11 +173,12 @@ const isPostgres = (pidFile: string) => {
 
 /**
  * Waits for the PostgreSQL of a previous run. After a `kill -9` of the service it is still shutting down for
- * a moment; if it was killed too, its pid may now belong to another program.
+ * a moment; if it was killed too, its pid may now belong to another program, even to another PostgreSQL.
  */
-async function predecessorGone(pidFile: string, signal?: AbortSignal): Promise<void> {
+async function predecessorGone(cluster: string, signal?: AbortSignal): Promise<void> {
+  const pidFile = join(cluster, 'postmaster.pid')
   for (const deadline = Date.now() + 10_000; Date.now() < deadline && existsSync(pidFile); await sleep(20)) {
     signal?.throwIfAborted()
-    if (process.platform === 'linux' && !isPostgres(pidFile)) return rmSync(pidFile, { force: true })
+    if (process.platform === 'linux' && !isRunning(pidFile, cluster)) return rmSync(pidFile, { force: true })
   }
 }

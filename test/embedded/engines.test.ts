@@ -69,6 +69,10 @@ for (const [store, path] of [
 
 t.test('it restarts after a kill even if another program has the pid of PostgreSQL', async (t) => {
   const DATA_DIR = folder(t)
+  const otherFolder = folder(t)
+  const other = startServer(t, { DATA_DIR: otherFolder })
+  await other.ready
+  const otherPid = parseInt(readFileSync(join(otherFolder, 'postgres/postmaster.pid'), 'utf8'))
   const pidFile = join(DATA_DIR, 'postgres/postmaster.pid')
   const first = startServer(t, { DATA_DIR })
   const texts: string[] = []
@@ -76,8 +80,13 @@ t.test('it restarts after a kill even if another program has the pid of PostgreS
   const left = readFileSync(pidFile, 'utf8')
   first.child.kill('SIGTERM')
   await first.exited
-  writeFileSync(pidFile, left.replace(/^\d+/, `${process.pid}`))
-  await chat(t, await startServer(t, { DATA_DIR }).ready, token, texts)
+  for (const pid of [process.pid, otherPid]) {
+    writeFileSync(pidFile, left.replace(/^\d+/, `${pid}`))
+    const next = startServer(t, { DATA_DIR })
+    await chat(t, await next.ready, token, texts)
+    next.child.kill('SIGTERM')
+    await next.exited
+  }
 })
 
 t.test('a second start on the same data fails with one sentence, and the first keeps running', async (t) => {
