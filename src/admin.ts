@@ -80,8 +80,18 @@ async function run(args: string[]): Promise<string> {
   }
 }
 
+/** @throws {StartError} if the text cannot be written: without it, a new password is known to nobody */
+async function print(text: string): Promise<void> {
+  await new Promise<void>((resolve, reject) => {
+    // Not ended: that would close it for the other programs of a script as well.
+    process.stdout.once('error', reject).write(`${text}\n`, (error) => (error ? reject(error) : resolve()))
+  }).catch((cause: unknown) => {
+    throw new StartError(`the result could not be printed, run this again: ${reasonOf(cause)}`, { cause })
+  })
+}
+
 try {
-  console.log(await run(process.argv.slice(2)))
+  await print(await run(process.argv.slice(2)))
 } catch (error) {
   process.exitCode = 1
   if (error instanceof DatabaseUnavailable) {

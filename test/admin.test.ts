@@ -1,4 +1,5 @@
 import { spawnSync } from 'node:child_process'
+import { closeSync, openSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { once } from 'node:events'
 import t from 'tap'
@@ -242,6 +243,18 @@ t.test('--help prints every command', async (t) => {
       t.match(stdout, `  ${command}`)
     }
   }
+})
+
+t.test('a result that cannot be printed is a failure', async (t) => {
+  const full = openSync('/dev/full', 'w')
+  t.teardown(() => closeSync(full))
+  const { status, stderr } = spawnSync(
+    '/usr/bin/env',
+    ['-u', 'NODE_OPTIONS', process.execPath, 'dist/src/admin.js', '--help'],
+    { cwd: checkout, stdio: ['ignore', full, 'pipe'], encoding: 'utf8' }
+  )
+  t.equal(status, 1)
+  t.equal(stderr, 'the result could not be printed, run this again: ENOSPC: no space left on device, write\n')
 })
 
 t.test('npm run admin passes the arguments on', async (t) => {
