@@ -144,11 +144,15 @@ t.test('a right that the role lacks is named at the start, and what needs it is 
   await owner.query(
     `revoke select on chat_message_search from ${role}; revoke insert, delete on chat_report from ${role}`
   )
-  const { logs } = await restart()
-  t.match(
-    logs.filter(({ msg }) => /lacks rights/.test(String(msg))).map(({ msg }) => msg),
-    [/select on chat_message_search; insert, delete on chat_report$/]
-  )
+  const findLacking = async () => {
+    const { logs } = await restart()
+    return logs.filter(({ msg }) => /lacks rights/.test(String(msg))).map(({ msg }) => msg)
+  }
+  t.match(await findLacking(), [/select on chat_message_search; insert, delete on chat_report$/])
+  await owner.query('revoke execute on function chat_resign, chat_create_token from public')
+  t.match(await findLacking(), [/insert, delete on chat_report; execute on chat_create_token, chat_resign$/])
+  await owner.query(`revoke usage on schema public from public, ${role}`)
+  t.match(await findLacking(), [/: usage on schema public$/])
 })
 
 t.test('the SQL in docs/take-over.md that removes this service leaves nothing of it', async (t) => {

@@ -156,7 +156,8 @@ t.test('with MIGRATE_GRANT_TO the service works for a role that may not create t
   t.teardown(() => admin(`drop role if exists ${quoted}`))
   const { client, database } = await emptyDatabase(t)
   await client.query(
-    `revoke create on schema public from public; create role ${quoted} login password 'x'; select 1`
+    `revoke create on schema public from public; create role ${quoted} login password 'x';
+    alter default privileges revoke execute on functions from public; select 1`
   )
   const owner = { ...config, POSTGRES_DB: database, MIGRATE: 'only' as const }
   await migrateWhenReady({ ...owner, MIGRATE_GRANT_TO: role }, quiet)
