@@ -102,6 +102,7 @@ export function parseRedisUrl(text: string): RedisTarget & { host: string; port:
   const db = pathname.slice(1) || searchParams.get('db')
   if (db && !/^\d{1,7}$/.test(db)) throw new RangeError('There is no such database.')
   const family = searchParams.get('family')
+  if (family && !/^[046]$/.test(family)) throw new RangeError('There is no such family of addresses.')
   return {
     host: withoutBrackets(hostname),
     port: toPort(port, 6379),

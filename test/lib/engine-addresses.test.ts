@@ -227,6 +227,7 @@ t.test('a start with an unreachable URL fails with one line without the password
       'redis://:secret@redis:0',
       'redis://:secret@redis/one',
       'redis://:secret@redis/-1',
+      'redis://:secret@redis?family=IPv6',
       'redis://:secret%zz@redis',
       'redis://:secret@[::1',
       'http://:secret@redis'
