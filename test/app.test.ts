@@ -50,6 +50,22 @@ t.test('an unknown path is a 404 in the usual shape', async (t) => {
   }
 })
 
+t.test('an id may be as long as a URL', async (t) => {
+  const { call, register } = await startService(t)
+  const { token } = await register()
+  for (const [method, path, code] of [
+    ['GET', `/api/messages/${'9'.repeat(101)}`, 'message_not_found'],
+    ['GET', `/api/messages/${'0'.repeat(10_000)}`, 'message_not_found'],
+    ['PATCH', `/api/messages/${'9'.repeat(101)}`, 'message_not_found'],
+    ['DELETE', `/api/sessions/${'x'.repeat(101)}`, 'session_unknown'],
+    ['GET', `/api/messages/${'x'.repeat(101)}`, 'not_found'],
+    ['GET', `/api/sessions/${'x'.repeat(101)}`, 'method_not_allowed']
+  ] as const) {
+    const options = { token, ...(method === 'PATCH' && { body: { text: 'x' } }) }
+    t.match(await call(method, path, options), { body: { code } }, `${method} ${path.slice(0, 20)}`)
+  }
+})
+
 t.test('a known path with another method is 405 with an Allow header', async (t) => {
   const { call, url } = await startService(t)
   for (const [path, allow] of [

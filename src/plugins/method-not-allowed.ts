@@ -1,7 +1,7 @@
 import type { FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
 import findMyWay from 'find-my-way'
-import { InvalidHttp, MethodNotAllowed, RouteNotFound } from '../errors/catalogue.ts'
+import { MethodNotAllowed, RouteNotFound } from '../errors/catalogue.ts'
 
 interface OtherMethods {
   /** The pattern of the URL. */
@@ -19,8 +19,12 @@ declare module 'fastify' {
 /** The pattern of the catch-all route that @fastify/cors declares for preflights. */
 const PREFLIGHTS = '*'
 
-/** How the service reads a path. */
-export const routerOptions = { ignoreDuplicateSlashes: true, ignoreTrailingSlash: true }
+/** How the service reads a path. Node limits the length of a URL, and so of a parameter, to 16 KiB. */
+export const routerOptions = {
+  ignoreDuplicateSlashes: true,
+  ignoreTrailingSlash: true,
+  maxParamLength: 16 * 1024
+}
 
 /**
  * Decorates requests with `otherMethods`, for the routes declared from now on. A second router has each URL
@@ -28,8 +32,7 @@ export const routerOptions = { ignoreDuplicateSlashes: true, ignoreTrailingSlash
  */
 export const otherMethods = fp(
   async (app) => {
-    // Without this handler, a parameter that is too long would be a path that is unknown.
-    const router = findMyWay({ ...routerOptions, onMaxParamLength: () => {} })
+    const router = findMyWay(routerOptions)
     const byUrl = new Map<string, OtherMethods>()
     app.addHook('onRoute', ({ url, method }) => {
       if (url === PREFLIGHTS) return
@@ -44,11 +47,10 @@ export const otherMethods = fp(
 
     app.decorateRequest('otherMethods', undefined)
     app.addHook('onRequest', (request, _reply, done) => {
-      if (!hasNoRoute(request)) return done()
-      const found = router.find('GET', request.raw.url ?? '')
-      request.otherMethods = found?.store ?? undefined
-      const isTooLong = found?.store === null
-      done(isTooLong && request.is404 ? new InvalidHttp() : undefined) // as Fastify does for known methods
+      if (hasNoRoute(request)) {
+        request.otherMethods = router.find('GET', request.raw.url ?? '')?.store ?? undefined
+      }
+      done()
     })
   },
   { name: 'other-methods' }
