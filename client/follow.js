@@ -108,7 +108,7 @@ class Follower {
     else yield* this.#stream(this.#cursor)
   }
 
-  /** @param {{ limit: number, after_id?: number, wait?: number }} query */
+  /** @param {{ limit: number, after_id?: number, before_id?: number, wait?: number }} query */
   async #page(query) {
     const { signal } = this.#options
     const { data, headers } = await this.#client.request('get', '/api/messages', query, { signal })
@@ -116,19 +116,19 @@ class Follower {
     if (cursor === null) {
       throw new ChatError('the list has no X-Event-Cursor', { status: 200, code: 'unexpected_response' })
     }
-    return { messages: data, cursor: Number(cursor), isFull: data.length === query.limit }
+    return { messages: data, cursor: Number(cursor) }
   }
 
   /**
    * Begins anew with the newest messages.
-   * @param {{ messages: Message[], cursor: number, isFull: boolean }} page
+   * @param {{ messages: Message[], cursor: number }} page
    * @returns {FollowEvent}
    */
-  #load({ messages, cursor, isFull }) {
+  #load({ messages, cursor }) {
     const type = this.#list
     this.#list = 'reset'
     this.#recent = new Recent()
-    this.#recent.replace(messages, !isFull)
+    this.#recent.replace(messages, messages.length === 0)
     this.#polled.clear()
     this.#behindSince = undefined
     this.#cursor = cursor
@@ -240,24 +240,42 @@ class Follower {
     if (isAll && page.messages.length === 0 && Date.now() - askedAt < PAUSE_MS) {
       await sleep(PAUSE_MS, this.#options.signal)
     }
-    if (isAll || page.isFull) return
+    if (isAll || page.messages.length === PAGE) return
 
     // Something happened that such a page does not show.
-    const newest = await this.#pollPage({ limit: PAGE })
-    const isConnected = !newest.isFull || (newest.messages[0]?.id ?? 0) <= recent.newestId
+    const newest = await this.#readNewest()
+    if (!newest) return
+    const isConnected = newest.isWhole || (newest.messages[0]?.id ?? 0) <= recent.newestId
     if (!isConnected || this.#isBehind(newest.cursor, page.cursor)) return
-    const changes = recent.changesTo(newest.messages, !newest.isFull)
+    const changes = recent.changesTo(newest.messages, newest.isWhole)
     if (newest.cursor - since > this.#polled.size + changes.length) {
       const room = await this.#client.showRoom({}, { signal: this.#options.signal })
       if (!isSameRoom(this.#room, room)) changes.push({ type: 'room_updated', room })
     }
     yield* this.#passAll(changes, newest.cursor)
-    recent.replace(newest.messages, !newest.isFull)
+    recent.replace(newest.messages, newest.isWhole)
+  }
+
+  /**
+   * Reads the newest messages, and whether these are all. A page may be short because its texts are too long
+   * together.
+   * @returns {Promise<{ messages: Message[], cursor: number, isWhole: boolean } | undefined>} undefined if
+   *   something happened between two pages
+   */
+  async #readNewest() {
+    const { messages, cursor } = await this.#pollPage({ limit: PAGE })
+    while (messages[0] && messages.length < PAGE) {
+      const older = await this.#pollPage({ limit: PAGE - messages.length, before_id: messages[0].id })
+      if (older.messages.length === 0) return { messages, cursor, isWhole: true }
+      if (older.cursor !== cursor) return undefined
+      messages.unshift(...older.messages)
+    }
+    return { messages, cursor, isWhole: messages.length === 0 }
   }
 
   /**
    * A page for a poll. If the service cannot be reached, a stream is the first to be tried again.
-   * @param {{ limit: number, after_id?: number, wait?: number }} query
+   * @param {{ limit: number, after_id?: number, before_id?: number, wait?: number }} query
    */
   async #pollPage(query) {
     try {

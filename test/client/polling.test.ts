@@ -120,3 +120,28 @@ t.test('a stream that falls silent is abandoned', async (t) => {
   await post(token, 'one')
   t.strictSame(await until(2), ['list: ', 'message_created: one'])
 })
+
+t.test('follow() polls a room with messages so long that a page is cut short', async (t) => {
+  const service = await startModerated(t, { MAX_STREAMS: 0 })
+  const { token, userId } = await service.registerAs('moderator')
+  const chat = new ChatClient({ url: service.url, token })
+  const { id: zero } = await service.post(token, 'zero')
+  const { id: one } = await service.post(token, 'one')
+  const { until } = startFollowing(t, service.url, { waitSeconds: 1 })
+  await until(1)
+  const longText = 'x'.repeat(3_000_000)
+  for (const count of [2, 3]) {
+    await service.client.query(
+      'insert into chat_message (user_id, text, created_at) values ($1, $2, now())',
+      [userId, longText]
+    )
+    t.equal((await until(count)).at(-1), `message_created: ${longText}`)
+  }
+  t.equal((await chat.listMessages()).length, 1, 'the newest page has one of them')
+  await chat.updateRoom({ topic: 'tea' })
+  t.equal((await until(4))[3], 'room_updated: tea', 'and the messages before it are not taken for deleted')
+  await chat.editMessage({ id: one, text: 'one, edited' })
+  t.equal((await until(5))[4], 'message_updated: one, edited')
+  await chat.deleteMessage({ id: zero })
+  t.equal((await until(6))[5], `message_deleted: ${zero}`)
+})
