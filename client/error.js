@@ -9,7 +9,7 @@
 
 /** Every failure of a request: an error response, or none at all. */
 export class ChatError extends Error {
-  /** The HTTP status; 0 if there was no complete response. @type {number} */
+  /** The HTTP status; 0 if there was no complete response, or a redirect in a browser. @type {number} */
   status
   /**
    * What went wrong, for programs: a code from the table of errors in docs/api.md, `network_error` or
@@ -37,7 +37,8 @@ export class ChatError extends Error {
 
   /** Whether the same request may succeed later. */
   get isTemporary() {
-    return this.status === 0 || this.status === 408 || this.status === 429 || this.status >= 500
+    if (this.status === 0) return this.code !== 'unexpected_response' // a redirect
+    return this.status === 408 || this.status === 429 || this.status >= 500
   }
 }
 

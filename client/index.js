@@ -172,6 +172,8 @@ export class ChatClient {
         method: method.toUpperCase(),
         headers: headersSent,
         ...(body !== undefined && { body }),
+        // Redirected, most posts would become a GET, which succeeds and changes nothing.
+        redirect: method === 'get' ? 'follow' : 'manual',
         signal: watch.signal
       })
       const { headers } = response

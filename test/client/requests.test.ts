@@ -1,3 +1,6 @@
+import { once } from 'node:events'
+import { createServer } from 'node:http'
+import type { AddressInfo } from 'node:net'
 import t from 'tap'
 import type { paths } from '../../client/api.d.ts'
 import { ChatClient, ChatError } from '../../client/index.js'
@@ -133,6 +136,33 @@ t.test('a post whose answer was lost is sent again, and posted once', async (t) 
   requests = 0
   await t.rejects(chat.editMessage({ id: message.id, text: 'x' }), { status: 0, code: 'network_error' })
   t.equal(requests, 1, 'only posts are sent again')
+})
+
+t.test('a redirected write is an error, because its answer would be that of a GET', async (t) => {
+  const { url, register, post } = await startService(t)
+  const { token } = await register()
+  const { id } = await post(token, 'one')
+  for (const status of [301, 302, 303, 307, 308]) {
+    const server = createServer((request, response) => {
+      response.writeHead(status, { location: `${url}${request.url}` }).end()
+    })
+    t.teardown(() => server.close())
+    await once(server.listen(0, '127.0.0.1'), 'listening')
+    const { port } = server.address() as AddressInfo
+    const chat = new ChatClient({ url: `http://127.0.0.1:${port}`, token })
+    const expected = { status, code: 'unexpected_response', isTemporary: false }
+    await t.rejects(chat.postMessage({ text: 'two' }), expected)
+    await t.rejects(chat.createApiToken({ name: 'bot' }), expected)
+    await t.rejects(chat.deleteMessage({ id }), expected)
+    t.match(await chat.listMessages(), [{ id, text: 'one' }], 'reading works')
+  }
+  // Browsers hide the status of a redirect, but not that there was a response.
+  const browser = new ChatClient({ url, fetch: async () => Response.error() })
+  await t.rejects(browser.postMessage({ text: 'two' }), {
+    status: 0,
+    code: 'unexpected_response',
+    isTemporary: false
+  })
 })
 
 t.test('a wrong URL, token or key throws at once and is never retried', async (t) => {
