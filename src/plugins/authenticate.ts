@@ -18,7 +18,7 @@ declare module 'fastify' {
   }
   interface FastifyRequest {
     userId: number
-    /** Whether the client sent an API token, with which moderators have no more rights than members. */
+    /** Whether the client sent an API token, with which nobody can moderate. */
     hasApiToken: boolean
   }
 }
