@@ -55,9 +55,13 @@ export const messageColumns = (message = 'message', author = 'author', details =
 const ABSENT = '(select null::timestamptz as deleted_at) absent'
 const IS_VISIBLE = `deleted_at is null and ${isExact('id')} and ${isExact('user_id')}`
 
-/** The messages that readers may see, as a FROM item named `message`. */
+/**
+ * The messages that readers may see, as a FROM item named `message`. Another program's table may allow a null
+ * as a text.
+ */
 export const visibleMessages = (conditions = '') => `${ABSENT} cross join lateral (
-  select id, user_id, text, created_at from chat_message where ${IS_VISIBLE} ${conditions}
+  select id, user_id, coalesce(text, '') as text, created_at from chat_message
+  where ${IS_VISIBLE} ${conditions}
 ) message`
 
 /**

@@ -144,3 +144,45 @@ for (const { what, id, text = "'odd'", createdAt = 'now()', seen } of rows) {
     }
   })
 }
+
+t.test('a row without a text or a time harms only itself', async (t) => {
+  const { call, url, database, logs, register } = await startService(t)
+  const { token, userId } = await register()
+  const client = await connect(t, database)
+  await client.query(
+    'alter table chat_message alter text drop not null, alter created_at drop not null, alter user_id drop not null'
+  )
+  const stream = await openStream(t, url)
+  for (const values of [`${userId}, null, now()`, `${userId}, 'timeless', null`, "null, 'nobody', now()"]) {
+    await client.query(`insert into chat_message (user_id, text, created_at) values (${values})`)
+  }
+  const events = (await stream.events(2)).map(({ data }) => data.message)
+  t.match(events, [{ text: '' }, { text: 'timeless', createdAt: '0001-01-01T00:00:00.000Z' }])
+  const { body: reply } = await call('POST', '/api/messages', {
+    token,
+    body: { text: 'a reply', replyTo: events[0].id }
+  })
+  t.match(reply.replyTo, { id: events[0].id, userId, text: '' })
+  t.strictSame((await call('GET', '/api/messages')).body, [...events, reply])
+  t.equal(
+    (await call('POST', `/api/messages/${events[0].id}/report`, { token, body: { reason: 'x' } })).status,
+    204
+  )
+  await client.query("insert into chat_user_role (user_id, role) values ($1, 'moderator')", [userId])
+  t.match((await call('GET', '/api/reports', { token })).body, [{ message: events[0] }])
+  await waitUntil('messages after it are found', async () => {
+    const { body } = await call('GET', '/api/search?q=reply')
+    return body.length === 1
+  })
+  t.strictSame(
+    logs.filter(({ msg }) => `${msg}`.startsWith('cannot')),
+    []
+  )
+
+  const second = await startService(t, { POSTGRES_DB: database })
+  t.strictSame(
+    (await second.call('GET', '/api/messages')).body,
+    [...events, reply],
+    'after a restart as well'
+  )
+})
