@@ -12,7 +12,8 @@ const MAX_TRIES = 3
 interface Row {
   id: number
   nickname: string
-  password_hash: string
+  /** Another program's table may allow a null. */
+  password_hash: string | null
   created_ms: number
 }
 
@@ -22,7 +23,7 @@ const toUser = (row: Row | undefined) =>
   row && {
     id: row.id,
     nickname: row.nickname,
-    passwordHash: row.password_hash,
+    passwordHash: row.password_hash ?? '', // which no password matches
     createdAt: new Date(row.created_ms)
   }
 
