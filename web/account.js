@@ -80,7 +80,7 @@ export function manageAccount(session) {
   part('logout', HTMLButtonElement).onclick = () => attempt('notice', () => session.end())
   part('account', HTMLButtonElement).onclick = () =>
     attempt('notice', async () => {
-      const { showAccount } = await loaded(import('./panels/account.js'))
+      const { showAccount } = await loaded('panels/account.js', () => import('./panels/account.js'))
       await showAccount(session)
     })
   return {

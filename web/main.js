@@ -1,6 +1,6 @@
 import { manageAccount } from './account.js'
 import { alertReader } from './alerts.js'
-import { readPage } from './api.js'
+import { Failure, readPage } from './api.js'
 import { completeNames } from './complete.js'
 import { isEditable, writeMessages } from './composer.js'
 import { copyText, copyWithAuthors } from './copy.js'
@@ -11,7 +11,7 @@ import { showList } from './list.js'
 import { addToMenu } from './menu.js'
 import { showRules } from './moderation.js'
 import { Outbox } from './outbox.js'
-import { attempt, loaded, part, tell, tellBriefly } from './page.js'
+import { attempt, loaded, part, rescueFocus, tell, tellBriefly } from './page.js'
 import { Room } from './room.js'
 import { Session } from './session.js'
 import { beginningOf } from './text.js'
@@ -76,7 +76,7 @@ function send(text, replyTo) {
   list.toNewest()
 }
 
-/** @param {Message} message @param {string} text @throws {import('./api.js').Failure} */
+/** @param {{ id: number }} message @param {string} text @throws {import('./api.js').Failure} */
 async function change({ id }, text) {
   const message = await session.callPatiently('PATCH', `messages/${id}`, { body: { text } })
   room.apply([{ type: 'message_updated', message }])
@@ -93,7 +93,7 @@ function remove({ id, text }) {
   part('deleted', HTMLElement).textContent = beginningOf(text, DELETION_CHARACTERS, DELETION_LINES)
   dialog.returnValue = ''
   dialog.onclose = () => {
-    if (!dialog.returnValue) return // The focus is where it was.
+    if (!dialog.returnValue) return rescueFocus() // Otherwise the focus is where it was.
     composer.focus()
     attempt('notice', async () => {
       await session.callPatiently('DELETE', `messages/${id}`)
@@ -145,20 +145,26 @@ session.addEventListener('change', () => {
 const choice = part('language', HTMLSelectElement)
 choice.value = language
 choice.onchange = async () => {
+  const { value } = choice
   try {
-    if (!(await switchTo(choice.value))) return
+    const isSwitched = await loaded(`i18n/${value}.js`, async () => value === choice.value && switchTo(value))
+    if (!isSwitched) return
     tell(part('notice', HTMLElement)) // It is in the other language.
     entry.draw()
     list.redraw()
     topic.draw(true)
     rules.draw()
-  } catch {
+  } catch (failure) {
+    if (!(failure instanceof Failure)) throw failure
     choice.value = language
-    tell(part('notice', HTMLElement), say('unreachable'))
+    tell(part('notice', HTMLElement), failure.message)
   }
 }
 part('search', HTMLButtonElement).onclick = () =>
-  attempt('notice', async () => (await loaded(import('./panels/search.js'))).showSearch())
+  attempt('notice', async () => {
+    const { showSearch } = await loaded('panels/search.js', () => import('./panels/search.js'))
+    await showSearch()
+  })
 const entry = manageAccount(session)
 copyWithAuthors(part('messages', HTMLElement), (id) => room.messages.find((message) => message.id === id))
 enter()

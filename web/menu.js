@@ -76,7 +76,10 @@ export function showMenus(list, find) {
     within(item, '.more').ariaExpanded = 'false'
     const hadFocus = menu.contains(document.activeElement)
     menu.hidden = true
-    if (hadFocus && focused instanceof HTMLElement) focused.focus({ preventScroll: true })
+    if (!hadFocus) return
+    // The message may have been deleted.
+    const place = focused?.isConnected ? focused : part('writing', HTMLElement)
+    if (place instanceof HTMLElement) place.focus({ preventScroll: true })
   }
 
   /** @param {Entry} entry */

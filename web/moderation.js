@@ -14,9 +14,11 @@ import { attempt, loaded, part, tell } from './page.js'
 
 /** How often somebody who is muted or banned asks whether that is still so. */
 const CHECK_MS = 60_000
+/** How soon somebody asks again who has got no answer. */
+const AGAIN_MS = 10_000
 
 /** Loads what moderators do. @throws {Failure} */
-const loadPanel = () => loaded(import('./panels/moderation.js'))
+const loadPanel = () => loaded('panels/moderation.js', () => import('./panels/moderation.js'))
 
 /**
  * What the reader may do in the room: a moderator has more to choose from, and everybody is told why they
@@ -54,16 +56,20 @@ export function showRules(room, outbox, session) {
     const token = session.account?.token
     if (token !== knownToken) me = undefined
     knownToken = token
+    /** @type {number | undefined} */
+    let pauseMs
     try {
       const answer = token ? await session.call('GET', 'me') : undefined
       if (token === session.account?.token) me = answer
+      if (me?.restriction) pauseMs = untilCheck(me.restriction.until)
     } catch (failure) {
       // Without an answer the reader is a member like any other, and the service decides.
       if (!(failure instanceof Failure)) throw failure
+      if (failure.isTemporary) pauseMs = failure.retryMs || AGAIN_MS
     }
     open.hidden = !isModerator()
     clearTimeout(checking)
-    if (me?.restriction) checking = window.setTimeout(readMe, untilCheck(me.restriction.until))
+    if (pauseMs !== undefined) checking = window.setTimeout(readMe, pauseMs)
     draw()
   }
 

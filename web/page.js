@@ -1,4 +1,5 @@
 import { Failure } from './api.js'
+import { say } from './i18n.js'
 
 /**
  * The element of the page with that id.
@@ -41,6 +42,13 @@ export function tell(place, text = '') {
   place.hidden = !text
 }
 
+/** Gives the keyboard a place to go on from if the element that had the focus is gone, or hidden. */
+export function rescueFocus() {
+  const { activeElement: focused, body } = document
+  if (focused && focused !== body && focused.checkVisibility()) return
+  part('writing', HTMLElement).focus({ preventScroll: true })
+}
+
 /** The `keyCode` of a key that an input method has taken. */
 const COMPOSING = 229
 
@@ -65,16 +73,30 @@ export function tellBriefly(text) {
   }, GOOD_NEWS_MS)
 }
 
+/** The modules that were loaded when they were needed. @type {Set<string>} */
+const known = new Set()
+
 /**
- * A module that is loaded when it is needed.
- * @template Module
- * @param {Promise<Module>} loading
- * @returns {Promise<Module>} @throws {Failure}
+ * Loads a module when it is needed.
+ * @template Result
+ * @param {string} path of the module, in `web/`
+ * @param {() => Promise<Result>} load imports it
+ * @returns {Promise<Result>} @throws {Failure}
  */
-export const loaded = (loading) =>
-  loading.catch(() => {
-    throw Failure.unreachable()
+export async function loaded(path, load) {
+  if (!known.has(path)) {
+    // Firefox never again tries to import what it could not load once. So this is tried first.
+    const response = await fetch(new URL(path, import.meta.url)).catch(() => {
+      throw Failure.unreachable()
+    })
+    if (!response.ok) throw Failure.unexpected(response.status)
+  }
+  const result = await load().catch(() => {
+    throw new Failure(say('reloadPage'))
   })
+  known.add(path)
+  return result
+}
 
 /**
  * Does what may fail, and shows why it did.

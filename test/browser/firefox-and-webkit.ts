@@ -2,6 +2,7 @@ import { existsSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import t, { type Test } from 'tap'
 import { ChatClient } from '../../client/index.js'
+import { freePort } from '../../src/embedded/process.ts'
 import { startService } from '../helpers/app.ts'
 import { connect } from '../helpers/database.ts'
 import { type Hands, startFirefox, startWebKit, startWitness } from '../helpers/other-browsers.ts'
@@ -128,3 +129,28 @@ for (const [name, program, start] of [
   const skip = !process.env['CI'] && !existsSync(program) && `there is no ${program}`
   t.test(`a person uses the page in ${name}`, { skip }, async (t) => useThePage(t, await start(t)))
 }
+
+t.test('a part of the page that was out of reach once can be opened later', async (t) => {
+  if (!process.env['CI'] && !existsSync('/usr/bin/firefox-esr')) return
+  const { url } = await startService(t)
+  const front = await startWitness(t, url)
+  const hands = await startFirefox(t)
+  await hands.open(front.url)
+  const says = (text: string) =>
+    waitUntil(
+      `the page says ${text}`,
+      () => hands.look<boolean>(`document.body.innerText.includes('${text}')`),
+      TIMEOUT_MS
+    )
+  await says('No messages yet.')
+  front.target = `http://127.0.0.1:${await freePort()}`
+  await hands.click('#search')
+  await says('The server cannot be reached.')
+  front.target = url
+  await hands.click('#search')
+  await waitUntil(
+    'the search opens',
+    () => hands.look(`document.querySelector('#query') !== null`),
+    TIMEOUT_MS
+  )
+})

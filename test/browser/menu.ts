@@ -141,3 +141,17 @@ t.test('the menu of a message that is deleted closes', async (t) => {
   await other.getByRole('menu').waitFor({ state: 'hidden' })
   await reachesTheEnd(other)
 })
+
+t.test('the keyboard goes on where one writes if a message is deleted while its menu is open', async (t) => {
+  const { page, post, token, url } = await openRoom(t)
+  const { id } = await post(token, 'last')
+  await message(page, 'last').locator('.more').focus()
+  await page.keyboard.press('Enter')
+  await page.getByRole('menuitem', { name: 'Copy text' }).waitFor()
+  await fetch(`${url}/api/messages/${id}`, {
+    method: 'DELETE',
+    headers: { authorization: `Bearer ${token}` }
+  })
+  await page.getByRole('menu').waitFor({ state: 'hidden' })
+  t.equal(await page.evaluate(() => document.activeElement!.id), 'writing')
+})

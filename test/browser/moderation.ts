@@ -442,3 +442,41 @@ t.test('two clicks open the panels once, while they are loaded', async (t) => {
     await page.locator(`#${id}`).waitFor({ state: 'detached' })
   }
 })
+
+t.test('a moderator whose role could not be read at first can moderate once it can', async (t) => {
+  const { url, registerAs } = await startModerated(t)
+  const account = await registerAs('moderator')
+  const page = await openChat(t, browser, 'about:blank')
+  await page.addInitScript((account) => {
+    localStorage['chat.session'] = JSON.stringify(account)
+  }, account)
+  const headers = { 'retry-after': '1' }
+  const json = { error: 'redis is not available', code: 'redis_unavailable', requestId: 'x' }
+  await page.route('**/api/me', (route) => route.fulfill({ status: 503, headers, json }), { times: 2 })
+  await page.goto(url)
+  await page.getByRole('button', { name: 'Moderation' }).waitFor()
+})
+
+t.test('after a dialog, the keyboard goes on where one writes if the message is gone', async (t) => {
+  const { url, registerAs, call, post } = await startModerated(t)
+  const account = await registerAs('moderator')
+  const { token } = await registerAs('member')
+  const page = await openChat(t, browser, 'about:blank')
+  await page.addInitScript((account) => {
+    localStorage['chat.session'] = JSON.stringify(account)
+  }, account)
+  await page.goto(url)
+  for (const entry of ['Mute…', 'Delete']) {
+    const { id } = await post(token, entry)
+    await sees(page, entry)
+    await openMenu(message(page, entry))
+    await page.getByRole('menuitem', { name: entry, exact: true }).click()
+    const dialog = page.getByRole('dialog')
+    await dialog.waitFor()
+    await call('DELETE', `/api/messages/${id}`, { token })
+    await message(page, entry).waitFor({ state: 'detached' })
+    await page.keyboard.press('Escape')
+    await dialog.waitFor({ state: 'hidden' })
+    await page.waitForFunction(() => document.activeElement?.id === 'writing')
+  }
+})

@@ -1,4 +1,5 @@
 import { say } from '../i18n.js'
+import { rescueFocus } from '../page.js'
 
 /**
  * Makes an element.
@@ -74,7 +75,10 @@ export function replaceContent(place, ...content) {
  */
 export function showDialog(dialog) {
   document.body.append(dialog)
-  dialog.addEventListener('close', () => dialog.remove())
+  dialog.addEventListener('close', () => {
+    dialog.remove()
+    rescueFocus()
+  })
   // A click beside it lands on the dialog itself, outside of its box.
   dialog.addEventListener('click', ({ target, clientX, clientY }) => {
     if (target !== dialog) return
