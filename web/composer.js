@@ -10,6 +10,7 @@ const WARN_BELOW = 200
 /** A screen reader hears how many characters are left once nothing was typed for so long. */
 const SAY_COUNT_MS = 1000
 const DRAFT = 'draft'
+const EDIT = 'edit'
 const AUTHOR = 'author'
 const GROWS_BY_ITSELF = CSS.supports('field-sizing', 'content')
 
@@ -26,13 +27,13 @@ const count = (text) => text.length - (text.match(/[\ud800-\udbff][\udc00-\udfff
 /**
  * The field for new messages and for changes to old ones.
  * @param {(text: string, replyTo?: import('./replies.js').Replied) => void} send
- * @param {(message: Message, text: string) => Promise<unknown>} save
+ * @param {(message: { id: number }, text: string) => Promise<unknown>} save
  * @param {() => Message | undefined} last the message that one probably wants to change
  */
 export function writeMessages(send, save, last) {
   const form = part('composer', HTMLFormElement)
   const input = part('text', HTMLTextAreaElement)
-  /** @type {Message | undefined} */
+  /** @type {{ id: number } | undefined} */
   let edited
   const replyBar = new ReplyBar()
   let counting = 0
@@ -47,7 +48,8 @@ export function writeMessages(send, save, last) {
 
   /** Shows how many characters are left, if they are few. */
   function check() {
-    if (!edited) tab.save(DRAFT, input.value)
+    if (edited) tab.save(EDIT, JSON.stringify({ id: edited.id, text: input.value }))
+    else tab.save(DRAFT, input.value)
     const left = MAX - count(input.value.trim())
     const told = left < 0 ? sayCount('charactersTooMany', -left) : sayCount('charactersLeft', left)
     const shown = left < WARN_BELOW ? told : ''
@@ -79,6 +81,7 @@ export function writeMessages(send, save, last) {
 
   /** @param {Message} [message] none: a new one */
   function edit(message) {
+    if (!message) tab.remove(EDIT)
     edited = message
     fill(message?.text ?? tab.load(DRAFT) ?? '')
   }
@@ -90,8 +93,9 @@ export function writeMessages(send, save, last) {
   }
   nameEnter()
   onScreenKeyboard.addEventListener('change', nameEnter)
-  input.value = tab.load(DRAFT) ?? ''
-  check()
+  const { id, text } = Object(tab.loadJson(EDIT))
+  if (Number.isSafeInteger(id) && typeof text === 'string') edited = { id }
+  show(edited ? text : (tab.load(DRAFT) ?? ''))
   input.addEventListener('input', check)
   if (!GROWS_BY_ITSELF) input.addEventListener('focus', grow)
   part('cancel', HTMLButtonElement).addEventListener('click', () => edit())
@@ -119,7 +123,8 @@ export function writeMessages(send, save, last) {
       'notice',
       async () => {
         await save(message, text)
-        if (edited === message) edit()
+        // What was typed meanwhile is not saved.
+        if (edited === message && input.value.trim() === text) edit()
       },
       form
     )
@@ -142,6 +147,7 @@ export function writeMessages(send, save, last) {
     if (author === (tab.load(AUTHOR) ?? '')) return
     tab.save(AUTHOR, author)
     edited = undefined
+    tab.remove(EDIT)
     replyBar.set()
     show('')
   }

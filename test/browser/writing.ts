@@ -1,6 +1,6 @@
 import t from 'tap'
 import { startService } from '../helpers/app.ts'
-import { enter, message, openChat, sees, startBrowser, write } from '../helpers/browser.ts'
+import { choose, enter, message, openChat, sees, startBrowser, write } from '../helpers/browser.ts'
 
 const browser = await startBrowser(t)
 t.jobs = 1
@@ -103,4 +103,53 @@ t.test('the page needs no scrolling sideways at 320 pixels, nor at twice the siz
     await page.evaluate(() => document.documentElement.style.setProperty('font-size', '200%'))
     t.strictSame(await tooWide(), [], `twice the size, ${locale}`)
   }
+})
+
+t.test('what is typed while an edit is being saved is kept, and saved by the next Enter', async (t) => {
+  const { url } = await startService(t)
+  const page = await openChat(t, browser, url)
+  await enter(page, 'alice')
+  await write(page, 'one')
+  await sees(page, 'one')
+  let answer = () => {}
+  const answered = new Promise<void>((resolve) => {
+    answer = resolve
+  })
+  await page.route('**/api/messages/*', async (route) => {
+    await answered
+    await route.continue()
+  })
+  await choose(message(page, 'one'), 'Edit')
+  await write(page, 'one, two')
+  await page.locator('#text').pressSequentially(', three')
+  answer()
+  await sees(page, 'one, two')
+  await page.waitForFunction(() => document.querySelector('#composer')!.ariaBusy === null)
+  t.equal(await page.inputValue('#text'), 'one, two, three')
+  await page.press('#text', 'Enter')
+  await sees(page, 'one, two, three')
+  await page.waitForFunction(() => document.querySelector<HTMLTextAreaElement>('#text')!.value === '')
+})
+
+t.test('an edit that is half written survives a reload, and so does the draft behind it', async (t) => {
+  const { url } = await startService(t)
+  const page = await openChat(t, browser, url)
+  await enter(page, 'alice')
+  await write(page, 'one')
+  await sees(page, 'one')
+  await page.fill('#text', 'a draft')
+  await choose(message(page, 'one'), 'Edit')
+  await page.fill('#text', 'one, cha')
+  await page.reload()
+  await sees(page, 'one')
+  t.equal(await page.inputValue('#text'), 'one, cha')
+  await page.getByRole('button', { name: 'Save' }).waitFor()
+  await page.locator('#text').press('End')
+  await page.locator('#text').pressSequentially('nged')
+  await page.press('#text', 'Enter')
+  await sees(page, 'one, changed')
+  await page.waitForFunction(() => document.querySelector<HTMLTextAreaElement>('#text')!.value === 'a draft')
+  await page.reload()
+  await sees(page, 'one, changed')
+  t.equal(await page.inputValue('#text'), 'a draft')
 })
