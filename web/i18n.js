@@ -76,7 +76,17 @@ export function sayError(code, sentence, seconds) {
 }
 
 /** The reader's own locale within the language, because times are written differently within one language. */
-export const locale = () => navigator.languages.find((tag) => tag.startsWith(language)) ?? language
+export const locale = () =>
+  navigator.languages.find((tag) => tag.startsWith(language) && isLocale(tag)) ?? language
+
+/** Browsers have named locales that they themselves refuse, such as `en-US@posix`. @param {string} tag */
+function isLocale(tag) {
+  try {
+    return Intl.getCanonicalLocales(tag).length > 0
+  } catch {
+    return false
+  }
+}
 
 function makeFormatters() {
   return {

@@ -27,15 +27,20 @@ export class Session extends EventTarget {
 
   constructor() {
     super()
-    onOtherTab(NAME, () => {
-      const account = readAccount(shared.loadJson(NAME))
-      // Something that is no account is no reason to log anybody out.
-      const isUnreadable = !account && shared.load(NAME) !== undefined
-      if (isUnreadable || account?.token === this.account?.token) return
-      this.#become(account)
-    })
+    onOtherTab(NAME, () => this.#readAnew())
+    // A page that comes back from the back/forward cache has not heard of other tabs meanwhile.
+    addEventListener('pageshow', ({ persisted }) => persisted && this.#readAnew())
     const unconfirmed = shared.names(LOGOUT).map((name) => name.slice(LOGOUT.length))
     for (const token of unconfirmed.filter(isToken)) this.#logOut(token).catch(() => {})
+  }
+
+  /** Another tab may have logged in or out. */
+  #readAnew() {
+    const account = readAccount(shared.loadJson(NAME))
+    // Something that is no account is no reason to log anybody out.
+    const isUnreadable = !account && shared.load(NAME) !== undefined
+    if (isUnreadable || account?.token === this.account?.token) return
+    this.#become(account)
   }
 
   /** @param {Account | undefined} account */

@@ -294,3 +294,32 @@ t.test('whoever ends sessions by the keyboard stays in the list of them', async 
   await items.nth(1).waitFor({ state: 'detached' })
   t.ok(await isIn())
 })
+
+t.test('a changed password is said to be changed, even if the sessions cannot be read', async (t) => {
+  const { url } = await startService(t)
+  const page = await openChat(t, browser, url)
+  await enter(page, 'alice')
+  await page.click('#account')
+  const dialog = page.getByRole('dialog')
+  await dialog.locator('#sessions li').waitFor()
+  await page.route('**/api/sessions', (route) => route.abort())
+  await dialog.getByLabel('Current password').fill(PASSWORD)
+  await dialog.getByLabel('New password').fill('battery staple')
+  await dialog.getByRole('button', { name: 'Change password' }).click()
+  await dialog.getByRole('alert').filter({ hasText: 'Password changed' }).waitFor()
+})
+
+t.test('a page that the browser brings back knows who has logged in or out meanwhile', async (t) => {
+  const { url, register } = await startService(t)
+  const bob = await register()
+  const page = await openChat(t, browser, url)
+  await enter(page, 'alice')
+  await page.fill('#text', 'of alice')
+  // A page in the back/forward cache hears of no other tab.
+  await page.evaluate((account) => {
+    localStorage['chat.session'] = JSON.stringify(account)
+    dispatchEvent(new PageTransitionEvent('pageshow', { persisted: true }))
+  }, bob)
+  await page.locator('#me').getByText(bob.nickname).waitFor()
+  t.equal(await page.inputValue('#text'), '')
+})

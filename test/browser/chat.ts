@@ -562,3 +562,12 @@ t.test('two hundred messages a second do not freeze the page', async (t) => {
     'none is missing, none is twice'
   )
 })
+
+t.test('a browser whose language is one that it does not know itself shows the page', async (t) => {
+  const { url, register, post } = await startService(t)
+  await post((await register()).token, 'one')
+  const page = await openChat(t, browser, 'about:blank')
+  await page.addInitScript(() => Object.defineProperty(navigator, 'languages', { value: ['en-US@posix'] }))
+  await page.goto(url)
+  await sees(page, 'one')
+})
