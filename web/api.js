@@ -11,6 +11,10 @@ import { say, sayError } from './i18n.js'
  * @property {number} [timeoutMs] how long nothing may arrive
  */
 
+/** The code of a response that is not one of the service. */
+const UNEXPECTED = 'unexpected'
+/** The code of a failure because the browser has no network. */
+export const OFFLINE = 'offline'
 /** A timer cannot wait for 25 days. */
 const MAX_RETRY_SECONDS = 3600
 
@@ -46,17 +50,18 @@ export class Failure extends Error {
     this.retryMs = Math.min(retrySeconds, MAX_RETRY_SECONDS) * 1000
     /** Whether the same request may succeed later. */
     this.isTemporary = status === 0 || status === 408 || status === 429 || status >= 500
-    /** Whether the token is no longer valid. A wrong password does not mean that. */
-    this.isSessionOver = status === 401 && code !== 'invalid_credentials'
+    /** Whether the token is no longer valid. Neither a wrong password nor a proxy's own 401 means that. */
+    this.isSessionOver = status === 401 && code !== 'invalid_credentials' && code !== UNEXPECTED
   }
 
   static unreachable() {
-    return new Failure(say(navigator.onLine ? 'unreachable' : 'offline'))
+    return navigator.onLine ? new Failure(say('unreachable')) : new Failure(say('offline'), 0, OFFLINE)
   }
 
   /** Something else than the service answered. @param {number} [status] */
   static unexpected(status) {
-    return new Failure(status ? `${say('unexpected')} (HTTP ${status})` : say('unexpected'), status)
+    const sentence = status ? `${say('unexpected')} (HTTP ${status})` : say('unexpected')
+    return new Failure(sentence, status, UNEXPECTED)
   }
 }
 

@@ -12,7 +12,7 @@ const SHORT_MS = 2000
 const POLLING_MS = 60_000
 /** how many seconds each poll waits for news, */
 const WAIT_SECONDS = 10
-/** and how long the page pauses between polls that may not wait. */
+/** and how long the page pauses between polls that may not wait, and before it reads the room anew again. */
 const PAUSE_MS = 3000
 /** Polls without a pause while there is more and more that is new. */
 const MAX_ROUNDS = 10
@@ -39,6 +39,7 @@ export async function follow(room, report) {
   /** Until then a poll does not wait for news, because the service refused to let one wait. */
   let dontWaitUntil = 0
   let heardAt = Date.now()
+  let resetAt = -Infinity
   let hiddenAt = 0
   let interrupt = new AbortController()
   let endPause = () => {}
@@ -61,13 +62,15 @@ export async function follow(room, report) {
   addEventListener('online', comeBack)
   addEventListener('pageshow', comeBack)
   addEventListener('offline', () => goOn(true))
-  document.addEventListener('visibilitychange', () => {
+  function noteVisibility() {
     hiddenAt = document.hidden ? Date.now() : 0
     if (!document.hidden) return comeBack()
     setTimeout(() => {
       if (isUnseen()) goOn(true)
     }, HIDDEN_MS)
-  })
+  }
+  document.addEventListener('visibilitychange', noteVisibility)
+  noteVisibility() // A tab can be opened behind another one.
 
   /**
    * Reads the events until the stream ends, one way or the other.
@@ -91,6 +94,10 @@ export async function follow(room, report) {
         const changes = []
         for (const event of events.push(part)) {
           if (event.type === 'reset') {
+            // Something is wrong with a log that is lost again and again.
+            const isAgain = Date.now() - resetAt < PAUSE_MS
+            if (isAgain) await pause(PAUSE_MS)
+            resetAt = Date.now()
             room.cursor = undefined
             return true
           }

@@ -1,5 +1,5 @@
 import { showUnread } from './alerts.js'
-import { Failure } from './api.js'
+import { Failure, OFFLINE } from './api.js'
 import { Texts } from './fold.js'
 import { say, sayCount, sayDate, sayDay } from './i18n.js'
 import { showMenus } from './menu.js'
@@ -56,9 +56,13 @@ export function showList(room, outbox, session) {
   let isOpened = false
   /** The message to go to once the room is there. @type {number | undefined} */
   let wanted
+  /** The message that the reader is on the way to. @type {number | undefined} */
+  let goal
+  let complaint = ''
   /** Until then no more is loaded, because the last time failed. */
   let loadAgainAt = 0
-  let unread = 0
+  /** The ids of the messages that came while the reader looked elsewhere. @type {Set<number>} */
+  const unread = new Set()
   let announcing = 0
 
   const texts = new Texts(
@@ -93,9 +97,31 @@ export function showList(room, outbox, session) {
     draw()
   }
 
+  /** Begins to go somewhere: what was said about the last time is over. @param {number} [id] */
+  function setOut(id) {
+    goal = id
+    const notice = part('notice', HTMLElement)
+    if (complaint && notice.textContent === complaint) tell(notice)
+    complaint = ''
+  }
+
+  /** Says why the reader cannot go there. @param {string} text */
+  function complain(text) {
+    complaint = text
+    tell(part('notice', HTMLElement), text)
+  }
+
   /** Goes to the newest message, wherever the view is. */
   async function toNewest() {
-    if (room.more.newer) await room.loadNewest().catch(() => {}) // The feed says why.
+    setOut()
+    if (room.more.newer) {
+      try {
+        await room.loadNewest()
+      } catch (failure) {
+        if (!(failure instanceof Failure)) throw failure
+        complain(failure.message)
+      }
+    }
     if (room.more.newer) return
     drawNow()
     view.toEnd()
@@ -106,12 +132,18 @@ export function showList(room, outbox, session) {
   async function show(id) {
     wanted = room.cursor === undefined ? id : undefined
     if (wanted !== undefined) return
-    const notice = part('notice', HTMLElement)
-    if (notice.textContent === say('messageGone')) tell(notice) // That was another one.
+    setOut(id)
     if (!room.messages.some((message) => message.id === id)) {
-      const isFound = await room.loadAround(id).catch(failed)
-      if (isFound === false) tell(notice, say('messageGone'))
-      if (!isFound) return
+      try {
+        const isFound = await room.loadAround(id)
+        if (goal !== id) return // The reader has gone elsewhere.
+        if (isFound === undefined) return show(id) // Something else was loaded instead.
+        if (!isFound) return complain(say('messageGone'))
+      } catch (failure) {
+        if (!(failure instanceof Failure)) throw failure
+        if (goal === id) complain(failure.message)
+        return
+      }
     }
     drawNow()
     const element = drawn.get(id)?.element
@@ -143,7 +175,9 @@ export function showList(room, outbox, session) {
     const line = list.querySelector('.unread:not([hidden])')
     if (!line) return
     view.show(line)
-    unread = room.messages.filter((message) => isByOthers(message) && message.id > (read.line ?? 0)).length
+    for (const message of room.messages) {
+      if (isByOthers(message) && message.id > (read.line ?? 0)) unread.add(message.id)
+    }
   }
 
   function drawMessages() {
@@ -222,10 +256,8 @@ export function showList(room, outbox, session) {
         changed.add(element)
         waiting.set(key, element)
       }
-      const reason = `${failure?.isTemporary ? '' : `${say('notSent')} `}${failure?.message}`
       const isWaiting = !session.account
-      const state = isWaiting ? say('waitsForLogin') : failure ? reason : say('sending')
-      within(element, '.state').textContent = state
+      within(element, '.state').textContent = isWaiting ? say('waitsForLogin') : stateOf(failure)
       showButton(element, 'retry', Boolean(failure) && !isWaiting, () => outbox.retry(key))
       showButton(element, 'discard', Boolean(failure) || isWaiting, () => outbox.discard(key))
       return element
@@ -245,17 +277,22 @@ export function showList(room, outbox, session) {
   function drawNews() {
     noteRead()
     const news = room.arrived.splice(0).filter(isByOthers)
-    unread = room.isFollowing && !document.hidden ? 0 : unread + news.length
+    for (const { id } of news) unread.add(id)
+    const isLooking = room.isFollowing && !document.hidden
+    for (const id of unread) {
+      if (isLooking || room.isDeleted(id)) unread.delete(id)
+    }
+    const { size } = unread
     const isAway = !room.isFollowing && room.cursor !== undefined
-    tell(newest, isAway ? (unread ? sayCount('newMessages', unread) : say('newest')) : '')
-    showUnread(unread)
+    tell(newest, isAway ? (size ? sayCount('newMessages', size) : say('newest')) : '')
+    showUnread(size)
     unannounced.push(...news)
     if (unannounced.length > 0) announcing ||= window.setTimeout(announce, ANNOUNCE_MS)
   }
 
   function announce() {
     announcing = 0
-    const news = unannounced.splice(0)
+    const news = unannounced.splice(0).filter(({ id }) => !room.isDeleted(id))
     const lines =
       news.length > ANNOUNCE_EACH
         ? [sayCount('newMessages', news.length)]
@@ -318,6 +355,13 @@ function showButton(element, name, isAllowed, act) {
   const button = within(element, `.${name}`)
   button.hidden = !isAllowed
   button.onclick = act
+}
+
+/** What happens with an unsent message. @param {Failure} [failure] of the last try */
+function stateOf(failure) {
+  if (!failure) return say('sending')
+  if (!failure.isTemporary) return `${say('notSent')} ${failure.message}`
+  return failure.code === OFFLINE ? `${failure.message} ${say('sentOnceOnline')}` : failure.message
 }
 
 /** @param {Message} [message] */

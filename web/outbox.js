@@ -167,15 +167,23 @@ export class Outbox {
     }
   }
 
-  /** @param {Entry} entry @throws {Failure} */
+  /**
+   * Sends an entry, which is still there afterwards if it has to be sent again.
+   * @param {Entry} entry @throws {Failure}
+   */
   async #sendOne(entry) {
     entry.isTried = true
     const { text, key, replyTo } = entry
     const body = { text, replyTo: replyTo?.id }
-    const message = await this.session.call('POST', 'messages', { body, key }).catch((failure) => {
-      if (!(failure instanceof Failure) || failure.code !== 'reply_to_not_found') throw failure
-    })
-    if (!message) return await this.#sendWithoutQuote(entry)
+    let message
+    try {
+      message = await this.session.call('POST', 'messages', { body, key })
+    } catch (failure) {
+      const isQuoteGone = failure instanceof Failure && failure.code === 'reply_to_not_found'
+      if (!replyTo || !isQuoteGone) throw failure
+      return this.#removeQuote(entry)
+    }
+    if (!Number.isSafeInteger(Object(message).id)) throw Failure.unexpected()
     for (const other of this.entries) {
       if (other.text === text) other.after = message.id
     }
@@ -183,12 +191,14 @@ export class Outbox {
     this.room.apply([{ type: 'message_created', message }])
   }
 
-  /** What was replied to is gone, and what was written is not lost with it. @param {Entry} entry */
-  async #sendWithoutQuote(entry) {
+  /**
+   * What was replied to is gone. What was written is not lost with it: it is sent without the quote.
+   * @param {Entry} entry
+   */
+  #removeQuote(entry) {
     entry.replyTo = undefined
     entry.isSaved = false
     this.#save()
-    await this.#sendOne(entry)
   }
 
   /** Adds what another tab or an earlier page has stored. */

@@ -16,6 +16,8 @@ import { excerptOf } from './text.js'
 export const PAGE = 50
 /** How many messages are kept: as many as one page can have. */
 export const WINDOW = 200
+/** How many deletions are remembered. */
+const MAX_DELETED = 1000
 
 /**
  * A part of the room without a gap: the newest messages, or older ones while the reader looks at those. It
@@ -39,6 +41,8 @@ export class Room extends EventTarget {
   settings
   /** What was new since somebody took it from here. @type {Message[]} */
   arrived = []
+  /** The last messages that were deleted. @type {Set<number>} */
+  #deleted = new Set()
   /** What happened while a page is under way. @type {Change[] | undefined} */
   #meanwhile
   #loads = 0
@@ -80,12 +84,14 @@ export class Room extends EventTarget {
 
   /**
    * Loads a message and what is around it, in place of what is there.
-   * @param {number} id @returns {Promise<boolean>} false if there is no such message; nothing changes then
+   * @param {number} id
+   * @returns {Promise<boolean | undefined>} false if there is no such message, undefined if something else
+   *   was loaded meanwhile; nothing changes then
    */
   async loadAround(id) {
     const half = PAGE / 2
     let isFound = false
-    await this.#load(
+    const result = await this.#load(
       [`limit=${half}&before_id=${id + 1}`, `limit=${half}&after_id=${id}`],
       ({ messages }) => {
         isFound = messages.some((message) => message.id === id)
@@ -95,7 +101,7 @@ export class Room extends EventTarget {
         this.isFollowing = false
       }
     )
-    return isFound
+    return result === 'void' ? undefined : isFound
   }
 
   /** Reloads the messages that are shown, for readers who only get new messages. */
@@ -118,6 +124,11 @@ export class Room extends EventTarget {
       })
       if (result === 'void') return
     }
+  }
+
+  /** Whether a message is known to be deleted. @param {number} id */
+  isDeleted(id) {
+    return this.#deleted.has(id)
   }
 
   /** Whether messages are known that come after this page. @param {Message[]} page */
@@ -170,11 +181,26 @@ export class Room extends EventTarget {
   #put(change) {
     if (change.type === 'room_updated') this.settings = change.room
     else if (change.type === 'message_deleted') this.#remove(change.id)
-    else if ('message' in change) this.#putMessage(change.type, change.message) // Others are not known here.
+    else if ('message' in change && !this.#isOutdated(change)) this.#putMessage(change.type, change.message)
+    // Others are not known here.
+  }
+
+  /**
+   * Whether the message has been deleted or edited since. The response to a post or an edit can arrive after
+   * the events that followed it, because it takes another connection.
+   * @param {{ seq?: number } & Put} change
+   */
+  #isOutdated({ seq, message: { id, editedAt } }) {
+    if (seq !== undefined) return false
+    const known = this.messages.findLast((message) => message.id === id)
+    return this.#deleted.has(id) || Date.parse(known?.editedAt ?? '') > Date.parse(editedAt ?? '')
   }
 
   /** @param {number} id */
   #remove(id) {
+    this.#deleted.add(id)
+    const [first] = this.#deleted
+    if (first !== undefined && this.#deleted.size > MAX_DELETED) this.#deleted.delete(first)
     const at = this.messages.findIndex((message) => message.id === id)
     if (at >= 0) this.messages.splice(at, 1)
     this.#quote({ id, deleted: true })
@@ -183,6 +209,7 @@ export class Room extends EventTarget {
   /** @param {Put['type']} type @param {Message} message */
   #putMessage(type, message) {
     const { id, userId, nickname, text } = message
+    this.#deleted.delete(id) // A service that marks messages as deleted can restore them.
     const at = this.messages.findLastIndex((other) => other.id <= id)
     const isThere = this.messages[at]?.id === id
     if (type === 'message_created') this.#create(message, at, isThere)

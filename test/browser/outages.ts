@@ -3,7 +3,9 @@ import t from 'tap'
 import { freePort } from '../../src/embedded/process.ts'
 import { startService } from '../helpers/app.ts'
 import {
+  choose,
   enter,
+  message,
   openChat,
   readToTheStart,
   sees,
@@ -252,3 +254,50 @@ t.test(
     await page.waitForFunction(() => document.title === 'Chat')
   }
 )
+
+t.test('a page that is opened behind another one needs no stream', async (t) => {
+  const { url } = await startService(t)
+  const page = await openChat(t, browser, 'about:blank')
+  await page.addInitScript(() => Object.defineProperty(document, 'hidden', { value: true }))
+  const polled = page.waitForRequest(/after_id=\d+&limit=200&wait=0/, { timeout: 40_000 })
+  await page.goto(url)
+  await polled
+})
+
+t.test('only what is sent once the reader is back online is said to be', async (t) => {
+  const { url } = await startService(t)
+  const page = await openChat(t, browser, url)
+  await enter(page, 'alice')
+  await write(page, 'one')
+  await sees(page, 'one')
+  await page.context().setOffline(true)
+  const status = page.getByRole('status').filter({ hasText: 'You are offline' })
+  await status.waitFor()
+  t.notMatch(await status.textContent(), 'will be sent')
+  await choose(message(page, 'one'), 'Edit')
+  await write(page, 'one, changed')
+  const alert = page.getByRole('alert').filter({ hasText: 'You are offline' })
+  await alert.waitFor()
+  t.notMatch(await alert.textContent(), 'will be sent')
+  await page.getByRole('button', { name: 'Cancel' }).click()
+  await write(page, 'two')
+  await page.locator('#pending .state').getByText('will be sent when you are back online').waitFor()
+  await page.context().setOffline(false)
+  await shows(page, ['one', 'two'])
+})
+
+t.test('a log that is lost again and again is not asked for without a pause', async (t) => {
+  const { url, register, post } = await startService(t)
+  await post((await register()).token, 'one')
+  const page = await openChat(t, browser, 'about:blank')
+  const times: number[] = []
+  await page.route('**/api/events*', (route) => {
+    times.push(performance.now())
+    return route.fulfill({ contentType: 'text/event-stream', body: 'id: 1\ndata: {"type":"reset"}\n\n' })
+  })
+  await page.goto(url)
+  await waitUntil('a fourth stream is opened', () => times.length >= 4, 30_000)
+  t.ok(times[3]! - times[0]! > 4000)
+  await page.unroute('**/api/events*')
+  await sees(page, 'one')
+})

@@ -292,3 +292,20 @@ t.test('another language keeps the place', async (t) => {
   await drawn(page)
   t.ok(Math.abs((await place(page, 'message 40')) - before) < 2)
 })
+
+t.test('a message that is deleted before it is read no longer counts as unread', async (t) => {
+  const { url, register, post, call } = await startService(t)
+  const { token } = await register()
+  const page = await openChat(t, browser, url)
+  await post(token, 'one')
+  await sees(page, 'one')
+  await page.evaluate(() => {
+    Object.defineProperty(document, 'hidden', { value: true, configurable: true })
+    document.dispatchEvent(new Event('visibilitychange'))
+  })
+  const { id } = await post(token, 'two')
+  await post(token, 'three')
+  await page.waitForFunction(() => document.title === '(2) Chat')
+  await call('DELETE', `/api/messages/${id}`, { token })
+  await page.waitForFunction(() => document.title === '(1) Chat')
+})

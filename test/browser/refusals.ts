@@ -262,3 +262,84 @@ t.test(
     }
   }
 )
+
+t.test('what only a proxy answers neither logs anybody out nor counts as sent', async (t) => {
+  const { url, call } = await startService(t)
+  const page = await openChat(t, browser, url)
+  await enter(page, 'alice')
+  const answers = {
+    'a login page': { status: 401, contentType: 'text/html', body: '<h1>Sign in</h1>' },
+    'no content': { status: 204 },
+    'something else': { status: 200, json: {} }
+  }
+  let posts = 0
+  for (const [text, answer] of Object.entries(answers)) {
+    posts = 0
+    await page.route('**/api/messages', (route) => {
+      if (route.request().method() !== 'POST') return route.continue()
+      posts++
+      return route.fulfill(answer)
+    })
+    await write(page, text)
+    const waiting = page.locator('#pending li').filter({ hasText: text })
+    await waiting.locator('.state').getByText('Unexpected response').waitFor()
+    t.ok(posts < 3, 'it is not sent again and again')
+    await page.unroute('**/api/messages')
+    await waiting.getByRole('button', { name: 'Try again' }).click()
+    await sees(page, text)
+    await waiting.waitFor({ state: 'detached' })
+  }
+  t.strictSame(
+    (await call('GET', '/api/messages')).body.map(({ text }: { text: string }) => text),
+    Object.keys(answers)
+  )
+})
+
+t.test('who cannot go to a message, or back to the newest one, is told why', async (t) => {
+  const { url, register, database } = await startService(t)
+  const { userId } = await register()
+  const client = await connect(t, database)
+  await client.query(
+    "insert into chat_message (user_id, text, created_at) select $1, 'message ' || n, now() from generate_series(1, 300) n",
+    [userId]
+  )
+  const page = await openChat(t, browser, url)
+  await sees(page, 'message 300')
+  const { rows } = await client.query('select min(id)::int as first from chat_message')
+  const goTo = (n: number) =>
+    page.evaluate(
+      (id) => {
+        location.hash = `#m${id}`
+      },
+      rows[0].first + n - 1
+    )
+  const alert = page.getByRole('alert').filter({ visible: true })
+
+  await page.route('**/api/messages?*', (route) => route.fulfill(refusal(503, 1)))
+  await goTo(100)
+  await alert.getByText('The server is busy.').waitFor()
+  await page.unroute('**/api/messages?*')
+  await goTo(50)
+  await sees(page, 'message 50')
+  t.equal(await alert.count(), 0)
+
+  await page.route('**/api/messages?limit=50', (route) => route.fulfill(refusal(503, 1)))
+  await page.locator('#newest').click()
+  await alert.getByText('The server is busy.').waitFor()
+  await page.unroute('**/api/messages?limit=50')
+  await page.locator('#newest').click()
+  await sees(page, 'message 300')
+  t.equal(await alert.count(), 0)
+
+  // Who changes their mind is not told that a message is gone, and is not led astray.
+  const first: Route[] = []
+  await page.route('**/api/messages?*', (route) => (first.length < 2 ? first.push(route) : route.continue()))
+  await goTo(100)
+  await page.waitForFunction(() => location.hash)
+  await goTo(50)
+  await sees(page, 'message 50')
+  await Promise.all(first.map((route) => route.continue()))
+  await page.locator('li.found').getByText('message 50', { exact: true }).waitFor()
+  await drawn(page)
+  t.equal(await alert.count(), 0)
+})

@@ -254,3 +254,51 @@ t.test('a message is loaded with its neighbours, and nothing changes if it does 
   t.equal(await loadAround(300), true)
   t.equal(room.more.newer, false)
 })
+
+t.test('an answer that comes after the events changes nothing', async (t) => {
+  const service = new Service()
+  const { room, arrive, hear } = openRoom(service)
+  room.loadNewest().catch(assert.fail)
+  await arrive()
+  service.create()
+  service.create()
+  service.create()
+  hear()
+  const [first, second, reply] = service.messages as [Message, Message, Message]
+  room.apply([{ type: 'message_updated', message: { ...reply, replyTo: quoted(first) } }])
+
+  service.delete(0)
+  hear()
+  room.apply([{ type: 'message_created', message: first }])
+  room.apply([{ type: 'message_updated', message: { ...first, text: 'edited' } }])
+  const ids = () => room.messages.map(({ id }) => id)
+  t.strictSame(ids(), [second.id, reply.id], 'a deleted message does not come back')
+  t.strictSame(room.messages.at(-1)?.replyTo, { id: first.id, deleted: true }, 'nor does its quote')
+
+  const edits = ['first', 'second'].map((text, i) => {
+    return { ...second, text, editedAt: `2026-01-31T12:00:0${i}.000Z` }
+  }) as [Message, Message]
+  const cursor = room.cursor ?? 0
+  room.apply(edits.map((message, i) => ({ type: 'message_updated', message, seq: cursor + 1 + i })))
+  room.apply([{ type: 'message_updated', message: edits[0] }])
+  t.equal(room.messages[0]?.text, 'second', 'the later edit stays')
+  room.apply([{ type: 'message_updated', message: { ...edits[1], text: 'third' } }])
+  t.equal(room.messages[0]?.text, 'third', 'one that is not earlier is shown at once')
+
+  room.apply([{ type: 'message_created', message: first, seq: cursor + 3 }])
+  t.strictSame(ids(), [first.id, second.id, reply.id], 'a message that is restored does')
+})
+
+t.test(
+  'a message that could not be loaded because something else was is not taken for one that is gone',
+  async (t) => {
+    const service = new Service()
+    for (let i = 0; i < 300; i++) service.create()
+    const { room, arrive } = openRoom(service)
+    room.loadNewest().catch(assert.fail)
+    await arrive()
+    const [first, second] = [room.loadAround(50), room.loadAround(100)]
+    await arrive()
+    t.strictSame(await Promise.all([first, second]), [undefined, true])
+  }
+)
