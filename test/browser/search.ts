@@ -51,3 +51,21 @@ t.test('what is searched is found while one types, and leads to its place in the
   await message(page, 'the needle is release 1').waitFor()
   t.equal(await page.getByRole('dialog').count(), 0)
 })
+
+t.test('a search that goes on does not say that there is nothing, and keeps the focus', async (t) => {
+  const { url, register, post, call } = await startService(t)
+  await post((await register()).token, 'the needle')
+  await waitUntil('it is indexed', async () => {
+    return (await call('GET', '/api/search?q=needle')).body.length === 1
+  })
+  const page = await openChat(t, browser, url)
+  const stopped = { headers: { 'x-search-next': '1000' }, json: [] }
+  await page.route('**/api/search?*', (route) => route.fulfill(stopped), { times: 1 })
+  await page.getByRole('button', { name: 'Search' }).click()
+  await page.getByRole('searchbox', { name: 'Search' }).fill('needle')
+  await page.getByRole('button', { name: 'Show older' }).focus()
+  t.equal(await page.getByRole('dialog').getByRole('status').textContent(), 'Nothing found so far.')
+  await page.keyboard.press('Enter')
+  await page.getByText('1 message found').waitFor()
+  await page.waitForFunction(() => document.activeElement?.matches('#results li'))
+})

@@ -157,6 +157,7 @@ export default {
     search: 'Search',
     searchHint: 'Search messages',
     nothingFound: 'Nothing found.',
+    nothingYet: 'Nothing found so far.',
     searchOff: 'Search is turned off on this server.',
     searchIncomplete: 'Messages are still being indexed. Some may be missing.',
     tokens: 'Bot tokens',

@@ -1,7 +1,7 @@
 import { Failure, read } from '../api.js'
 import { say, sayCount, sayDate } from '../i18n.js'
 import { tell } from '../page.js'
-import { action, loadStyles, make, showDialog } from './element.js'
+import { action, focusItem, loadStyles, make, showDialog } from './element.js'
 import { excerpt } from './excerpt.js'
 
 /** @typedef {import('../../schemas/messages.ts').Message} Message */
@@ -82,7 +82,10 @@ export async function showSearch() {
       show(query, body, page !== undefined)
       // A search that takes too long stops early, and says where it goes on.
       const next = headers.get('x-search-next') ?? (body.length === PAGE ? body[0].id : undefined)
-      more.hidden = next === undefined
+      const isLast = next === undefined
+      if (isLast && more === document.activeElement) focusItem(list, -1)
+      more.hidden = isLast
+      if (!isLast && !list.firstElementChild) tell(state, say('nothingYet'))
       search.set('before_id', next)
       older = `${search}`
       if (headers.has('x-search-incomplete')) tell(state, say('searchIncomplete'))
