@@ -19,6 +19,9 @@ export const WINDOW = 200
 /** How many deletions are remembered. */
 const MAX_DELETED = 1000
 
+/** @param {string} [editedAt] none: it was never edited */
+const timeOf = (editedAt) => (editedAt === undefined ? -Infinity : Date.parse(editedAt))
+
 /**
  * A part of the room without a gap: the newest messages, or older ones while the reader looks at those. It
  * draws nothing, but dispatches `change`.
@@ -193,7 +196,7 @@ export class Room extends EventTarget {
   #isOutdated({ seq, message: { id, editedAt } }) {
     if (seq !== undefined) return false
     const known = this.messages.findLast((message) => message.id === id)
-    return this.#deleted.has(id) || Date.parse(known?.editedAt ?? '') > Date.parse(editedAt ?? '')
+    return this.#deleted.has(id) || timeOf(known?.editedAt) > timeOf(editedAt)
   }
 
   /** @param {number} id */

@@ -285,6 +285,11 @@ t.test('an answer that comes after the events changes nothing', async (t) => {
   room.apply([{ type: 'message_updated', message: { ...edits[1], text: 'third' } }])
   t.equal(room.messages[0]?.text, 'third', 'one that is not earlier is shown at once')
 
+  const quote = quoted({ ...second, text: 'third' })
+  room.apply([{ type: 'message_updated', message: { ...reply, replyTo: quote } }])
+  room.apply([{ type: 'message_created', message: second }])
+  t.strictSame(room.messages.at(-1)?.replyTo, quote, 'a reply does not quote what was there before the edits')
+
   room.apply([{ type: 'message_created', message: first, seq: cursor + 3 }])
   t.strictSame(ids(), [first.id, second.id, reply.id], 'a message that is restored does')
 })
