@@ -73,6 +73,9 @@ t.test('members report, and are told why they cannot write; moderators act on wh
   await dialog(moderator.page).getByLabel('For how long?').selectOption('3600')
   await dialog(moderator.page).getByLabel('Reason').fill('advertising')
   await dialog(moderator.page).getByRole('button', { name: 'Mute' }).click()
+  await moderator.page.locator('#ask').waitFor({ state: 'detached' })
+  // While the list is loaded again, its buttons do nothing.
+  await moderator.page.locator('#moderation-panel:not([aria-busy])').waitFor()
   await report.getByRole('button', { name: 'Dismiss' }).click()
   await dialog(moderator.page).getByText('Nothing here.').waitFor()
   await tab('Restrictions')
