@@ -67,7 +67,7 @@ export class LiveStreams<Stream extends Pick<EventStream, 'write'>> {
 
   /** How many milliseconds nothing should be written. */
   get #pause(): number {
-    return this.#evenAt - performance.now() - MAX_DEBT_MS
+    return Math.max(0, this.#evenAt - performance.now() - MAX_DEBT_MS)
   }
 
   #writeLater(): void {

@@ -32,6 +32,10 @@ const countTurns = () => {
 countTurns()
 
 t.test('while many streams are written to, everything else gets a turn', async (t) => {
+  const warnings: Error[] = []
+  const onWarning = (warning: Error) => warnings.push(warning)
+  process.on('warning', onWarning)
+  t.teardown(() => process.off('warning', onWarning))
   const live = new LiveStreams<SlowStream>(() => {})
   const streams = Array.from({ length: MANY }, () => new SlowStream())
   for (const stream of streams) live.add(stream)
@@ -49,6 +53,7 @@ t.test('while many streams are written to, everything else gets a turn', async (
   const turns = new Set(streams.flatMap(({ turns }) => turns))
   t.ok(turns.size >= MANY / 10 - 1, `${turns.size} turns of the event loop`)
   live.close()
+  t.strictSame(warnings, [], 'Node writes nothing to standard error')
 })
 
 t.test('whatever happens, each stream gets everything while it is live, once and in order', async () => {
