@@ -16,8 +16,11 @@ import { unlessAborted } from '../lib/wait-for.ts'
 const log = await openLog()
 
 const SHUTDOWN_TIMEOUT_MS = 25_000
-/** How long something may stay open once everything is closed: a DNS lookup, which cannot be cancelled. */
-const LEFTOVER_TIMEOUT_MS = 3000
+/**
+ * How long something may stay open once everything is closed: a DNS lookup, which cannot be cancelled, or the
+ * connection to a Sentinel that hangs, to whose answer and end ioredis gives 4 s.
+ */
+const LEFTOVER_TIMEOUT_MS = 5000
 
 let app: FastifyInstance | undefined
 let engines: Engines | undefined
