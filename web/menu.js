@@ -1,4 +1,4 @@
-import { part, within } from './page.js'
+import { part, rescueFocus, within } from './page.js'
 
 /** @typedef {import('../schemas/messages.ts').Message} Message */
 
@@ -77,9 +77,8 @@ export function showMenus(list, find) {
     const hadFocus = menu.contains(document.activeElement)
     menu.hidden = true
     if (!hadFocus) return
-    // The message may have been deleted.
-    const place = focused?.isConnected ? focused : part('writing', HTMLElement)
-    if (place instanceof HTMLElement) place.focus({ preventScroll: true })
+    if (focused instanceof HTMLElement) focused.focus({ preventScroll: true })
+    rescueFocus() // The message may have been deleted.
   }
 
   /** @param {Entry} entry */

@@ -184,8 +184,8 @@ export class Room extends EventTarget {
   #put(change) {
     if (change.type === 'room_updated') this.settings = change.room
     else if (change.type === 'message_deleted') this.#remove(change.id)
-    else if ('message' in change && !this.#isOutdated(change)) this.#putMessage(change.type, change.message)
     // Others are not known here.
+    else if ('message' in change && !this.#isOutdated(change)) this.#putMessage(change.type, change.message)
   }
 
   /**

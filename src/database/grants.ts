@@ -11,11 +11,13 @@ const OWN_TABLES = `
     and relkind in ('r', 'p') and relname like 'chat\\_%' and pg_catalog.pg_has_role(relowner, 'USAGE')
   order by relname`
 
+/** SQL condition: a function that statements of the service call. Trigger functions need no right. */
+const IS_CALLED = "proname like 'chat\\_%' and prorettype <> 'pg_catalog.trigger'::regtype"
+
 const OWN_FUNCTIONS = `
   select oid::regprocedure::text as signature from pg_catalog.pg_proc
   where pronamespace = (select oid from pg_catalog.pg_namespace where nspname = current_schema())
-    and proname like 'chat\\_%' and prorettype <> 'trigger'::regtype
-    and pg_catalog.pg_has_role(proowner, 'USAGE')
+    and ${IS_CALLED} and pg_catalog.pg_has_role(proowner, 'USAGE')
   order by 1`
 
 /** All tables of the service but the list of applied migrations, which only the migrating role needs. */
@@ -41,7 +43,7 @@ export const TABLES = [
 
 const RIGHTS = ['select', 'insert', 'update', 'delete']
 
-// A table that does not exist yet has no rights that could be missing. Triggers need no right to be executed.
+// A table that does not exist yet has no rights that could be missing.
 const MISSING_RIGHTS = `
   select format('usage on schema %I', nspname) as missing, 0 as nth from pg_catalog.pg_namespace
   where pg_catalog.to_regclass('chat_event') is null and not pg_catalog.has_schema_privilege(oid, 'usage')
@@ -58,7 +60,7 @@ const MISSING_RIGHTS = `
   union all
   select format('execute on %s', string_agg(proname, ', ' order by proname)), cardinality($1::text[]) + 1
   from pg_catalog.pg_proc join pg_catalog.pg_class on pg_class.oid = pg_catalog.to_regclass('chat_event')
-  where pronamespace = relnamespace and proname like 'chat\\_%' and prorettype <> 'trigger'::regtype
+  where pronamespace = relnamespace and ${IS_CALLED}
     and not pg_catalog.has_function_privilege(pg_proc.oid, 'execute')
   having count(*) > 0
   order by nth`
@@ -74,7 +76,7 @@ export async function findMissingRights(query: Query): Promise<string[]> {
  * privileges, to those of later migrations. Granting a privilege again does nothing.
  * @throws {StartError} if the role does not exist
  */
-export async function grantTables(client: Client, role: string): Promise<void> {
+export async function grantRights(client: Client, role: string): Promise<void> {
   const { rows } = await client.query<{ schema: string }>('select current_schema() as schema')
   const { rows: tables } = await client.query<{ relname: string }>(OWN_TABLES)
   const { rows: functions } = await client.query<{ signature: string }>(OWN_FUNCTIONS)

@@ -3,7 +3,7 @@ import fp from 'fastify-plugin'
 import pg from 'pg'
 import { formatAddress, postgresAddress, postgresTarget } from '../lib/engine-addresses.ts'
 import type { Config } from '../config.ts'
-import { findMissingRights, grantTables } from '../database/grants.ts'
+import { findMissingRights, grantRights } from '../database/grants.ts'
 import { migrate } from '../database/migrate.ts'
 import {
   createPipeline,
@@ -89,8 +89,8 @@ const toOptions = (settings: object) =>
 
 /**
  * How this service connects. The server cancels a statement after 2 s; should it hang, the client gives up a
- * moment later. All settings are sent in the startup parameter `options`, over which the server would prefer
- * the limits of a URL.
+ * moment later. All settings are sent in the startup parameter `options`. Timeouts in a URL are dropped,
+ * because they would take precedence.
  */
 export function connectionOptions(config: Config, limits = LIMITS): pg.ClientConfig {
   const target = postgresTarget(config)
@@ -101,7 +101,7 @@ export function connectionOptions(config: Config, limits = LIMITS): pg.ClientCon
     lock_timeout: undefined,
     idle_in_transaction_session_timeout: undefined,
     connectionTimeoutMillis: 2000,
-    ...(limits.statement_timeout > 0 && { query_timeout: limits.statement_timeout + 250 }),
+    query_timeout: limits.statement_timeout > 0 ? limits.statement_timeout + 250 : undefined,
     options: `${target.options ?? ''} ${toOptions({ ...SESSION, ...PLANS, ...limits })}`.trim()
   }
 }
@@ -201,7 +201,7 @@ export async function migrateWhenReady(config: Config, log: Log, signal?: AbortS
       await withClient(connectionOptions(config, NO_LIMITS), signal, async (client) => {
         await client.connect()
         await migrate(client, log, config.MIGRATE === 'own')
-        if (config.MIGRATE_GRANT_TO !== undefined) await grantTables(client, config.MIGRATE_GRANT_TO)
+        if (config.MIGRATE_GRANT_TO !== undefined) await grantRights(client, config.MIGRATE_GRANT_TO)
       })
     },
     { signal }

@@ -21,11 +21,11 @@ async function openTerminal(): Promise<DestinationStream | undefined> {
   })
 }
 
-/** How many characters wait for a destination that cannot take them, such as a full disk. More are lost. */
-const MAX_WAITING = 1024 * 1024
+/** How many characters are kept while they cannot be written, because the disk is full. The rest is lost. */
+const MAX_UNWRITTEN = 1024 * 1024
 
 function openStandardOutput(): DestinationStream {
-  const destination = pino.destination({ sync: true, maxLength: MAX_WAITING })
+  const destination = pino.destination({ sync: true, maxLength: MAX_UNWRITTEN })
   destination.on('error', () => {}) // The chat goes on without its log.
   const buffer = new LogBuffer(destination)
   process.on('exit', () => buffer.flushSync())

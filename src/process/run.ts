@@ -17,8 +17,8 @@ const log = await openLog()
 
 const SHUTDOWN_TIMEOUT_MS = 25_000
 /**
- * How long something may stay open once everything is closed: a DNS lookup, which cannot be cancelled, or the
- * connection to a Sentinel that hangs, to whose answer and end ioredis gives 4 s.
+ * How long something may stay open once everything is closed: a DNS lookup, which cannot be cancelled, or a
+ * connection to a Sentinel that hangs, which ioredis closes after up to 4 s.
  */
 const LEFTOVER_TIMEOUT_MS = 5000
 

@@ -121,36 +121,45 @@ async function useThePage(t: Test, hands: Hands) {
   t.strictSame([...faults, ...(await hands.look<string[]>('faults'))], [], 'no error on the page')
 }
 
+const FIREFOX = '/usr/bin/firefox-esr'
+/** CI has both browsers, so that it skips nothing. */
+const skipWithout = (program: string) => ({
+  skip: !process.env['CI'] && !existsSync(program) && `there is no ${program}`
+})
+
 for (const [name, program, start] of [
-  ['Firefox', '/usr/bin/firefox-esr', startFirefox],
+  ['Firefox', FIREFOX, startFirefox],
   ['WebKitGTK', '/usr/bin/WebKitWebDriver', startWebKit]
 ] as const) {
-  // CI has both, so that it skips nothing.
-  const skip = !process.env['CI'] && !existsSync(program) && `there is no ${program}`
-  t.test(`a person uses the page in ${name}`, { skip }, async (t) => useThePage(t, await start(t)))
+  t.test(`a person uses the page in ${name}`, skipWithout(program), async (t) =>
+    useThePage(t, await start(t))
+  )
 }
 
-t.test('a part of the page that was out of reach once can be opened later', async (t) => {
-  if (!process.env['CI'] && !existsSync('/usr/bin/firefox-esr')) return
-  const { url } = await startService(t)
-  const front = await startWitness(t, url)
-  const hands = await startFirefox(t)
-  await hands.open(front.url)
-  const says = (text: string) =>
-    waitUntil(
-      `the page says ${text}`,
-      () => hands.look<boolean>(`document.body.innerText.includes('${text}')`),
+t.test(
+  'a part of the page that was out of reach once can be opened later',
+  skipWithout(FIREFOX),
+  async (t) => {
+    const { url } = await startService(t)
+    const front = await startWitness(t, url)
+    const hands = await startFirefox(t)
+    await hands.open(front.url)
+    const says = (text: string) =>
+      waitUntil(
+        `the page says ${text}`,
+        () => hands.look<boolean>(`document.body.innerText.includes('${text}')`),
+        TIMEOUT_MS
+      )
+    await says('No messages yet.')
+    front.target = `http://127.0.0.1:${await freePort()}`
+    await hands.click('#search')
+    await says('The server cannot be reached.')
+    front.target = url
+    await hands.click('#search')
+    await waitUntil(
+      'the search opens',
+      () => hands.look(`document.querySelector('#query') !== null`),
       TIMEOUT_MS
     )
-  await says('No messages yet.')
-  front.target = `http://127.0.0.1:${await freePort()}`
-  await hands.click('#search')
-  await says('The server cannot be reached.')
-  front.target = url
-  await hands.click('#search')
-  await waitUntil(
-    'the search opens',
-    () => hands.look(`document.querySelector('#query') !== null`),
-    TIMEOUT_MS
-  )
-})
+  }
+)

@@ -5,6 +5,7 @@ import {
   choose,
   drawn,
   enter,
+  logIn,
   message,
   newPerson,
   openChat,
@@ -450,9 +451,7 @@ t.test('a moderator whose role could not be read at first can moderate once it c
   const { url, registerAs } = await startModerated(t)
   const account = await registerAs('moderator')
   const page = await openChat(t, browser, 'about:blank')
-  await page.addInitScript((account) => {
-    localStorage['chat.session'] = JSON.stringify(account)
-  }, account)
+  await logIn(page, account)
   const headers = { 'retry-after': '1' }
   const json = { error: 'redis is not available', code: 'redis_unavailable', requestId: 'x' }
   await page.route('**/api/me', (route) => route.fulfill({ status: 503, headers, json }), { times: 2 })
@@ -465,9 +464,7 @@ t.test('after a dialog, the keyboard goes on where one writes if the message is 
   const account = await registerAs('moderator')
   const { token } = await registerAs('member')
   const page = await openChat(t, browser, 'about:blank')
-  await page.addInitScript((account) => {
-    localStorage['chat.session'] = JSON.stringify(account)
-  }, account)
+  await logIn(page, account)
   await page.goto(url)
   for (const entry of ['Mute…', 'Delete']) {
     const { id } = await post(token, entry)

@@ -300,7 +300,8 @@ t.test('who cannot go to a message, or back to the newest one, is told why', asy
   const { userId } = await register()
   const client = await connect(t, database)
   await client.query(
-    "insert into chat_message (user_id, text, created_at) select $1, 'message ' || n, now() from generate_series(1, 300) n",
+    `insert into chat_message (user_id, text, created_at)
+    select $1, 'message ' || n, now() from generate_series(1, 300) n`,
     [userId]
   )
   const page = await openChat(t, browser, url)

@@ -66,6 +66,13 @@ export async function openChat(
   return page
 }
 
+/** Makes a page find an account that is logged in, once it is opened. */
+export async function logIn(page: Page, account: object): Promise<void> {
+  await page.addInitScript((account) => {
+    localStorage['chat.session'] = JSON.stringify(account)
+  }, account)
+}
+
 export const PASSWORD = 'correct horse'
 
 /** Comes in by the form of the page. */

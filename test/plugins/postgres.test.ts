@@ -99,7 +99,7 @@ t.test('POSTGRES_URL and REDIS_URL work like the separate variables, whatever li
     REDIS_PASSWORD = ''
   } = config
   const password = encodeURIComponent(POSTGRES_PASSWORD)
-  const limits = 'statement_timeout=1&lock_timeout=1&idle_in_transaction_session_timeout=1'
+  const limits = 'statement_timeout=1&lock_timeout=1&idle_in_transaction_session_timeout=1&query_timeout=1'
   const { call, register, post } = await startService(t, {
     POSTGRES_URL: `postgres://${POSTGRES_USER}:${password}@${POSTGRES_HOST}:${POSTGRES_PORT}/${database}?${limits}`,
     POSTGRES_HOST: 'nowhere.invalid',

@@ -14,7 +14,13 @@
     {{- printf "the value `ingress.%s` is now `%s`" $old $new | fail }}
   {{- end }}
 {{- end }}
-{{- range $path := splitList " " "replicaCount global image postgres.secretKeys redis.secretKeys migrationJob autoscaling.enabled autoscaling.cpu podDisruptionBudget.enabled podDisruptionBudget.maxUnavailable serviceAccount.create probes service.port httpRoute ingress networkPolicy metrics.serviceMonitor metrics.podMonitor metrics.prometheusRule.runbooks metrics.dashboard" }}
+{{- range $path := list
+  "replicaCount" "global" "image" "postgres.secretKeys" "redis.secretKeys" "migrationJob"
+  "autoscaling.enabled" "autoscaling.cpu" "podDisruptionBudget.enabled"
+  "podDisruptionBudget.maxUnavailable" "serviceAccount.create" "probes" "service.port" "httpRoute"
+  "ingress" "networkPolicy" "metrics.serviceMonitor" "metrics.podMonitor"
+  "metrics.prometheusRule.runbooks" "metrics.dashboard"
+}}
   {{- $found := $values }}
   {{- range $key := splitList "." $path }}
     {{- if not (and (kindIs "map" $found) (hasKey $found $key)) }}
@@ -72,7 +78,8 @@
 {{- if and $values.service.nodePort (eq $values.service.type "ClusterIP") }}
   {{- fail "service.nodePort needs service.type NodePort or LoadBalancer" }}
 {{- end }}
-{{- if and (gt (len ($values.service.ipFamilies | default list)) 1) (not (hasSuffix "DualStack" (toString $values.service.ipFamilyPolicy))) }}
+{{- $families := $values.service.ipFamilies | default list }}
+{{- if and (gt (len $families) 1) (not (hasSuffix "DualStack" (toString $values.service.ipFamilyPolicy))) }}
   {{- fail "service.ipFamilies with two families needs service.ipFamilyPolicy PreferDualStack or RequireDualStack" }}
 {{- end }}
 {{- range $kind, $request := ($values.resources | default dict).requests }}
